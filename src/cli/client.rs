@@ -1,0 +1,152 @@
+//! What the commands that talk to a running gateway share: where it is, how to trust it, what it answered.
+
+use super::ServerArgs;
+use crate::config::Config;
+use anyhow::{Context, bail};
+use reqwest::{RequestBuilder, Url};
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+/// How long a request may take.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+pub(super) fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+}
+
+/// A running gateway.
+pub(super) struct Client {
+    base: Url,
+    http: reqwest::Client,
+    ca: Option<Vec<CertificateDer<'static>>>,
+}
+
+/// Either kind of byte stream.
+pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+/// A WebSocket to the gateway.
+pub(super) type Socket = WebSocketStream<Box<dyn Io>>;
+
+impl Client {
+    pub(super) fn new(config: &Config, server: &ServerArgs) -> anyhow::Result<Self> {
+        let own = || match (config.server.listen.0, config.server.tls.listen.0) {
+            (Some(address), _) => format!("http://{address}"),
+            (None, Some(address)) => format!("https://{address}"),
+            (None, None) => "http://127.0.0.1:8080".to_owned(),
+        };
+        let url = server.url.clone().unwrap_or_else(own);
+        let base = Url::parse(&url).with_context(|| format!("{url:?} is no URL; write one such as http://127.0.0.1:8080"))?;
+        let mut http = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).no_proxy();
+        let mut ca = None;
+        if let Some(file) = &server.ca {
+            let pem = std::fs::read(file).with_context(|| file.display().to_string())?;
+            http = http.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem)?);
+            ca = Some(
+                CertificateDer::pem_slice_iter(&pem)
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?,
+            );
+        }
+        Ok(Self { base, http: http.build()?, ca })
+    }
+
+    pub(super) fn post(&self, path: &str) -> anyhow::Result<RequestBuilder> {
+        Ok(self.http.post(self.base.join(path)?))
+    }
+
+    pub(super) fn get(&self, path: &str) -> anyhow::Result<RequestBuilder> {
+        Ok(self.http.get(self.base.join(path)?))
+    }
+
+    /// Sends a request and reads the JSON it is answered with.
+    pub(super) async fn json(&self, request: RequestBuilder) -> anyhow::Result<Value> {
+        let response = request.send().await.with_context(|| format!("{} does not answer; is `tieline serve` running there?", self.base))?;
+        let status = response.status();
+        let text = response.text().await?;
+        if !status.is_success() {
+            bail!("{status}: {text}");
+        }
+        serde_json::from_str(&text).with_context(|| format!("this is not what a gateway answers: {text:.200}"))
+    }
+
+    /// An AppJWT, for the secret in the configuration.
+    pub(super) async fn app_token(&self, config: &Config, account: &str, client_id: Option<&str>) -> anyhow::Result<String> {
+        let known = config
+            .accounts
+            .iter()
+            .find(|known| known.id == account)
+            .with_context(|| format!("there is no account {account:?} in the configuration"))?;
+        let app = known.apps.iter().find(|app| client_id.is_none_or(|id| app.client_id == id));
+        let app = app.with_context(|| format!("account {account:?} has no such application in the configuration"))?;
+        let form = [
+            ("client_id", app.client_id.as_str()),
+            ("client_secret", app.client_secret.expose_secret()),
+            ("grant_type", "client_credentials"),
+        ];
+        let answer = self.json(self.post(&format!("/sentinel/api/account/{account}/app/token?v=1.0"))?.form(&form)).await?;
+        text(&answer, "access_token")
+    }
+
+    /// Opens a WebSocket.
+    pub(super) async fn socket(&self, path: &str, authorization: &str) -> anyhow::Result<Socket> {
+        let mut url = self.base.join(path)?;
+        let is_tls = url.scheme() == "https";
+        url.set_scheme(if is_tls { "wss" } else { "ws" }).map_err(|()| anyhow::anyhow!("the URL must be http or https"))?;
+        let host = url.host_str().context("the URL names no host")?.trim_matches(['[', ']']).to_owned();
+        let port = url.port_or_known_default().context("the URL names no port")?;
+        let stream = TcpStream::connect((host.as_str(), port)).await.with_context(|| format!("{} does not answer", self.base))?;
+        stream.set_nodelay(true)?;
+        let stream: Box<dyn Io> = if is_tls { Box::new(self.tls(stream, &host).await?) } else { Box::new(stream) };
+        let mut request = url.as_str().into_client_request()?;
+        request.headers_mut().insert("authorization", authorization.parse()?);
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await?;
+        Ok(socket)
+    }
+
+    async fn tls(&self, stream: TcpStream, host: &str) -> anyhow::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+        let ca = self.ca.as_ref().context("name the CA that signed the gateway's certificate with --ca, such as data/tls/ca.pem")?;
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in ca {
+            roots.add(certificate.clone())?;
+        }
+        let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let name = ServerName::try_from(host.to_owned())?;
+        Ok(tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await?)
+    }
+}
+
+/// A text member of an answer.
+pub(super) fn text(answer: &Value, member: &str) -> anyhow::Result<String> {
+    answer[member].as_str().map(str::to_owned).with_context(|| format!("the answer has no {member}: {answer}"))
+}
+
+/// `tieline health`
+pub(super) async fn health(config: Config, server: ServerArgs) -> anyhow::Result<ExitCode> {
+    let mut server = server;
+    if let (None, Some(address)) = (&server.url, config.internal.listen.0) {
+        server.url = Some(format!("http://{address}"));
+    }
+    let client = Client::new(&config, &server)?;
+    let answer = client.json(client.get("/readyz")?).await?;
+    println!("{}", text(&answer, "status")?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Splits `consumer:ann` into its kind and its name.
+pub(super) fn identity(text: &str, kind: &str) -> anyhow::Result<String> {
+    match text.split_once(':') {
+        Some((given, name)) if given == kind && !name.is_empty() => Ok(name.to_owned()),
+        _ => bail!("--as {text:?} is not understood; write {kind}:NAME"),
+    }
+}

@@ -1,0 +1,114 @@
+//! The command line. Exit codes: 0 fine, 2 usage, 78 configuration (a supervisor must not loop on it), 1 anything else.
+
+mod client;
+mod send;
+mod serve;
+mod tail;
+mod token;
+
+use crate::config::{Config, ConfigError, LogFormat};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// A self-hosted messaging connector gateway.
+#[derive(Debug, Parser)]
+#[command(name = "tieline", version, about, arg_required_else_help = false)]
+struct Cli {
+    /// The configuration file [default: config.toml in the working directory if it is there, else built-in]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How the log is written [default: as configured]
+    #[arg(long, global = true, value_enum)]
+    log_format: Option<LogFormat>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve (what happens without a subcommand)
+    Serve,
+    /// Validate the configuration and print what is in effect, secrets hidden
+    Check,
+    /// Write a configuration file with random secrets
+    Init {
+        /// Where to write it
+        #[arg(default_value = "config.toml")]
+        file: PathBuf,
+        /// Write over a file that is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Print a token, and nothing else
+    Token(token::TokenArgs),
+    /// Follow the conversations of an account as an agent; reconnects and resumes
+    Tail(tail::TailArgs),
+    /// Send a text as a consumer
+    Send(send::SendArgs),
+    /// Ask a running gateway whether it is ready; exit code 0 if it is
+    Health {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
+/// Which running gateway to talk to.
+#[derive(Debug, Clone, Args)]
+struct ServerArgs {
+    /// The gateway [default: the configuration's own address]
+    #[arg(long, env = "TIELINE_URL")]
+    url: Option<String>,
+    /// A PEM file with the CA that signed its certificate, such as data/tls/ca.pem
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tieline: {error:#}");
+            if error.downcast_ref::<ConfigError>().is_some() { ExitCode::from(78) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let file = cli.config.as_deref();
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Init { file, force } => init(&file, force),
+        Command::Check => {
+            print!("{}", Config::show(file)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Serve => serve::serve(Config::load(file)?, cli.log_format),
+        Command::Token(args) => token::print(&Config::load(file)?, &args),
+        Command::Tail(args) => client::block_on(tail::tail(Config::load(file)?, args)),
+        Command::Send(args) => client::block_on(send::send(Config::load(file)?, args)),
+        Command::Health { server } => client::block_on(client::health(Config::load(file)?, server)),
+    }
+}
+
+/// The commented defaults, with secrets of their own.
+fn init(file: &std::path::Path, force: bool) -> anyhow::Result<ExitCode> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut text = crate::config::DEFAULTS.to_owned();
+    for secret in ["demo-connector-secret", "ada-demo", "grace-demo"] {
+        text = text.replace(&format!("\"{secret}\""), &format!("\"{}\"", crate::config::random_secret()));
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).mode(0o600);
+    let options = if force { options.create(true).truncate(true) } else { options.create_new(true) };
+    let mut out = options.open(file).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => anyhow::anyhow!("{} is there already; --force writes over it", file.display()),
+        _ => anyhow::anyhow!("{}: {error}", file.display()),
+    })?;
+    out.write_all(text.as_bytes())?;
+    println!("{} is written, with random secrets; `tieline --config {} serve` starts with it", file.display(), file.display());
+    Ok(ExitCode::SUCCESS)
+}

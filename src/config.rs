@@ -1,0 +1,754 @@
+//! The configuration: `config.toml`'s embedded defaults, under the operator's file, under environment variables.
+//!
+//! It is read and validated once. After that it is true: nothing that holds a [`Config`] checks it again. An error
+//! says which file or variable, where in it, what is wrong and what to write instead.
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer, de};
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tieline_protocol::event::EventLimits;
+
+/// The defaults, and their documentation.
+pub const DEFAULTS: &str = include_str!("../config.toml");
+
+/// What environment variables of settings begin with.
+const PREFIX: &str = "TIELINE__";
+
+/// Why a configuration is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{file}: {reason}")]
+    File {
+        /// The file.
+        file: String,
+        /// Why.
+        reason: String,
+    },
+    /// Something in the file is wrong.
+    #[error("{file}:{line}:{column}: {reason}\n{excerpt}")]
+    Text {
+        /// The file.
+        file: String,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+        /// What is wrong, and what it should be.
+        reason: String,
+        /// The line with a mark under it.
+        excerpt: String,
+    },
+    /// An environment variable is wrong.
+    #[error("{variable}: {reason}")]
+    Variable {
+        /// The variable.
+        variable: String,
+        /// What is wrong, and what it should be.
+        reason: String,
+    },
+    /// Settings do not go together.
+    #[error("{key}: {reason}")]
+    Value {
+        /// The setting.
+        key: String,
+        /// What is wrong, and what it should be.
+        reason: String,
+    },
+}
+
+/// Declares a section twice: strict, as it is used, and with every member optional, as a file may write it.
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: $type,)+
+        }
+        const _: () = {
+            #[derive(Deserialize)]
+            #[serde(deny_unknown_fields)]
+            #[allow(dead_code, reason = "read only to learn where a file is wrong")]
+            struct Partial { $(#[serde(default)] $field: Option<<$type as Section>::Partial>,)+ }
+            impl Section for $name { type Partial = Partial; }
+        };
+    };
+}
+
+/// What a file may write for a type: all of it, or for a section any part of it.
+trait Section {
+    type Partial;
+}
+
+macro_rules! plain {
+    ($($type:ty),+) => { $(impl Section for $type { type Partial = $type; })+ };
+}
+plain!(bool, u32, usize, String, PathBuf, Listen, Span, Bytes, LogFormat);
+impl<T> Section for Vec<T> {
+    type Partial = Vec<T>;
+}
+
+section!(
+    /// Everything.
+    Config {
+        /// The listeners and the data folder.
+        server: Server,
+        /// What is for operators only.
+        internal: Internal,
+        /// Sizes, rates and times.
+        limits: Limits,
+        /// How long tokens live.
+        tokens: Tokens,
+        /// What is logged, and how.
+        log: Log,
+        /// The tenants.
+        accounts: Vec<Account>,
+    }
+);
+
+section!(
+    /// The listeners and the data folder.
+    Server {
+        /// HTTP and WebSocket.
+        listen: Listen,
+        /// What the domain lookup answers.
+        public_url: String,
+        /// The database, the keys, the certificates.
+        data_dir: PathBuf,
+        /// Browsers' origins that may connect.
+        allowed_origins: Vec<String>,
+        /// Which vendors' APIs are served.
+        dialects: Vec<String>,
+        /// How long a drain may take.
+        drain: Span,
+        /// HTTPS and WSS.
+        tls: Tls,
+    }
+);
+
+section!(
+    /// HTTPS and WSS.
+    Tls {
+        /// The address; none switches it off.
+        listen: Listen,
+        /// The certificate chain, PEM.
+        cert: PathBuf,
+        /// The private key, PEM.
+        key: PathBuf,
+        /// Whether to make a CA.
+        self_signed: bool,
+    }
+);
+
+section!(
+    /// What is for operators only.
+    Internal {
+        /// An address of its own for metrics and health.
+        listen: Listen,
+    }
+);
+
+section!(
+    /// Sizes, rates and times.
+    Limits {
+        /// One WebSocket message, and one request's body.
+        message: Bytes,
+        /// The body of one HTTP request that holds several.
+        batch: Bytes,
+        /// Characters of a plain text.
+        text: usize,
+        /// Characters of rich content.
+        rich: usize,
+        /// Requests of one connection that may wait.
+        pending: usize,
+        /// Open connections.
+        connections: usize,
+        /// Open connections of one address.
+        connections_per_address: usize,
+        /// For a request's head.
+        head_timeout: Span,
+        /// For an idle HTTP connection.
+        keep_alive: Span,
+        /// For a request's body, or a WebSocket message once begun.
+        body_timeout: Span,
+        /// For a socket to say who it is.
+        identify_timeout: Span,
+        /// For a silent socket.
+        idle: Span,
+        /// How often a socket is pinged.
+        ping: Span,
+        /// For one write.
+        write_timeout: Span,
+        /// Bad frames in a row.
+        bad_frames: u32,
+        /// Attempts per login and address.
+        logins_per_minute: u32,
+        /// App tokens and sign-ups per address.
+        token_calls_per_minute: u32,
+    }
+);
+
+section!(
+    /// How long tokens live.
+    Tokens {
+        /// An AppJWT.
+        app: Span,
+        /// The token of a consumer that signed up itself.
+        consumer: Span,
+        /// An agent's login.
+        agent: Span,
+    }
+);
+
+section!(
+    /// What is logged, and how.
+    Log {
+        /// A level or a filter.
+        level: String,
+        /// Text or JSON.
+        format: LogFormat,
+    }
+);
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// A tenant.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// Its id, in every URL.
+    pub id: String,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// Its applications.
+    #[serde(default)]
+    pub apps: Vec<App>,
+    /// Its agents.
+    #[serde(default)]
+    pub agents: Vec<Agent>,
+    /// Its queues.
+    #[serde(default)]
+    pub queues: Vec<Queue>,
+}
+
+/// An application.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct App {
+    /// Its id.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: SecretString,
+    /// What it may do.
+    #[serde(default = "default_scopes")]
+    pub scopes: Vec<String>,
+    /// What `sequence` means in its SEND replies.
+    #[serde(default)]
+    pub reply_sequence: ReplySequence,
+}
+
+fn default_scopes() -> Vec<String> {
+    vec!["msg.consumer".into()]
+}
+
+/// What `sequence` means in SEND replies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplySequence {
+    /// The event's position in its dialog.
+    #[default]
+    Position,
+    /// Twice how often this very request was stored before in that conversation.
+    ResendCount,
+}
+
+/// An agent.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agent {
+    /// Digits.
+    pub user_id: String,
+    /// The name to sign in with.
+    pub login: String,
+    /// The password, or
+    #[serde(default)]
+    pub password: Option<SecretString>,
+    /// its Argon2 hash.
+    #[serde(default)]
+    pub password_hash: Option<SecretString>,
+    /// The name to show.
+    #[serde(default)]
+    pub name: String,
+    /// What the agent may do.
+    #[serde(default = "default_roles")]
+    pub roles: Vec<crate::domain::AgentRole>,
+}
+
+fn default_roles() -> Vec<crate::domain::AgentRole> {
+    vec![crate::domain::AgentRole::Agent]
+}
+
+/// A queue.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Queue {
+    /// Its id, the vendor's skill id.
+    pub id: String,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+}
+
+/// An address to listen on, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen(pub Option<SocketAddr>);
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let address = text.parse().map_err(|_| {
+            de::Error::custom(format!("{text:?} is no address; write an IP address and a port, such as \"127.0.0.1:8080\""))
+        })?;
+        Ok(Self(Some(address)))
+    }
+}
+
+/// A length of time, longer than none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl std::str::FromStr for Span {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no length of time; write a number with its unit, such as \"15s\", \"500ms\" or \"1h\"");
+        let signed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+        let span = Duration::try_from(signed).map_err(|_| wrong())?;
+        if span.is_zero() { Err(wrong()) } else { Ok(Self(span)) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes(pub usize);
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match text[digits.len()..].trim() {
+            "B" | "" => Some(1),
+            "KiB" => Some(1 << 10),
+            "MiB" => Some(1 << 20),
+            "GiB" => Some(1 << 30),
+            _ => None,
+        };
+        let size = unit.and_then(|unit: usize| digits.trim().parse::<usize>().ok()?.checked_mul(unit)).filter(|size| *size > 0);
+        size.map(Self)
+            .ok_or_else(|| de::Error::custom(format!("{text:?} is no size; write a number with its unit, such as \"64KiB\" or \"1MiB\"")))
+    }
+}
+
+impl Limits {
+    /// What an event is held to.
+    #[must_use]
+    pub fn events(&self) -> EventLimits {
+        EventLimits { text: self.text, rich: self.rich }
+    }
+}
+
+impl Config {
+    /// The embedded defaults alone.
+    ///
+    /// # Panics
+    /// Never: a test reads them.
+    #[must_use]
+    pub fn defaults() -> Self {
+        Self::from_parts(None, []).expect("the embedded defaults are valid; a test reads them")
+    }
+
+    /// Reads the configuration: from a file, which must be there; or from `config.toml` in the working directory, if
+    /// it is there; under the environment's variables.
+    ///
+    /// # Errors
+    /// [`ConfigError`], for the operator to read.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let text = read(file)?;
+        let text = text.as_ref().map(|(file, text)| (file.as_str(), text.as_str()));
+        Self::from_parts(text, std::env::vars())
+    }
+
+    /// Puts a configuration together from a file's name and text and a set of variables.
+    ///
+    /// # Errors
+    /// [`ConfigError`], for the operator to read.
+    pub fn from_parts(file: Option<(&str, &str)>, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        Self::from_table(effective(file, variables)?)
+    }
+
+    fn from_table(table: toml::Table) -> Result<Self, ConfigError> {
+        let fail = |error: toml::de::Error| ConfigError::Value { key: "configuration".into(), reason: error.message().to_owned() };
+        let mut config: Self = table.try_into().map_err(fail)?;
+        config.replace_demo_secrets();
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Reads the configuration as [`Config::load`] does, and returns it as TOML, secrets hidden.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn show(file: Option<&Path>) -> Result<String, ConfigError> {
+        let text = read(file)?;
+        let mut table = effective(text.as_ref().map(|(file, text)| (file.as_str(), text.as_str())), std::env::vars())?;
+        Self::from_table(table.clone())?;
+        hide(&mut table);
+        Ok(toml::to_string(&table).unwrap_or_default())
+    }
+
+    /// Whether strangers may reach a listener.
+    fn is_exposed(&self) -> bool {
+        let listens = [self.server.listen, self.server.tls.listen];
+        listens.iter().filter_map(|listen| listen.0).any(|address| !address.ip().is_loopback())
+    }
+
+    /// The demo secrets are public knowledge, so they hold on loopback only.
+    fn replace_demo_secrets(&mut self) {
+        if !self.is_exposed() {
+            return;
+        }
+        for account in &mut self.accounts {
+            let secrets = account.apps.iter_mut().map(|app| (app.client_id.clone(), &mut app.client_secret));
+            let passwords = account.agents.iter_mut().filter_map(|agent| Some((agent.login.clone(), agent.password.as_mut()?)));
+            for (name, secret) in secrets.chain(passwords) {
+                if DEFAULTS.contains(&format!("\"{}\"", secret.expose_secret())) {
+                    let random = random_secret();
+                    // Said here once: there is no other place from which the operator could learn it.
+                    eprintln!(
+                        "tieline: the demo secret of {name:?} is replaced, because a listener is not on loopback; it is {random} until the next start"
+                    );
+                    *secret = random.into();
+                }
+            }
+        }
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let fail = |key: &str, reason: String| Err(ConfigError::Value { key: key.into(), reason });
+        if self.server.listen.0.is_none() && self.server.tls.listen.0.is_none() {
+            return fail("server.listen", "there is no address to listen on; write one, such as \"127.0.0.1:8080\"".into());
+        }
+        let tls = &self.server.tls;
+        let (cert, key) = (!tls.cert.as_os_str().is_empty(), !tls.key.as_os_str().is_empty());
+        if cert != key {
+            return fail("server.tls", "cert and key go together; write both or neither".into());
+        }
+        if tls.listen.0.is_some() && !cert && !tls.self_signed {
+            return fail("server.tls", "a TLS listener needs cert and key, or self_signed = true".into());
+        }
+        for dialect in &self.server.dialects {
+            if dialect != "liveperson" {
+                return fail("server.dialects", format!("{dialect:?} is not served by this version; write \"liveperson\""));
+            }
+        }
+        for origin in &self.server.allowed_origins {
+            if !(origin.starts_with("http://") || origin.starts_with("https://")) || origin.ends_with('/') {
+                return fail(
+                    "server.allowed_origins",
+                    format!("{origin:?} is no origin; write scheme and host, such as \"https://shop.example\""),
+                );
+            }
+        }
+        if self.limits.ping.0 >= self.limits.idle.0 {
+            return fail("limits.ping", "ping must be shorter than idle, or healthy sockets are closed as idle".into());
+        }
+        self.validate_accounts()
+    }
+
+    fn validate_accounts(&self) -> Result<(), ConfigError> {
+        let fail = |key: String, reason: &str| Err(ConfigError::Value { key, reason: reason.into() });
+        let mut accounts = HashSet::new();
+        for account in &self.accounts {
+            let at = |what: &str| format!("accounts.{}.{what}", account.id);
+            if account.id.is_empty() || !account.id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+                return fail(format!("accounts.id {:?}", account.id), "an account's id is letters, digits, - and _");
+            }
+            if !accounts.insert(&account.id) {
+                return fail(at("id"), "there are two accounts with this id");
+            }
+            let mut seen = HashSet::new();
+            for app in &account.apps {
+                if app.client_id.is_empty() || app.client_secret.expose_secret().is_empty() {
+                    return fail(at("apps"), "client_id and client_secret must not be empty");
+                }
+                if !seen.insert(format!("app {}", app.client_id)) {
+                    return fail(at("apps"), "two applications have the same client_id");
+                }
+            }
+            for agent in &account.agents {
+                if agent.user_id.is_empty() || !agent.user_id.chars().all(|c| c.is_ascii_digit()) {
+                    return fail(at(&format!("agents.{}", agent.login)), "user_id must be digits, such as \"1001\"");
+                }
+                if agent.password.is_some() == agent.password_hash.is_some() {
+                    return fail(at(&format!("agents.{}", agent.login)), "write either password or password_hash");
+                }
+                if !seen.insert(format!("login {}", agent.login)) || !seen.insert(format!("user {}", agent.user_id)) {
+                    return fail(at("agents"), "two agents have the same login or user_id");
+                }
+            }
+            for queue in &account.queues {
+                if !seen.insert(format!("queue {}", queue.id)) {
+                    return fail(at("queues"), "two queues have the same id");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// 24 random bytes as text that is safe in a URL and in TOML.
+#[must_use]
+pub fn random_secret() -> String {
+    let bytes: [u8; 24] = crate::identity::random();
+    base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes)
+}
+
+/// The file's name and text, if there is a file.
+fn read(file: Option<&Path>) -> Result<Option<(String, String)>, ConfigError> {
+    let here = Path::new("config.toml");
+    let Some(path) = file.or_else(|| here.is_file().then_some(here)) else { return Ok(None) };
+    let file = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some((file, text))),
+        Err(error) => Err(ConfigError::File { file, reason: error.to_string() }),
+    }
+}
+
+/// The defaults, under the file, under the variables.
+fn effective(file: Option<(&str, &str)>, variables: impl IntoIterator<Item = (String, String)>) -> Result<toml::Table, ConfigError> {
+    let mut table = parse("built-in config.toml", DEFAULTS)?;
+    if let Some((name, text)) = file {
+        if let Err(error) = toml::from_str::<<Config as Section>::Partial>(text) {
+            return Err(located(name, text, &error));
+        }
+        merge(&mut table, parse(name, text)?);
+    }
+    for (variable, text) in variables {
+        if let Some(path) = variable.strip_prefix(PREFIX) {
+            set(&mut table, &variable, path, text)?;
+        }
+    }
+    Ok(table)
+}
+
+/// Replaces secrets by a word.
+fn hide(table: &mut toml::Table) {
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(inner) => hide(inner),
+            toml::Value::Array(list) => list.iter_mut().filter_map(toml::Value::as_table_mut).for_each(hide),
+            value if ["client_secret", "password", "password_hash"].contains(&key.as_str()) => *value = "(hidden)".into(),
+            _ => {}
+        }
+    }
+}
+
+fn parse(file: &str, text: &str) -> Result<toml::Table, ConfigError> {
+    toml::from_str(text).map_err(|error| located(file, text, &error))
+}
+
+fn located(file: &str, text: &str, error: &toml::de::Error) -> ConfigError {
+    let at = error.span().map_or(0, |span| span.start).min(text.len());
+    let before = &text[..at];
+    let line = before.matches('\n').count() + 1;
+    let start = before.rfind('\n').map_or(0, |place| place + 1);
+    let column = text[start..at].chars().count() + 1;
+    let shown = text[start..].lines().next().unwrap_or_default();
+    let excerpt = format!("  | {shown}\n  | {}^", " ".repeat(column - 1));
+    ConfigError::Text { file: file.into(), line, column, reason: error.message().trim_end().to_owned(), excerpt }
+}
+
+/// Lays one table over another. Lists replace lists.
+fn merge(under: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(toml::Value::Table(under)), toml::Value::Table(over)) => merge(under, over),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Sets the setting that a variable names; the default's type says how its text is read.
+fn set(table: &mut toml::Table, variable: &str, path: &str, text: String) -> Result<(), ConfigError> {
+    let fail = |reason: String| Err(ConfigError::Variable { variable: variable.to_owned(), reason });
+    let lower = path.to_lowercase();
+    let (path, from_file) = match lower.strip_suffix("_file") {
+        Some(path) => (path, true),
+        None => (lower.as_str(), false),
+    };
+    let text = match from_file {
+        false => text,
+        true => match std::fs::read_to_string(&text) {
+            Ok(content) => content.trim_end().to_owned(),
+            Err(error) => return fail(format!("{text}: {error}")),
+        },
+    };
+    let mut place = table;
+    let mut names = path.split("__").peekable();
+    while let Some(name) = names.next() {
+        let known = place.keys().cloned().collect::<Vec<_>>().join(", ");
+        let Some(found) = place.get_mut(name) else {
+            return fail(format!("there is no setting {path:?}; at this place there are: {known}"));
+        };
+        match found {
+            toml::Value::Table(inner) if names.peek().is_some() => place = inner,
+            toml::Value::String(old) if names.peek().is_none() => {
+                old.clone_from(&text);
+                return check_alone(table_of(path, toml::Value::String(text)), variable);
+            }
+            toml::Value::Integer(old) if names.peek().is_none() => match text.parse() {
+                Ok(number) => {
+                    *old = number;
+                    return check_alone(table_of(path, toml::Value::Integer(number)), variable);
+                }
+                Err(_) => return fail(format!("{text:?} is no whole number")),
+            },
+            toml::Value::Boolean(old) if names.peek().is_none() => match text.parse() {
+                Ok(flag) => {
+                    *old = flag;
+                    return Ok(());
+                }
+                Err(_) => return fail(format!("{text:?} is neither true nor false")),
+            },
+            _ => return fail("only single values can be set by a variable; write lists and sections into the file".into()),
+        }
+    }
+    Ok(())
+}
+
+fn table_of(path: &str, value: toml::Value) -> toml::Table {
+    let (first, rest) = path.split_once("__").map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let inner = rest.map_or_else(|| value.clone(), |rest| toml::Value::Table(table_of(rest, value.clone())));
+    toml::Table::from_iter([(first.to_owned(), inner)])
+}
+
+/// A variable's value must be what a file could write at its place, so that the error can name the variable.
+fn check_alone(table: toml::Table, variable: &str) -> Result<(), ConfigError> {
+    match table.try_into::<<Config as Section>::Partial>() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(ConfigError::Variable { variable: variable.to_owned(), reason: error.message().to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        Config::from_parts(Some(("my.toml", text)), [])
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_shown_as_they_are() {
+        let defaults = Config::defaults();
+        assert_eq!(defaults.accounts[0].apps[0].client_secret.expose_secret(), "demo-connector-secret");
+        let mut table = effective(None, []).unwrap();
+        hide(&mut table);
+        let shown = toml::to_string(&table).unwrap();
+        assert!(
+            shown.contains("(hidden)") && !shown.contains("ada-demo") && !shown.contains("demo-connector-secret"),
+            "secrets are hidden"
+        );
+        assert_eq!(toml::from_str::<toml::Table>(&shown).unwrap(), table);
+    }
+
+    #[test]
+    fn a_file_changes_what_it_names_and_nothing_else() {
+        let config = load("[server]\nlisten = \"127.0.0.1:9\"\n[limits]\nidle = \"2m\"").unwrap();
+        assert_eq!(config.server.listen.0.unwrap().port(), 9);
+        assert_eq!(config.limits.idle, Span(Duration::from_secs(120)));
+        assert_eq!(config.limits.ping, Span(Duration::from_secs(25)));
+        assert_eq!(config.accounts.len(), 1);
+    }
+
+    #[test]
+    fn an_error_names_file_line_column_and_what_to_write() {
+        for (text, place, reason) in [
+            ("[server]\nlisten = \"here\"", "my.toml:2:10", "write an IP address and a port"),
+            ("[server]\nlissten = \"\"", "my.toml:2:1", "unknown field `lissten`, expected one of `listen`"),
+            ("[limits]\nidle = \"soon\"", "my.toml:2:8", "such as \"15s\""),
+            ("[limits]\nidle = 5", "my.toml:2:8", "expected a string"),
+            ("[limits]\nmessage = \"64 lots\"", "my.toml:2:11", "such as \"64KiB\""),
+            ("[server", "my.toml:1:8", ""),
+            ("[[accounts]]\nnames = 1", "my.toml:2:1", "unknown field `names`"),
+        ] {
+            let said = load(text).unwrap_err().to_string();
+            assert!(said.starts_with(place), "{text}: {said}");
+            assert!(said.contains(reason), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn settings_that_do_not_go_together_are_named() {
+        for (text, key) in [
+            ("[server]\nlisten = \"\"", "server.listen"),
+            ("[server.tls]\nlisten = \"127.0.0.1:1\"", "server.tls"),
+            ("[server]\ndialects = [\"dixa\"]", "server.dialects"),
+            ("[limits]\nping = \"2m\"", "limits.ping"),
+            ("[[accounts]]\nid = \"a b\"", "accounts.id"),
+            ("[[accounts]]\nid = \"a\"\n[[accounts]]\nid = \"a\"", "accounts.a.id"),
+            ("[[accounts]]\nid = \"a\"\n[[accounts.agents]]\nuser_id = \"x\"\nlogin = \"x\"\npassword = \"x\"", "accounts.a.agents.x"),
+        ] {
+            let said = load(text).unwrap_err().to_string();
+            assert!(said.starts_with(key), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn variables_win_and_are_named_when_wrong() {
+        let with = |variable: &str, value: &str| Config::from_parts(None, [(variable.to_owned(), value.to_owned())]);
+        assert_eq!(with("TIELINE__SERVER__LISTEN", "127.0.0.1:9").unwrap().server.listen.0.unwrap().port(), 9);
+        assert_eq!(with("TIELINE__LIMITS__PENDING", "7").unwrap().limits.pending, 7);
+        assert!(with("TIELINE__SERVER__TLS__SELF_SIGNED", "true").unwrap().server.tls.self_signed);
+        for (variable, value) in [
+            ("TIELINE__SERVER__LISTEN", "here"),
+            ("TIELINE__SERVER__LISSTEN", ""),
+            ("TIELINE__LIMITS__PENDING", "many"),
+            ("TIELINE__LIMITS__IDLE", "5"),
+            ("TIELINE__ACCOUNTS", "x"),
+            ("TIELINE__SERVER__DATA_DIR_FILE", "/nonexistent"),
+        ] {
+            assert!(with(variable, value).unwrap_err().to_string().starts_with(variable), "{variable}");
+        }
+    }
+
+    #[test]
+    fn demo_secrets_do_not_hold_where_strangers_can_reach() {
+        let config = load("[server]\nlisten = \"0.0.0.0:8080\"").unwrap();
+        assert_ne!(config.accounts[0].apps[0].client_secret.expose_secret(), "demo-connector-secret");
+        assert_ne!(config.accounts[0].agents[0].password.as_ref().unwrap().expose_secret(), "ada-demo");
+    }
+}

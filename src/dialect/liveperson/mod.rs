@@ -1,0 +1,305 @@
+//! The native dialect: compatible with the LivePerson Connector API and its messaging sockets.
+//!
+//! - [`lookup`]: where each service lives; [`tokens`]: app tokens, consumer identity, sign-up; [`login`]: agents;
+//! - [`connector`]: SEND and CONVERSATION, over HTTP and on the connector socket;
+//! - [`socket`]: the sockets of consumers (v3) and agents (v2, v2.1, v3);
+//! - [`request`] reads requests, [`render`] and [`error`] write what we have to say.
+
+mod connector;
+mod error;
+mod login;
+mod lookup;
+mod render;
+mod request;
+mod socket;
+mod tokens;
+
+use self::connector::{Call, ConnectorDoorway};
+use self::socket::{ConsumerDoorway, Renewal, bare};
+use super::Socket;
+use crate::config::{Config, Limits};
+use crate::gateway::{Error, Gateway};
+use crate::identity::{Account, Denied, Lease};
+use crate::session::Admission;
+use crate::throttle::Throttle;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::{get, post};
+use futures::future::BoxFuture;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tieline_protocol::code::{CloseCode, ErrorCode};
+use tieline_protocol::kind::Version;
+use tower_http::cors::CorsLayer;
+
+/// The dialect.
+#[derive(Debug)]
+pub struct Native {
+    gateway: Arc<Gateway>,
+    limits: Limits,
+    public_url: String,
+    logins: Throttle,
+    token_calls: Throttle,
+}
+
+/// The query parameter that names a version.
+#[derive(Debug, Deserialize)]
+struct VersionQuery {
+    v: Option<String>,
+}
+
+impl Native {
+    /// Puts the dialect on the gateway.
+    #[must_use]
+    pub fn new(gateway: Arc<Gateway>, config: &Config) -> Arc<Self> {
+        Arc::new(Self {
+            gateway,
+            limits: config.limits.clone(),
+            public_url: config.server.public_url.clone(),
+            logins: Throttle::per_minute(config.limits.logins_per_minute),
+            token_calls: Throttle::per_minute(config.limits.token_calls_per_minute),
+        })
+    }
+
+    fn account(&self, id: &str) -> Option<&Account> {
+        self.gateway.identity().directory().account(id)
+    }
+
+    /// Forgets callers that have been quiet. Call it now and then.
+    pub fn tidy(&self) {
+        self.logins.tidy();
+        self.token_calls.tidy();
+    }
+
+    /// The HTTP calls.
+    pub fn routes(self: &Arc<Self>) -> Router {
+        // Web pages call these; no cookie is used, so any origin may.
+        let open = Router::new()
+            .route("/api/account/{account}/service/baseURI.json", get(lookup::all))
+            .route("/csdr/account/{account}/service/baseURI.json", get(lookup::all))
+            .route("/api/account/{account}/service/{service}/baseURI.json", get(lookup::one))
+            .route("/csdr/account/{account}/service/{service}/baseURI.json", get(lookup::one))
+            .route("/api/account/{account}/service/{service}/baseURI.lpCsds", get(lookup::script))
+            .route("/csdr/account/{account}/service/{service}/baseURI.lpCsds", get(lookup::script))
+            .route("/api/account/{account}/signup", post(tokens::sign_up))
+            .route("/api/account/{account}/signup.jsonp", get(tokens::sign_up_script))
+            .route("/api/account/{account}/anonymous/authorize", post(tokens::authorize))
+            .route("/.well-known/jwks.json", get(tokens::keys))
+            .layer(CorsLayer::permissive());
+        Router::new()
+            .route("/sentinel/api/account/{account}/app/token", post(tokens::app_token))
+            .route("/api/account/{account}/consumer", post(tokens::consumer))
+            .route("/api/account/{account}/messaging/consumer/conversation", post(conversation))
+            .route("/api/account/{account}/messaging/consumer/conversation/send", post(send))
+            .route("/api/account/{account}/login", post(login::login))
+            .route("/api/account/{account}/refresh", post(login::refresh))
+            .route("/api/account/{account}/logout", post(login::logout))
+            .merge(open)
+            .with_state(self.clone())
+    }
+
+    /// The consumer's socket.
+    #[must_use]
+    pub fn consumer_socket(self: &Arc<Self>) -> ConsumerSocket {
+        ConsumerSocket(self.clone())
+    }
+
+    /// The agent's socket, its bearer in the path or in a header.
+    #[must_use]
+    pub fn agent_sockets(self: &Arc<Self>) -> [AgentSocket; 2] {
+        let socket = |path| AgentSocket { native: self.clone(), path };
+        [socket("/ws_api/account/{account}/messaging/brand/{bearer}"), socket("/ws_api/account/{account}/messaging/brand")]
+    }
+
+    /// The connector's socket.
+    #[must_use]
+    pub fn connector_socket(self: &Arc<Self>) -> ConnectorSocket {
+        ConnectorSocket(self.clone())
+    }
+}
+
+async fn send(
+    State(native): State<Arc<Native>>,
+    Path(account): Path<String>,
+    Query(version): Query<VersionQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    match only_v3(&version) {
+        Ok(()) => native.connector_call(Call::Send, &account, &headers, body).await,
+        Err(error) => error::response(None, &error),
+    }
+}
+
+async fn conversation(
+    State(native): State<Arc<Native>>,
+    Path(account): Path<String>,
+    Query(version): Query<VersionQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    match only_v3(&version) {
+        Ok(()) => native.connector_call(Call::Conversation, &account, &headers, body).await,
+        Err(error) => error::response(None, &error),
+    }
+}
+
+fn only_v3(version: &VersionQuery) -> Result<(), Error> {
+    match version.v.as_deref() {
+        Some("3" | "3.0") => Ok(()),
+        _ => Err(Error::fault(ErrorCode::NotFound, "this call has version 3 only; add ?v=3")),
+    }
+}
+
+/// Too many attempts of one caller.
+fn too_many(what: &'static str) -> Error {
+    Error::fault(ErrorCode::TooMany, what)
+}
+
+/// The account and version in the address of an upgrade request.
+struct Address<'p> {
+    account: &'p str,
+    bearer: Option<&'p str>,
+    version: Option<String>,
+}
+
+impl<'p> Address<'p> {
+    fn of(parts: &'p Parts) -> Self {
+        // /ws_api/account/{account}/messaging/{side}/{bearer}
+        let mut segments = parts.uri.path().split('/').skip(3);
+        let account = segments.next().unwrap_or_default();
+        let bearer = segments.nth(2);
+        let query = parts.uri.query().unwrap_or_default().split('&');
+        let version = query.filter_map(|pair| pair.strip_prefix("v=")).next().map(str::to_owned);
+        Self { account, bearer, version }
+    }
+}
+
+fn unknown_account(account: &str) -> Box<Response> {
+    Box::new(error::response(None, &Error::fault(ErrorCode::NotFound, format!("there is no account {account:?}"))))
+}
+
+fn unknown_version(allowed: &str) -> Box<Response> {
+    Box::new(error::response(None, &Error::fault(ErrorCode::NotFound, format!("this socket has no such version; {allowed}"))))
+}
+
+fn header<'p>(parts: &'p Parts, name: &str) -> Option<&'p str> {
+    parts.headers.get(name).map(|value| value.to_str().unwrap_or(""))
+}
+
+/// The socket of a consumer, v3: by its own token in the upgrade or in InitConnection, or opened by an application.
+#[derive(Debug, Clone)]
+pub struct ConsumerSocket(Arc<Native>);
+
+impl Socket for ConsumerSocket {
+    type Doorway = ConsumerDoorway;
+
+    fn path(&self) -> &'static str {
+        "/ws_api/account/{account}/messaging/consumer"
+    }
+
+    fn admit<'p>(&'p self, parts: &'p Parts) -> BoxFuture<'p, Result<Admission<ConsumerDoorway>, Box<Response>>> {
+        Box::pin(async move {
+            let address = Address::of(parts);
+            if address.version.as_deref().is_some_and(|version| version != "3") {
+                return Err(unknown_version("add ?v=3"));
+            }
+            let Some(account) = self.0.account(address.account) else { return Err(unknown_account(address.account)) };
+            let id = account.id.clone();
+            if header(parts, "x-lp-on-behalf").or_else(|| header(parts, "lp-on-behalf")).is_some() {
+                let spoken = connector::on_behalf(&self.0, account, &parts.headers);
+                let (actor, time) = spoken.map_err(|error| Box::new(error::response(None, &error)))?;
+                return Ok(Admission::Known(Box::new(self.0.consumer(id, actor, Lease::lasting(time), Renewal::App))));
+            }
+            let Some(token) = header(parts, "authorization") else {
+                return Ok(Admission::Unknown(ConsumerDoorway { native: self.0.clone(), account: id }));
+            };
+            match self.0.gateway.identity().check_sign_up(account, bare(token)) {
+                Ok((actor, time)) => Ok(Admission::Known(Box::new(self.0.consumer(id, actor, Lease::lasting(time), Renewal::SignUp)))),
+                Err(_) => Ok(Admission::Turned(CloseCode::Token)),
+            }
+        })
+    }
+}
+
+/// The socket of an agent: v2 and v2.1, and v3 for one that asks for it.
+#[derive(Debug, Clone)]
+pub struct AgentSocket {
+    native: Arc<Native>,
+    path: &'static str,
+}
+
+impl Socket for AgentSocket {
+    // Never met: an agent is known by the upgrade or not at all.
+    type Doorway = ConsumerDoorway;
+
+    fn path(&self) -> &'static str {
+        self.path
+    }
+
+    fn admit<'p>(&'p self, parts: &'p Parts) -> BoxFuture<'p, Result<Admission<ConsumerDoorway>, Box<Response>>> {
+        Box::pin(async move {
+            let address = Address::of(parts);
+            let version = match address.version.as_deref() {
+                Some("2" | "2.0" | "2.1") => Version::V2,
+                Some("3") => Version::V3,
+                _ => return Err(unknown_version("add ?v=2.1 or ?v=3")),
+            };
+            let Some(account) = self.native.account(address.account) else { return Err(unknown_account(address.account)) };
+            let bearer = address.bearer.or_else(|| header(parts, "authorization").map(bare)).unwrap_or_default();
+            match self.native.gateway.identity().check_agent(account, bearer).await {
+                Ok((actor, lease)) => Ok(Admission::Known(Box::new(self.native.agent(account.id.clone(), actor, lease, version)))),
+                // Clients look for the 401 and sign in again.
+                Err(Denied::Invalid) => Err(Box::new(error::response(
+                    None,
+                    &Error::fault(ErrorCode::NotAuthenticated, "the bearer is not valid; sign in again"),
+                ))),
+                Err(Denied::Unavailable) => Err(Box::new(error::response(None, &Error::Unreadable))),
+            }
+        })
+    }
+}
+
+/// The socket of an application, v3: it speaks for many consumers and hears of all it opened.
+#[derive(Debug, Clone)]
+pub struct ConnectorSocket(Arc<Native>);
+
+impl Socket for ConnectorSocket {
+    type Doorway = ConnectorDoorway;
+
+    fn path(&self) -> &'static str {
+        "/ws_api/account/{account}/messaging/connector"
+    }
+
+    fn admit<'p>(&'p self, parts: &'p Parts) -> BoxFuture<'p, Result<Admission<ConnectorDoorway>, Box<Response>>> {
+        Box::pin(async move {
+            let address = Address::of(parts);
+            if address.version.as_deref() != Some("3") {
+                return Err(unknown_version("add ?v=3"));
+            }
+            let Some(account) = self.0.account(address.account) else { return Err(unknown_account(address.account)) };
+            let Some(token) = header(parts, "authorization") else {
+                return Ok(Admission::Unknown(ConnectorDoorway { native: self.0.clone(), account: account.id.clone() }));
+            };
+            match self.0.gateway.identity().check_app(account, bare(token)) {
+                Ok(app) => Ok(Admission::Known(Box::new(self.0.connector(app)))),
+                Err(_) => Err(Box::new(error::response(None, &Error::fault(ErrorCode::InvalidAppJwt, "AppJWT is invalid")))),
+            }
+        })
+    }
+}
+
+/// The address a request came from, for limits.
+type Peer = ConnectInfo<SocketAddr>;
+
+/// A reply without a body.
+fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}

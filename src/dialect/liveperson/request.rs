@@ -1,0 +1,379 @@
+//! Requests of this dialect, from whatever transport, as what they ask of a session.
+
+use crate::config::ReplySequence;
+use crate::domain::{Actor, Command, ConversationFilter, Csat, FieldChange, OpenState, Person, Role, Ttr};
+use crate::gateway::{Error, Gateway, IdempotencyKey, Request, canonical_fingerprint};
+use crate::identity::Account;
+use crate::session::Ask;
+use crate::store::Range;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tieline_protocol::body;
+use tieline_protocol::envelope::{self, OneOrMany};
+use tieline_protocol::event::{Event, inspect};
+use tieline_protocol::ids::{ConsumerId, ConversationId, DialogId, QueueId};
+use tieline_protocol::json;
+use tieline_protocol::kind::{RequestKind, Version};
+
+/// Events in an answer to a query that does not say how many, by version, and at most.
+const QUERY_V3: usize = 100;
+const QUERY_MOST: usize = 1_000;
+
+/// Longest note and other text of a conversation's fields, in characters.
+const LONGEST_FIELD: usize = 10_000;
+
+/// Who asks, and where.
+pub(super) struct Caller<'c> {
+    pub(super) gateway: &'c Gateway,
+    pub(super) account: &'c Account,
+    pub(super) actor: &'c Actor,
+    pub(super) version: Version,
+}
+
+/// A body, or the empty object if there is none.
+fn body<'a, T: Deserialize<'a>>(request: &envelope::Request<'a>) -> Result<T, Error> {
+    let text = request.body.map_or("{}", RawValue::get);
+    let fail = |reason: &str| Error::invalid(format!("the body of {} is not understood: {reason}", request.kind));
+    json::object(text).map_err(|reason| fail(&reason))
+}
+
+/// The type of a request, if it is known.
+pub(super) fn kind_of(request: &envelope::Request<'_>) -> Result<RequestKind, Error> {
+    RequestKind::parse(&request.kind).ok_or_else(|| Error::invalid(format!("the type {:?} is not known here", request.kind)))
+}
+
+impl Caller<'_> {
+    /// What a request other than `InitConnection` asks for.
+    pub(super) fn ask(&self, kind: RequestKind, request: &envelope::Request<'_>) -> Result<Ask, Error> {
+        match kind {
+            RequestKind::GetClock => Ok(Ask::Clock),
+            RequestKind::SubscribeExConversations => {
+                let body: body::SubscribeConversations = body(request)?;
+                Ok(Ask::Watch(self.actor.clone(), self.filter(body)?))
+            }
+            RequestKind::UpdateExConversationSubscription => {
+                let mut body: body::SubscribeConversations = body(request)?;
+                let id = body.subscription_id.take().ok_or_else(|| Error::missing("subscriptionId is missing"))?;
+                Ok(Ask::Rewatch(self.actor.clone(), id, self.filter(body)?))
+            }
+            RequestKind::UnsubscribeExConversations => {
+                let body: body::Unsubscribe = body(request)?;
+                body.subscription_id.map(Ask::Unwatch).ok_or_else(|| Error::missing("subscriptionId is missing"))
+            }
+            RequestKind::SubscribeMessagingEvents => {
+                let body: body::SubscribeMessagingEvents = body(request)?;
+                let (conversation, dialog) = place(body.conversation_id, body.dialog_id)?;
+                Ok(Ask::Follow { actor: self.actor.clone(), conversation, dialog, from: body.from_seq.unwrap_or(0), epoch: body.epoch })
+            }
+            RequestKind::QueryMessages => self.query(&body(request)?),
+            RequestKind::GetUserProfile => {
+                let whose = match body(request)? {
+                    body::GetUserProfile::Bare(id) => Some(id),
+                    body::GetUserProfile::Object { user_id } => user_id.map(|id| id.0),
+                };
+                Ok(Ask::Profile { actor: self.actor.clone(), whose: whose.filter(|id| !id.is_empty()) })
+            }
+            RequestKind::ConsumerRequestConversation
+            | RequestKind::AgentRequestConversation
+            | RequestKind::PublishEvent
+            | RequestKind::UpdateConversationField
+            | RequestKind::SetUserProfile => {
+                let command = self.command(kind, request, None)?;
+                let key = key_in_envelope(request).map(|key| IdempotencyKey::new(&key, &identity_of(kind, request))).transpose()?;
+                Ok(Ask::Submit(Request { actor: self.actor.clone(), commands: vec![command], key, resend: self.resend(kind, request) }))
+            }
+            RequestKind::InitConnection => Err(Error::invalid("this connection has said who it is already")),
+            RequestKind::SubscribeApplicationEvents => Err(Error::invalid("ms.SubscribeApplicationEvents is for the connector socket")),
+        }
+    }
+
+    /// What counts as the very same request, for applications that count that.
+    pub(super) fn resend(&self, kind: RequestKind, request: &envelope::Request<'_>) -> Option<crate::store::Fingerprint> {
+        let Actor::Consumer { app: Some(app), .. } = self.actor else { return None };
+        let counts = self.account.apps.get(app)?.reply_sequence == ReplySequence::ResendCount;
+        let mut parts = identity_of(kind, request);
+        parts.push(&request.id);
+        counts.then(|| canonical_fingerprint(&parts))
+    }
+
+    /// The command of a request that changes something. `opened` is the conversation that an earlier request of the
+    /// same batch opens, which an empty `dialogId` means.
+    pub(super) fn command(
+        &self,
+        kind: RequestKind,
+        request: &envelope::Request<'_>,
+        opened: Option<&ConversationId>,
+    ) -> Result<Command, Error> {
+        match kind {
+            RequestKind::ConsumerRequestConversation | RequestKind::AgentRequestConversation => self.open(kind, &body(request)?),
+            RequestKind::PublishEvent => self.publish(request, opened),
+            RequestKind::UpdateConversationField => self.update(body(request)?),
+            RequestKind::SetUserProfile => {
+                let profile = request.body.map_or_else(|| serde_json::from_str("{}"), |body| Ok(body.to_owned()));
+                let profile: Box<RawValue> = profile.map_err(|error| Error::invalid(error.to_string()))?;
+                if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(profile.get()).is_err() {
+                    return Err(Error::invalid("the body of userprofile.SetUserProfile must be an object"));
+                }
+                Ok(Command::SetProfile { profile })
+            }
+            _ => Err(Error::invalid(format!("{} cannot be sent here", kind.spellings()[0]))),
+        }
+    }
+
+    fn open(&self, kind: RequestKind, body: &body::RequestConversation<'_>) -> Result<Command, Error> {
+        if let Some(brand) = body.brand_id.as_ref().filter(|brand| brand.0 != self.account.id.as_str()) {
+            return Err(Error::invalid(format!("brandId {} is not the account of this connection", brand.0)));
+        }
+        if let Some(channel) = body.channel_type.as_deref().filter(|channel| *channel != "MESSAGING") {
+            return Err(Error::invalid(format!("channelType {channel:?} is not known; it must be MESSAGING")));
+        }
+        let ttr = Ttr::named(body.ttr_def_name.as_deref(), None)
+            .ok_or_else(|| Error::invalid("ttrDefName must be NORMAL, PRIORITIZED, URGENT or CUSTOM"))?;
+        let consumer = body.consumer_id.as_ref().map(|id| ConsumerId::from(id.0.as_str()));
+        if kind == RequestKind::AgentRequestConversation && !matches!(self.actor, Actor::Agent { .. }) {
+            return Err(Error::invalid("cm.AgentRequestConversation is for agents; a consumer sends cm.ConsumerRequestConversation"));
+        }
+        let queue = body.skill_id.as_ref().map(|skill| skill.0.as_str()).filter(|skill| !skill.is_empty());
+        let keep = |raw: Option<&RawValue>| raw.filter(|raw| raw.get() != "null").map(ToOwned::to_owned);
+        Ok(Command::Open {
+            conversation: ConversationId::from(uuid::Uuid::new_v4().to_string()),
+            consumer: consumer.filter(|_| kind == RequestKind::AgentRequestConversation),
+            queue: queue.map_or_else(QueueId::unassigned, QueueId::from),
+            ttr,
+            context: keep(body.conversation_context),
+            campaign: keep(body.campaign_info),
+        })
+    }
+
+    fn publish(&self, request: &envelope::Request<'_>, opened: Option<&ConversationId>) -> Result<Command, Error> {
+        let body: body::PublishEvent<'_> = body(request)?;
+        let (conversation, dialog) = match (opened, body.dialog_id.as_deref()) {
+            (Some(opened), Some("")) => (opened.clone(), opened.main_dialog()),
+            _ => place(body.conversation_id, body.dialog_id)?,
+        };
+        let event = body.event.ok_or_else(|| Error::missing("event is missing"))?;
+        let whisper = match body.message_audience.as_deref() {
+            None | Some("ALL") => false,
+            Some("AGENTS_AND_MANAGERS") => true,
+            Some(other) => {
+                return Err(Error::invalid(format!("messageAudience {other:?} is not known; it must be ALL or AGENTS_AND_MANAGERS")));
+            }
+        };
+        match inspect(event, self.gateway.limits()).map_err(Error::invalid)? {
+            Event::Typing => Ok(Command::Type { conversation, dialog, event: event.to_owned() }),
+            Event::Stored(class) => Ok(Command::Publish {
+                conversation,
+                dialog,
+                class,
+                event: event.to_owned(),
+                metadata: request.metadata.map(ToOwned::to_owned),
+                encoded_metadata: request.encoded_metadata.as_deref().map(str::to_owned),
+                whisper,
+            }),
+        }
+    }
+
+    fn update(&self, body: body::UpdateConversationField) -> Result<Command, Error> {
+        let conversation = body.conversation_id.filter(|id| !id.is_empty()).ok_or_else(|| Error::missing("conversationId is missing"))?;
+        let fields = body.conversation_field.map_or_else(Vec::new, OneOrMany::into_vec);
+        if fields.is_empty() {
+            return Err(Error::missing("conversationField is missing"));
+        }
+        let changes = fields.iter().map(|field| self.field(field)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Command::Update { conversation: ConversationId::from(conversation), changes: transfer_last(changes) })
+    }
+
+    fn field(&self, field: &body::ConversationField) -> Result<FieldChange, Error> {
+        let missing = |name: &str| Error::missing(format!("{name} is missing"));
+        let is_close = |state: Option<&str>, name: &str| match state {
+            Some("CLOSE") => Ok(()),
+            Some(other) => Err(Error::invalid(format!("{name} {other:?} cannot be set; it can only be set to CLOSE"))),
+            None => Err(missing(name)),
+        };
+        match field.field.as_deref() {
+            Some("ConversationStateField") => {
+                is_close(field.conversation_state.as_deref(), "conversationState")?;
+                Ok(FieldChange::CloseDialog { dialog: None, cause: None })
+            }
+            Some("Stage") => {
+                is_close(field.conversation_state.as_deref(), "conversationState")?;
+                Ok(FieldChange::Close)
+            }
+            Some("DialogChange") => {
+                let dialog = field.dialog.as_ref().ok_or_else(|| missing("dialog"))?;
+                if field.kind.as_deref().is_some_and(|kind| kind != "UPDATE") {
+                    return Err(Error::invalid("DialogChange must be of type UPDATE"));
+                }
+                is_close(dialog.state.as_deref(), "dialog.state")?;
+                let id = dialog.dialog_id.as_deref().ok_or_else(|| missing("dialog.dialogId"))?;
+                Ok(FieldChange::CloseDialog { dialog: Some(DialogId::from(id)), cause: dialog.closed_cause.clone() })
+            }
+            Some("ParticipantsChange") => self.participants_change(field),
+            Some("Skill") => {
+                field.skill.as_ref().map(|skill| FieldChange::SetQueue(QueueId::from(skill.0.as_str()))).ok_or_else(|| missing("skill"))
+            }
+            Some("TTRField") => Ttr::named(field.ttr_type.as_deref(), field.value)
+                .map(FieldChange::SetTtr)
+                .ok_or_else(|| Error::invalid("ttrType must be NORMAL, PRIORITIZED, URGENT or CUSTOM")),
+            Some("ManualETTR") => field.time.map(FieldChange::SetDue).ok_or_else(|| missing("time")),
+            Some("CSATRate") => rating(field),
+            Some("Note") => {
+                let note = field.note.clone().ok_or_else(|| missing("note"))?;
+                if note.chars().count() > LONGEST_FIELD {
+                    return Err(Error::invalid(format!("note is longer than {LONGEST_FIELD} characters")));
+                }
+                Ok(FieldChange::Note(note))
+            }
+            Some(other) => Err(Error::invalid(format!(
+                "field {other:?} is not known; it must be ConversationStateField, Stage, DialogChange, ParticipantsChange, Skill, TTRField, ManualETTR, CSATRate or Note"
+            ))),
+            None => Err(missing("conversationField.field")),
+        }
+    }
+
+    fn participants_change(&self, field: &body::ConversationField) -> Result<FieldChange, Error> {
+        let role = field.role.as_deref().ok_or_else(|| Error::missing("role is missing"))?;
+        let role = Role::parse(role).ok_or_else(|| Error::invalid(format!("role {role:?} is not known")))?;
+        let person = match field.user_id.as_ref().map(|id| id.0.as_str()).filter(|id| !id.is_empty()) {
+            None => self.actor.person().filter(Person::is_agent).ok_or_else(|| Error::missing("userId is missing"))?,
+            Some(name) => match self.account.agent(name) {
+                Some(agent) => agent.person(),
+                None => return Err(Error::invalid("Agent does not exist")),
+            },
+        };
+        match field.kind.as_deref() {
+            Some("ADD") => Ok(FieldChange::Join { person, role }),
+            Some("REMOVE") => Ok(FieldChange::Leave { person, role }),
+            Some("SUGGEST") => Ok(FieldChange::Suggest { person }),
+            Some("UPDATE") => Ok(FieldChange::SetRole { person, role }),
+            _ => Err(Error::invalid("the type of a ParticipantsChange must be ADD, REMOVE, SUGGEST or UPDATE")),
+        }
+    }
+
+    fn filter(&self, body: body::SubscribeConversations) -> Result<ConversationFilter, Error> {
+        if let Some(brand) = body.brand_id.filter(|brand| brand.0 != self.account.id.as_str()) {
+            return Err(Error::invalid(format!("brandId {} is not the account of this connection", brand.0)));
+        }
+        let states = |states: Option<OneOrMany<String>>, others: &[&str]| {
+            let mut known = Vec::new();
+            for state in states.map_or_else(Vec::new, OneOrMany::into_vec) {
+                match state.as_str() {
+                    "OPEN" => known.push(OpenState::Open),
+                    "CLOSE" => known.push(OpenState::Closed),
+                    // Known to the vendor's clients; no conversation of ours is ever in it.
+                    other if others.contains(&other) => {}
+                    other => return Err(Error::invalid(format!("state {other:?} is not known; it must be OPEN or CLOSE"))),
+                }
+            }
+            Ok(known)
+        };
+        let mut agents = Vec::new();
+        for name in body.agent_ids.map_or_else(Vec::new, OneOrMany::into_vec) {
+            // An agent that is not there takes part in nothing, but must still narrow the filter.
+            let known = self.account.agent(&name).map(|agent| agent.user.clone());
+            agents.push(known.unwrap_or_else(|| name.as_str().into()));
+        }
+        let locked_only =
+            matches!(&body.conv_state, Some(OneOrMany::Many(states)) if !states.is_empty() && states.iter().all(|state| state == "LOCKED"));
+        Ok(ConversationFilter {
+            states: states(body.conv_state, &["LOCKED"])?,
+            stages: states(body.stage, &[])?,
+            agents,
+            consumer: body.consumer_id.map(ConsumerId::from),
+            conversation: body.conversation_id.map(ConversationId::from),
+            updated_from: body.min_last_updated_time,
+            // Nothing is ever locked, so nothing was changed early enough.
+            updated_to: if locked_only { Some(i64::MIN) } else { body.max_last_updated_time },
+            due_by: body.max_ettr,
+            ..ConversationFilter::all(self.account.id.clone())
+        })
+    }
+
+    fn query(&self, body: &body::QueryMessages) -> Result<Ask, Error> {
+        let (conversation, dialog) = place(body.conversation_id.clone(), body.dialog_id.clone())?;
+        let default = if self.version == Version::V2 { QUERY_MOST } else { QUERY_V3 };
+        let limit = match body.max_quantity {
+            None => default,
+            Some(0) => return Err(Error::invalid("maxQuantity must be at least 1")),
+            Some(most) => usize::try_from(most).unwrap_or(QUERY_MOST).min(QUERY_MOST),
+        };
+        let to = body.older_than_sequence.unwrap_or(u64::MAX);
+        let range = match body.newer_than_sequence {
+            // Some clients begin at -1.
+            Some(from) => Range::Forward { from: u64::try_from(from).unwrap_or(0), to, limit },
+            None => Range::Backward { to, limit },
+        };
+        Ok(Ask::Events { actor: self.actor.clone(), conversation, dialog, range })
+    }
+}
+
+/// A transfer is written as leaving and inviting in either order; inviting comes first, so that nobody is alone.
+fn transfer_last(mut changes: Vec<FieldChange>) -> Vec<FieldChange> {
+    changes.sort_by_key(|change| matches!(change, FieldChange::Leave { .. }));
+    changes
+}
+
+fn rating(field: &body::ConversationField) -> Result<FieldChange, Error> {
+    let rate = match &field.csat_rate {
+        None => None,
+        Some(rate) => match rate.0.parse::<u8>() {
+            Ok(rate) if rate <= 5 => Some(rate),
+            _ => return Err(Error::invalid("csatRate must be a whole number from 0 to 5")),
+        },
+    };
+    let status = field.status.clone().unwrap_or_else(|| "FILLED".into());
+    if !["FILLED", "PARTIALLY_FILLED", "SKIPPED", "EMPTY"].contains(&status.as_str()) {
+        return Err(Error::invalid("status must be FILLED, PARTIALLY_FILLED, SKIPPED or EMPTY"));
+    }
+    if rate.is_none() && status == "FILLED" {
+        return Err(Error::missing("csatRate is missing"));
+    }
+    Ok(FieldChange::Rate(Csat { rate, resolved: field.csat_resolution_confirmation, status }))
+}
+
+/// A dialog and its conversation. Without one, the dialog is a MAIN one, which has its conversation's id.
+fn place(conversation: Option<String>, dialog: Option<String>) -> Result<(ConversationId, DialogId), Error> {
+    match (conversation.filter(|id| !id.is_empty()), dialog.filter(|id| !id.is_empty())) {
+        (None, None) => Err(Error::missing("dialogId is missing")),
+        (Some(conversation), None) => {
+            let conversation = ConversationId::from(conversation);
+            let dialog = conversation.main_dialog();
+            Ok((conversation, dialog))
+        }
+        (conversation, Some(dialog)) => {
+            let dialog = DialogId::from(dialog);
+            Ok((conversation.map_or_else(|| dialog.as_conversation(), ConversationId::from), dialog))
+        }
+    }
+}
+
+/// What makes a request the same under one idempotency key.
+pub(super) fn identity_of<'r>(kind: RequestKind, request: &'r envelope::Request<'_>) -> Vec<&'r str> {
+    let metadata = request.metadata.map_or("", RawValue::get);
+    vec![kind.spellings()[0], request.body.map_or("", RawValue::get), metadata, request.encoded_metadata.as_deref().unwrap_or("")]
+}
+
+/// The idempotency key of an envelope.
+pub(super) fn key_in_envelope(request: &envelope::Request<'_>) -> Option<String> {
+    request.header("IdempotencyKey").map(|header| header.key.as_deref().unwrap_or("").to_owned())
+}
+
+/// The text that says that a change of fields happened, which clients compare.
+pub(super) fn success_text(request: &envelope::Request<'_>) -> &'static str {
+    let fields: Result<body::UpdateConversationField, _> = body(request);
+    let first = fields.ok().and_then(|body| body.conversation_field?.into_vec().into_iter().next());
+    match first.as_ref().map(|field| (field.field.as_deref().unwrap_or(""), field.kind.as_deref())) {
+        Some(("ParticipantsChange", Some("ADD"))) => "OK Agent added successfully",
+        Some(("ParticipantsChange", Some("UPDATE"))) => "OK Agent updated successfully",
+        Some(("ParticipantsChange", _)) => "OK Agent removed successfully",
+        Some(("Skill", _)) => "Skill changed successfully",
+        Some(("TTRField", _)) => "Update TTR ended successfully",
+        Some(("ManualETTR", _)) => "Update manual Ettr ended successfully",
+        Some(("CSATRate", _)) => "OK CSAT processed successfully",
+        Some(("Note", _)) => "OK Update note success",
+        _ => "OK Conversation resolved successfully",
+    }
+}
+
+/// The text that says that a profile is set, which clients compare.
+pub(super) const PROFILE_SET: &str = "OK User Profile set successfully";

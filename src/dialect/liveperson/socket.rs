@@ -1,0 +1,338 @@
+//! The sockets of consumers and agents: v2 and v3 of the same protocol.
+
+use super::Native;
+use super::render;
+use super::request::{Caller, PROFILE_SET, kind_of, success_text};
+use crate::domain::{Actor, Conversation, Millis, Outcome, Sight};
+use crate::gateway::{Error, Request};
+use crate::hub::{Frame, Slot, Typing};
+use crate::identity::Lease;
+use crate::session::{Admitted, Answer, Ask, Asked, ChangeKind, Codec, Doorway, Greeting};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use tieline_protocol::code::{CloseCode, ErrorCode};
+use tieline_protocol::envelope::{self, RespKind, Response};
+use tieline_protocol::ids::{AccountId, DialogId};
+use tieline_protocol::kind::{RequestKind, Version, conversations_notification, error_response, events_notification};
+use tieline_protocol::notify::{Changes, ConversationChange};
+
+/// What InitConnection is answered with; one client compares it.
+const INITIALIZED: &str = "Connection initialized successfully";
+
+/// The codec of a consumer's or an agent's socket.
+#[derive(Debug)]
+pub struct SocketCodec {
+    pub(super) native: Arc<Native>,
+    pub(super) account: AccountId,
+    pub(super) actor: Actor,
+    pub(super) version: Version,
+    /// How to check a fresh credential of this socket.
+    pub(super) renewal: Renewal,
+}
+
+/// Which credential a socket lives by, and so may be renewed with.
+#[derive(Debug, Clone)]
+pub(super) enum Renewal {
+    /// A consumer's own token.
+    SignUp,
+    /// An AppJWT; the ConsumerJWS does not expire.
+    App,
+    /// An agent's session, which is refreshed over HTTP.
+    Agent,
+}
+
+/// What a reply must know of its request.
+#[derive(Debug)]
+pub struct Tag {
+    id: Option<String>,
+    kind: Option<RequestKind>,
+    /// The sentence for success, where the response is one.
+    text: &'static str,
+}
+
+pub(super) fn slot_of(version: Version) -> Slot {
+    match version {
+        Version::V2 => Slot(0),
+        Version::V3 => Slot(1),
+    }
+}
+
+impl SocketCodec {
+    fn read(&mut self, request: &envelope::Request<'_>) -> Result<(RequestKind, Ask), Error> {
+        let kind = kind_of(request)?;
+        let Some(account) = self.native.account(self.account.as_str()) else {
+            return Err(Error::fault(ErrorCode::NotFound, "the account is gone"));
+        };
+        if kind == RequestKind::InitConnection {
+            return self.renew(request).map(|ask| (kind, ask));
+        }
+        let caller = Caller { gateway: &self.native.gateway, account, actor: &self.actor, version: self.version };
+        caller.ask(kind, request).map(|ask| (kind, ask))
+    }
+
+    /// A second InitConnection with a fresh token for the same identity lets the connection live on.
+    fn renew(&self, request: &envelope::Request<'_>) -> Result<Ask, Error> {
+        let invalid = |what: &'static str| Error::fault(ErrorCode::NotAuthenticated, what);
+        let account = self.native.account(self.account.as_str()).ok_or_else(|| invalid("the account is gone"))?;
+        let identity = self.native.gateway.identity();
+        let jwt = |name: &str| request.header(name).and_then(|header| header.jwt.clone());
+        match self.renewal {
+            Renewal::Agent => Err(Error::invalid("an agent's session is refreshed over HTTP")),
+            Renewal::SignUp => match jwt("ConsumerAuthentication") {
+                None => Ok(Ask::Renew(None)),
+                Some(jwt) => {
+                    let (actor, time) = identity.check_sign_up(account, bare(&jwt)).map_err(|_| invalid("the token is not valid"))?;
+                    if actor == self.actor {
+                        Ok(Ask::Renew(Some(time)))
+                    } else {
+                        Err(invalid("the token is another consumer's; open a connection for it"))
+                    }
+                }
+            },
+            Renewal::App => match jwt("AppAuthentication") {
+                None => Ok(Ask::Renew(None)),
+                Some(jwt) => {
+                    let app = identity.check_app(account, bare(&jwt)).map_err(|_| invalid("the AppJWT is not valid"))?;
+                    let is_same = matches!(&self.actor, Actor::Consumer { app: Some(own), .. } if *own == app.app);
+                    if is_same { Ok(Ask::Renew(Some(app.remaining))) } else { Err(invalid("the AppJWT is another application's")) }
+                }
+            },
+        }
+    }
+}
+
+/// A token without the word in front of it.
+pub(super) fn bare(token: &str) -> &str {
+    let token = token.trim();
+    let word_free = token.split_once(' ').filter(|(word, _)| word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("jwt"));
+    word_free.map_or(token, |(_, token)| token.trim())
+}
+
+fn response(version: Version, tag: &Tag, code: u16, body: impl Serialize) -> Frame {
+    let kind_name = tag.kind.map_or(error_response(version), |kind| kind.response(version));
+    render::to_frame(&Response { kind: RespKind::Resp, req_id: tag.id.as_deref(), code, kind_name, body })
+}
+
+/// The error as this protocol knows it: an integer code and a sentence.
+fn error_frame(version: Version, actor: Option<&Actor>, id: Option<&str>, error: &Error) -> Frame {
+    // An agent knows the account's conversations, so for it a missing one is a mistake, not a trespass.
+    let code = match (error.is_no_such_conversation(), actor) {
+        (true, Some(Actor::Agent { .. })) => 400,
+        _ => error.code().status(),
+    };
+    render::to_frame(&Response { kind: RespKind::Resp, req_id: id, code, kind_name: error_response(version), body: error.to_string() })
+}
+
+impl Codec for SocketCodec {
+    type Tag = Tag;
+
+    fn slot(&self) -> Slot {
+        slot_of(self.version)
+    }
+
+    fn hears_unasked(&self) -> bool {
+        self.version == Version::V2
+    }
+
+    fn decode(&mut self, text: &str) -> Asked<Tag> {
+        let request = match envelope::read(text) {
+            Ok(request) => request,
+            Err(malformed) => {
+                let tag = Tag { id: malformed.id, kind: None, text: "" };
+                return Asked { tag, ask: Ask::Bad(Error::invalid(malformed.reason)) };
+            }
+        };
+        let id = Some(request.id.clone());
+        match self.read(&request) {
+            Ok((kind, ask)) => {
+                let text = match kind {
+                    RequestKind::SetUserProfile => PROFILE_SET,
+                    RequestKind::UpdateConversationField => success_text(&request),
+                    RequestKind::UnsubscribeExConversations => "OK Unsubscribed successfully",
+                    RequestKind::UpdateExConversationSubscription => "OK Subscription updated successfully",
+                    RequestKind::InitConnection => INITIALIZED,
+                    _ => "",
+                };
+                Asked { tag: Tag { id, kind: Some(kind), text }, ask }
+            }
+            Err(error) => Asked { tag: Tag { id, kind: RequestKind::parse(&request.kind), text: "" }, ask: Ask::Refuse(error) },
+        }
+    }
+
+    fn name(&self, tag: &Tag) -> &'static str {
+        name_of(tag.kind)
+    }
+
+    fn reply(&self, tag: Tag, result: Result<Answer, Error>) -> Frame {
+        let version = self.version;
+        let answer = match result {
+            Ok(answer) => answer,
+            Err(error) => return error_frame(version, Some(&self.actor), tag.id.as_deref(), &error),
+        };
+        match answer {
+            Answer::Decided(decided) => match decided.outcomes.into_iter().next() {
+                Some(Outcome::Published { sequence, .. }) => response(version, &tag, 200, json!({"sequence": sequence})),
+                Some(Outcome::Opened { conversation }) => response(version, &tag, 200, json!({"conversationId": conversation})),
+                Some(Outcome::Updated | Outcome::ProfileSet | Outcome::ConsumerSeen) | None => response(version, &tag, 200, tag.text),
+            },
+            Answer::Clock(now) => response(version, &tag, 200, json!({"currentTime": now})),
+            Answer::Watching(id) if tag.kind == Some(RequestKind::SubscribeExConversations) => {
+                response(version, &tag, 200, json!({"subscriptionId": id}))
+            }
+            Answer::Renewed | Answer::Unwatched | Answer::Watching(_) => response(version, &tag, 200, tag.text),
+            Answer::Following { epoch, oldest, head } => {
+                let mut body = json!({"epoch": epoch, "oldestSeq": oldest});
+                body["headSeq"] = head.map_or_else(|| json!(-1), |head| json!(head));
+                response(version, &tag, 200, body)
+            }
+            Answer::Events(events) => response(version, &tag, 200, changes(version, &events)),
+            Answer::Profile(profile) => response(version, &tag, 200, render::profile(&profile)),
+        }
+    }
+
+    fn events(&self, dialog: &DialogId, events: &[Arc<Sight>]) -> Vec<Frame> {
+        events_frames(self.version, dialog, events)
+    }
+
+    fn typing(&self, typing: &Typing) -> Frame {
+        typing_frame(self.version, typing)
+    }
+
+    fn conversation(&self, conversation: &Conversation) -> Frame {
+        render::conversation(self.version, conversation)
+    }
+
+    fn conversations(&self, subscription: &str, now: Millis, changes: &[(ChangeKind, Frame)]) -> Frame {
+        conversations_frame(self.version, Some(subscription), None, now, changes)
+    }
+
+    fn feed(&self, _: &str, _: Millis, _: &[(Arc<Sight>, Option<Conversation>)]) -> Vec<Frame> {
+        // A consumer's or an agent's socket is refused when it asks for a feed.
+        Vec::new()
+    }
+}
+
+/// The name under which requests are counted.
+pub(super) fn name_of(kind: Option<RequestKind>) -> &'static str {
+    kind.map_or("unknown", |kind| kind.spellings()[0])
+}
+
+/// Events as changes, each as the text it is shown as.
+fn changes(version: Version, events: &[Arc<Sight>]) -> Vec<Box<RawValue>> {
+    let raw = |sight: &Arc<Sight>| render::with_event(version, sight, |change| serde_json::value::to_raw_value(&change).ok()).flatten();
+    events.iter().filter_map(raw).collect()
+}
+
+/// Most bytes of changes in one notification; more go into the next.
+const NOTIFICATION: usize = 256 * 1024;
+
+pub(super) fn events_frames(version: Version, dialog: &DialogId, events: &[Arc<Sight>]) -> Vec<Frame> {
+    let name = events_notification(version);
+    let all = changes(version, events);
+    if version == Version::V2 {
+        return all.into_iter().map(|change| render::notification(name, change)).collect();
+    }
+    let mut batches: Vec<Vec<Box<RawValue>>> = vec![Vec::new()];
+    let mut size = 0;
+    for change in all {
+        size += change.get().len();
+        if size > NOTIFICATION && batches.last().is_some_and(|batch| !batch.is_empty()) {
+            batches.push(Vec::new());
+            size = change.get().len();
+        }
+        if let Some(batch) = batches.last_mut() {
+            batch.push(change);
+        }
+    }
+    let notification = |changes| {
+        let body = Changes { subscription_id: None, sent_ts: None, dialog_id: Some(dialog.as_str()), cursor: None, changes };
+        render::notification(name, body)
+    };
+    batches.into_iter().map(notification).collect()
+}
+
+pub(super) fn typing_frame(version: Version, typing: &Typing) -> Frame {
+    let name = events_notification(version);
+    render::with_typing(version, typing, |change| match version {
+        Version::V2 => render::notification(name, change),
+        Version::V3 => {
+            let dialog_id = Some(typing.dialog.as_str());
+            render::notification(name, Changes { subscription_id: None, sent_ts: None, dialog_id, cursor: None, changes: vec![change] })
+        }
+    })
+}
+
+pub(super) fn conversations_frame(
+    version: Version,
+    subscription: Option<&str>,
+    cursor: Option<&str>,
+    now: Millis,
+    changes: &[(ChangeKind, Frame)],
+) -> Frame {
+    let changes = changes.iter().filter_map(|(kind, result)| {
+        let kind = match kind {
+            ChangeKind::Upsert => "UPSERT",
+            ChangeKind::Delete => "DELETE",
+        };
+        // It is JSON that we wrote ourselves.
+        serde_json::from_str::<&RawValue>(result.as_str()).ok().map(|result| ConversationChange { kind, result })
+    });
+    let body = Changes { subscription_id: subscription, sent_ts: Some(now), dialog_id: None, cursor, changes: changes.collect() };
+    render::notification(conversations_notification(version), body)
+}
+
+/// A consumer that connected without a token and has to send InitConnection first.
+#[derive(Debug)]
+pub struct ConsumerDoorway {
+    pub(super) native: Arc<Native>,
+    pub(super) account: AccountId,
+}
+
+impl Doorway for ConsumerDoorway {
+    type Codec = SocketCodec;
+
+    fn greet(&mut self, text: &str) -> Greeting<SocketCodec> {
+        let refuse = |id: Option<&str>, error: &Error| Greeting::NotYet(error_frame(Version::V3, None, id, error));
+        let request = match envelope::read(text) {
+            Ok(request) => request,
+            Err(malformed) => return refuse(malformed.id.as_deref(), &Error::invalid(malformed.reason)),
+        };
+        let first = || Error::fault(ErrorCode::NotAuthenticated, "send InitConnection with a token first");
+        if RequestKind::parse(&request.kind) != Some(RequestKind::InitConnection) {
+            return refuse(Some(&request.id), &first());
+        }
+        let Some(jwt) = request.header("ConsumerAuthentication").and_then(|header| header.jwt.as_deref()) else {
+            return refuse(Some(&request.id), &first());
+        };
+        let Some(account) = self.native.account(self.account.as_str()) else { return Greeting::Turned(CloseCode::Token) };
+        match self.native.gateway.identity().check_sign_up(account, bare(jwt)) {
+            Err(_) => Greeting::Turned(CloseCode::Token),
+            Ok((actor, time)) => {
+                let tag = Tag { id: Some(request.id.clone()), kind: Some(RequestKind::InitConnection), text: INITIALIZED };
+                let admitted = self.native.consumer(account.id.clone(), actor, Lease::lasting(time), Renewal::SignUp);
+                Greeting::Welcome(response(Version::V3, &tag, 200, INITIALIZED), Box::new(admitted))
+            }
+        }
+    }
+}
+
+impl Native {
+    /// A consumer's session to be.
+    pub(super) fn consumer(self: &Arc<Self>, account: AccountId, actor: Actor, lease: Lease, renewal: Renewal) -> Admitted<SocketCodec> {
+        // The consumer is known from here on, for agents who ask who it is.
+        if let (Actor::Consumer { id, app: None, .. }, Renewal::SignUp) = (&actor, &renewal) {
+            let seen = crate::domain::Command::SeeConsumer { consumer: id.clone(), app: None, ext_id: None };
+            drop(self.gateway.submit(Request { actor: actor.clone(), commands: vec![seen], key: None, resend: None }));
+        }
+        let codec = SocketCodec { native: self.clone(), account, actor: actor.clone(), version: Version::V3, renewal };
+        Admitted { actor, lease, codec }
+    }
+
+    /// An agent's session to be.
+    pub(super) fn agent(self: &Arc<Self>, account: AccountId, actor: Actor, lease: Lease, version: Version) -> Admitted<SocketCodec> {
+        let codec = SocketCodec { native: self.clone(), account, actor: actor.clone(), version, renewal: Renewal::Agent };
+        Admitted { actor, lease, codec }
+    }
+}

@@ -1,0 +1,168 @@
+//! App tokens, consumer identity and consumers' sign-up.
+
+use super::lookup::{self, Callback};
+use super::socket::bare;
+use super::{Native, Peer, error, too_many};
+use crate::domain::{Actor, Command};
+use crate::gateway::{Error, Request};
+use crate::identity::Denied;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tieline_protocol::code::ErrorCode;
+use tieline_protocol::json::object;
+
+/// Longest external id of a consumer, in characters.
+const LONGEST_EXT_ID: usize = 512;
+
+fn oauth(status: StatusCode, error: &str) -> Response {
+    error::json(status, json!({"error": error}).to_string())
+}
+
+/// The credentials come in the form or in the query, and `grant_type` in either.
+pub(super) async fn app_token(
+    State(native): State<Arc<Native>>,
+    Path(account): Path<String>,
+    peer: Peer,
+    Query(query): Query<HashMap<String, String>>,
+    body: Body,
+) -> Response {
+    if let Err(wait) = native.token_calls.check("", peer.0.ip()) {
+        return wait.say(error::response(None, &too_many("too many token calls from this address")));
+    }
+    let text = match native.read_body(body, native.limits.message.0).await {
+        Ok(text) => text,
+        Err(error) => return error::response(None, &error),
+    };
+    let mut given: HashMap<String, String> = query;
+    given.extend(form(&text));
+    let get = |name: &str| given.get(name).map(String::as_str).filter(|value| !value.is_empty());
+    if get("grant_type").is_some_and(|grant| grant != "client_credentials") {
+        return oauth(StatusCode::BAD_REQUEST, "unsupported_grant_type");
+    }
+    let (Some(id), Some(secret)) = (get("client_id"), get("client_secret")) else {
+        return oauth(StatusCode::BAD_REQUEST, "invalid_request");
+    };
+    let signed =
+        native.account(&account).ok_or(Denied::Invalid).and_then(|account| native.gateway.identity().sign_in_app(account, id, secret));
+    match signed {
+        Ok(token) => {
+            let time = native.gateway.identity().app_token_time().as_secs();
+            error::json(StatusCode::OK, json!({"access_token": token, "token_type": "Bearer", "expires_in": time}).to_string())
+        }
+        Err(Denied::Invalid) => oauth(StatusCode::UNAUTHORIZED, "invalid_client"),
+        Err(Denied::Unavailable) => oauth(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
+    }
+}
+
+/// A form's members; nothing, if it is none.
+fn form(text: &str) -> Vec<(String, String)> {
+    let request = axum::http::Request::builder().method("GET").uri(format!("/?{}", text.trim())).body(());
+    let Ok(request) = request else { return Vec::new() };
+    Query::<Vec<(String, String)>>::try_from_uri(request.uri()).map(|query| query.0).unwrap_or_default()
+}
+
+#[derive(Debug, Deserialize)]
+struct NameConsumer {
+    ext_consumer_id: Option<tieline_protocol::body::Loose>,
+}
+
+/// A consumer's identity for a connector.
+pub(super) async fn consumer(State(native): State<Arc<Native>>, Path(account): Path<String>, headers: HeaderMap, body: Body) -> Response {
+    match name_consumer(&native, &account, &headers, body).await {
+        Ok(token) => error::json(StatusCode::CREATED, json!({"token": token}).to_string()),
+        Err(error) => error::response(None, &error),
+    }
+}
+
+async fn name_consumer(native: &Arc<Native>, account: &str, headers: &HeaderMap, body: Body) -> Result<String, Error> {
+    let token = headers.get("authorization").map(|token| token.to_str().unwrap_or(""));
+    let token = token.ok_or_else(|| Error::fault(ErrorCode::MissingAppJwt, "AppJWT is missing"))?;
+    let invalid = || Error::fault(ErrorCode::InvalidAppJwt, "AppJWT is invalid");
+    let account = native.account(account).ok_or_else(invalid)?;
+    let app = native.gateway.identity().check_app(account, bare(token)).map_err(|_| invalid())?;
+    let text = native.read_body(body, native.limits.message.0).await?;
+    let given: NameConsumer = object(&text).map_err(|reason| Error::invalid(format!("the body is not understood: {reason}")))?;
+    let ext_id =
+        given.ext_consumer_id.map(|id| id.0).filter(|id| !id.is_empty()).ok_or_else(|| Error::missing("ext_consumer_id is missing"))?;
+    if ext_id.chars().count() > LONGEST_EXT_ID {
+        return Err(Error::invalid(format!("ext_consumer_id is longer than {LONGEST_EXT_ID} characters")));
+    }
+    let unavailable = |_| Error::fault(ErrorCode::Internal, "the consumer cannot be named now");
+    let (id, jws) = native.gateway.identity().name_consumer(&app, &ext_id).map_err(unavailable)?;
+    let actor = Actor::Consumer { account: app.account.clone(), id: id.clone(), app: Some(app.app.clone()) };
+    let seen = Command::SeeConsumer { consumer: id, app: Some(app.app), ext_id: Some(ext_id) };
+    native.gateway.submit(Request { actor, commands: vec![seen], key: None, resend: None }).await?;
+    Ok(jws)
+}
+
+/// A token for a new consumer, or for one that shows an old token of its own.
+fn signed_up(native: &Native, account: &str, peer: &Peer, known: Option<&str>) -> Result<String, Box<Response>> {
+    if let Err(wait) = native.token_calls.check("", peer.0.ip()) {
+        return Err(Box::new(wait.say(error::response(None, &too_many("too many token calls from this address")))));
+    }
+    let refuse = |status, code| Box::new(error::json(status, json!({"internalErrorCode": code}).to_string()));
+    let Some(account) = native.account(account) else { return Err(refuse(StatusCode::NOT_FOUND, "9004")) };
+    let identity = native.gateway.identity();
+    let known = match known {
+        None => None,
+        Some(token) => match identity.check_sign_up(account, token) {
+            Ok((Actor::Consumer { id, .. }, _)) => Some(id),
+            Ok(_) | Err(_) => return Err(refuse(StatusCode::UNAUTHORIZED, "9007")),
+        },
+    };
+    identity.sign_up(&account.id, known).map(|(_, token)| token).map_err(|_| refuse(StatusCode::SERVICE_UNAVAILABLE, "9000"))
+}
+
+pub(super) async fn sign_up(State(native): State<Arc<Native>>, Path(account): Path<String>, peer: Peer) -> Response {
+    match signed_up(&native, &account, &peer, None) {
+        Ok(jwt) => error::json(StatusCode::OK, json!({"jwt": jwt}).to_string()),
+        Err(response) => *response,
+    }
+}
+
+pub(super) async fn sign_up_script(
+    State(native): State<Arc<Native>>,
+    Path(account): Path<String>,
+    Query(callback): Query<Callback>,
+    peer: Peer,
+) -> Response {
+    let Some(name) = callback.name() else {
+        return error::response(None, &Error::missing("callback must name a function"));
+    };
+    match signed_up(&native, &account, &peer, None) {
+        Ok(jwt) => lookup::call(&name, &json!({"jwt": jwt})),
+        Err(response) => *response,
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Authorize {
+    id_token: Option<String>,
+}
+
+/// As sign-up, under the name that newer clients use; an earlier token is exchanged for a fresh one.
+pub(super) async fn authorize(State(native): State<Arc<Native>>, Path(account): Path<String>, peer: Peer, body: Body) -> Response {
+    let text = match native.read_body(body, native.limits.message.0).await {
+        Ok(text) => text,
+        Err(error) => return error::response(None, &error),
+    };
+    let given: Authorize = match object(if text.trim().is_empty() { "{}" } else { &text }) {
+        Ok(given) => given,
+        Err(error) => return error::response(None, &Error::invalid(format!("the body is not understood: {error}"))),
+    };
+    match signed_up(&native, &account, &peer, given.id_token.as_deref()) {
+        Ok(token) => error::json(StatusCode::OK, json!({"token": token}).to_string()),
+        Err(response) => *response,
+    }
+}
+
+/// The public keys, for whoever wants to check our tokens.
+pub(super) async fn keys(State(native): State<Arc<Native>>) -> Response {
+    axum::Json(native.gateway.identity().published_keys()).into_response()
+}

@@ -1,0 +1,67 @@
+//! Which conversations a subscription is about.
+
+use super::Millis;
+use super::conversation::{Conversation, OpenState};
+use super::people::Person;
+use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, UserId};
+
+/// A filter; an empty list or `None` restricts nothing. The account always does.
+#[derive(Debug, Clone)]
+pub struct ConversationFilter {
+    /// The tenant.
+    pub account: AccountId,
+    /// States of the MAIN dialog.
+    pub states: Vec<OpenState>,
+    /// States of the whole conversation.
+    pub stages: Vec<OpenState>,
+    /// Agents of whom one takes part.
+    pub agents: Vec<UserId>,
+    /// The consumer.
+    pub consumer: Option<ConsumerId>,
+    /// Just this conversation.
+    pub conversation: Option<ConversationId>,
+    /// Changed at this time or later.
+    pub updated_from: Option<Millis>,
+    /// Changed at this time or earlier.
+    pub updated_to: Option<Millis>,
+    /// An answer is due at this time or earlier.
+    pub due_by: Option<Millis>,
+}
+
+impl ConversationFilter {
+    /// Everything in an account.
+    #[must_use]
+    pub fn all(account: AccountId) -> Self {
+        Self {
+            account,
+            states: Vec::new(),
+            stages: Vec::new(),
+            agents: Vec::new(),
+            consumer: None,
+            conversation: None,
+            updated_from: None,
+            updated_to: None,
+            due_by: None,
+        }
+    }
+
+    /// Whether a conversation passes.
+    #[must_use]
+    pub fn matches(&self, conversation: &Conversation) -> bool {
+        let details = &conversation.details;
+        let main = details.dialogs.first().map_or(details.stage, |dialog| dialog.state);
+        details.account == self.account
+            && (self.states.is_empty() || self.states.contains(&main))
+            && (self.stages.is_empty() || self.stages.contains(&details.stage))
+            && self.consumer.as_ref().is_none_or(|consumer| *consumer == details.consumer)
+            && self.conversation.as_ref().is_none_or(|id| *id == details.id)
+            && (self.agents.is_empty() || details.participants.iter().any(|participant| self.names(&participant.person)))
+            && self.updated_from.is_none_or(|from| details.updated >= from)
+            && self.updated_to.is_none_or(|to| details.updated <= to)
+            && self.due_by.is_none_or(|by| conversation.due >= 0 && conversation.due <= by)
+    }
+
+    fn names(&self, person: &Person) -> bool {
+        matches!(person, Person::Agent { user, .. } if self.agents.contains(user))
+    }
+}

@@ -1,0 +1,347 @@
+//! The operations: every command and query there is. Whatever a dialect wants to change or know, it asks here.
+//!
+//! This is where store and hub meet, in this order: append to the log, then announce. Ownership is checked inside
+//! each decision and before each read, by one rule ([`visible`]).
+
+mod query;
+
+pub(crate) use query::CATCH_UP;
+pub use query::{Followed, Profile};
+
+use crate::domain::{Actor, Command, Consumer, Conversation, Draft, Outcome, Refusal, Role, View, decide, visible};
+use crate::hub::{Hub, Typing};
+use crate::identity::{Account, Identity, fingerprint};
+use crate::store::{Committed, Decided, Decision, Fingerprint, Retry, Store, StoreError};
+use futures::future::BoxFuture;
+use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tieline_protocol::code::ErrorCode;
+use tieline_protocol::event::EventLimits;
+use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId};
+use tokio::sync::oneshot;
+
+/// Why an operation failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The store's answer: refused, or not confirmed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store cannot be read now.
+    #[error("the store cannot be read now; try again")]
+    Unreadable,
+    /// The position is from another log.
+    #[error("this is log {epoch} with numbers {oldest} to {head:?}; read it from its beginning")]
+    OtherEpoch {
+        /// The log that is served.
+        epoch: String,
+        /// Its oldest number.
+        oldest: u64,
+        /// Its newest number, if there is any.
+        head: Option<u64>,
+    },
+    /// The request was refused before it became an operation.
+    #[error("{detail}")]
+    Fault {
+        /// The code.
+        code: ErrorCode,
+        /// What is wrong.
+        detail: Cow<'static, str>,
+    },
+}
+
+impl Error {
+    /// A request that is refused before it becomes an operation.
+    pub fn fault(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::Fault { code, detail: detail.into() }
+    }
+
+    /// A request that is not understood.
+    pub fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::fault(ErrorCode::InvalidRequest, detail)
+    }
+
+    /// A request that lacks something.
+    pub fn missing(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::fault(ErrorCode::MissingParameter, detail)
+    }
+
+    /// The code that tells a client what to do.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Store(error) => error.code(),
+            Self::Unreadable => ErrorCode::Busy,
+            Self::OtherEpoch { .. } => ErrorCode::OtherEpoch,
+            Self::Fault { code, .. } => *code,
+        }
+    }
+
+    /// Which command of several is at fault.
+    #[must_use]
+    pub fn place(&self) -> usize {
+        match self {
+            Self::Store(StoreError::Refused(place, _)) => *place,
+            _ => 0,
+        }
+    }
+
+    /// Whether the conversation is another's or not there, which no surface may tell apart.
+    #[must_use]
+    pub fn is_no_such_conversation(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Refused(_, Refusal::NoSuchConversation)))
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Store(StoreError::Refused(0, refusal))
+    }
+}
+
+/// Commands that belong together, from one actor.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Who asks.
+    pub actor: Actor,
+    /// What for: all of it happens or nothing.
+    pub commands: Vec<Command>,
+    /// Set if a repeat is to be harmless.
+    pub key: Option<IdempotencyKey>,
+    /// Set if the application counts repeats: what is repeated.
+    pub resend: Option<Fingerprint>,
+}
+
+/// An idempotency key, and what it was used for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    key: String,
+    fingerprint: Fingerprint,
+}
+
+/// Longest idempotency key, in characters.
+const LONGEST_KEY: usize = 255;
+
+impl IdempotencyKey {
+    /// A key for a request of which `parts` are what is asked for: types and bodies, each body in whatever form it
+    /// came. Two bodies that differ only in white space or the order of members are the same.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] if the key is empty, too long, or holds what cannot be printed.
+    pub fn new(key: &str, parts: &[&str]) -> Result<Self, Error> {
+        if key.is_empty() || key.chars().count() > LONGEST_KEY || key.chars().any(char::is_control) {
+            return Err(Error::invalid("an idempotency key has 1 to 255 printable characters"));
+        }
+        Ok(Self { key: key.to_owned(), fingerprint: canonical_fingerprint(parts) })
+    }
+}
+
+/// A SHA-256 of types and bodies that does not depend on white space or the order of members.
+#[must_use]
+pub fn canonical_fingerprint(parts: &[&str]) -> Fingerprint {
+    let canonical =
+        |part: &&str| serde_json::from_str::<serde_json::Value>(part).map_or_else(|_| (*part).to_owned(), |value| value.to_string());
+    let canonical: Vec<String> = parts.iter().map(canonical).collect();
+    fingerprint(&canonical.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// The operations.
+#[derive(Debug)]
+pub struct Gateway {
+    store: Arc<dyn Store>,
+    hub: Arc<Hub>,
+    identity: Arc<Identity>,
+    limits: EventLimits,
+}
+
+/// An answer on its way.
+pub struct Pending(Waiting);
+
+enum Waiting {
+    Store(oneshot::Receiver<Result<Decided, StoreError>>),
+    Other(BoxFuture<'static, Result<Decided, Error>>),
+}
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pending")
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Decided, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Waiting::Store(answer) => Pin::new(answer).poll(context).map(|answer| match answer {
+                Ok(decided) => decided.map_err(Error::Store),
+                // The writer is gone without a word.
+                Err(_) => Err(Error::Store(StoreError::Unknown)),
+            }),
+            Waiting::Other(answer) => answer.as_mut().poll(context),
+        }
+    }
+}
+
+impl Gateway {
+    /// Puts the parts together. Whoever opened `store` must have it tell [`announcer`] of each commit.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, hub: Arc<Hub>, identity: Arc<Identity>, limits: EventLimits) -> Arc<Self> {
+        Arc::new(Self { store, hub, identity, limits })
+    }
+
+    /// The hub.
+    #[must_use]
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Who is who.
+    #[must_use]
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.identity
+    }
+
+    /// The store, for what is no conversation's business: health and the log's name.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// What an event is held to.
+    #[must_use]
+    pub fn limits(&self) -> EventLimits {
+        self.limits
+    }
+
+    /// The account of an actor; every actor has one.
+    fn account(&self, actor: &Actor) -> Option<&Account> {
+        self.identity.directory().account(actor.account().as_str())
+    }
+
+    /// Hands commands in. They are decided in the order of the calls, and answered when they are on disk.
+    pub fn submit(self: &Arc<Self>, request: Request) -> Pending {
+        let Request { actor, commands, key, resend } = request;
+        if let Some(error) = self.unknown_queue(&actor, &commands) {
+            return Pending(Waiting::Other(Box::pin(std::future::ready(Err(error)))));
+        }
+        let shows_typing = commands.iter().any(|command| matches!(command, Command::Type { .. }));
+        if shows_typing && commands.len() == 1 {
+            let this = self.clone();
+            return Pending(Waiting::Other(Box::pin(async move {
+                this.show_typing(&actor, &commands[0]).await?;
+                Ok(Decided { outcomes: vec![Outcome::Published { sequence: 0, resends: 0 }], replayed: false })
+            })));
+        }
+        let typed: Vec<Command> = commands.iter().filter(|command| matches!(command, Command::Type { .. })).cloned().collect();
+        let answer = self.decide(actor.clone(), commands, key, resend);
+        if typed.is_empty() {
+            return Pending(Waiting::Store(answer));
+        }
+        let this = self.clone();
+        Pending(Waiting::Other(Box::pin(async move {
+            let decided = Pending(Waiting::Store(answer)).await?;
+            for command in &typed {
+                // It was allowed a moment ago; if it no longer is, there is nothing to show.
+                if let Err(error) = this.show_typing(&actor, command).await {
+                    tracing::debug!(%error, "typing is no longer shown");
+                }
+            }
+            Ok(decided)
+        })))
+    }
+
+    fn decide(
+        &self,
+        actor: Actor,
+        commands: Vec<Command>,
+        key: Option<IdempotencyKey>,
+        resend: Option<Fingerprint>,
+    ) -> oneshot::Receiver<Result<Decided, StoreError>> {
+        let conversation = commands.iter().find_map(|command| match command {
+            Command::Publish { conversation, .. } => Some(conversation.clone()),
+            _ => None,
+        });
+        self.store.decide(Decision {
+            account: actor.account().clone(),
+            scope: commands.iter().flat_map(|command| command.scope(&actor)).collect(),
+            retry: key.map(|IdempotencyKey { key, fingerprint }| Retry { sender: actor.sender(), key, fingerprint }),
+            resend: conversation.zip(resend),
+            rule: Box::new(move |draft| decide(&actor, &commands, draft)),
+        })
+    }
+
+    /// A queue that nobody configured would be served by nobody.
+    fn unknown_queue(&self, actor: &Actor, commands: &[Command]) -> Option<Error> {
+        let account = self.account(actor)?;
+        let queues = commands.iter().enumerate().flat_map(|(place, command)| {
+            let queues: Vec<_> = match command {
+                Command::Open { queue, .. } => vec![queue],
+                Command::Update { changes, .. } => changes
+                    .iter()
+                    .filter_map(|change| match change {
+                        crate::domain::FieldChange::SetQueue(queue) => Some(queue),
+                        _ => None,
+                    })
+                    .collect(),
+                _ => Vec::new(),
+            };
+            queues.into_iter().map(move |queue| (place, queue))
+        });
+        let (place, queue) = queues.into_iter().find(|(_, queue)| !account.has_queue(queue))?;
+        let refusal = Refusal::NobodyThere(format!("Skill {queue}").into());
+        Some(Error::Store(StoreError::Refused(place, refusal)))
+    }
+
+    /// Checks a typing state like an event, and shows it.
+    async fn show_typing(&self, actor: &Actor, command: &Command) -> Result<(), Error> {
+        let Command::Type { conversation: id, dialog, event } = command else { return Ok(()) };
+        let conversation = match self.store.conversation_at_hand(id) {
+            Some(conversation) => Some(conversation),
+            None => self.store.conversation(id.clone()).await.map_err(|_| Error::Unreadable)?,
+        };
+        let view = One(conversation);
+        let mut draft = Draft::new(&view, self.identity.now(), 0);
+        decide(actor, std::slice::from_ref(command), &mut draft).map_err(|(place, refusal)| StoreError::Refused(place, refusal))?;
+        let (Some(conversation), Some(from)) = (view.0, actor.person()) else { return Ok(()) };
+        let role = conversation.details.participant(&from).map_or(Role::Consumer, |participant| participant.role);
+        self.hub.show_typing(Typing::new(conversation.audience.clone(), dialog.clone(), from, role, event.clone()));
+        Ok(())
+    }
+
+    /// The conversation, if the actor may know of it, and its dialog.
+    async fn look(&self, actor: &Actor, id: &ConversationId, dialog: &DialogId) -> Result<Conversation, Error> {
+        let found = self.store.conversation(id.clone()).await.map_err(|_| Error::Unreadable)?;
+        let conversation = visible(actor, found.as_ref())?.clone();
+        match conversation.dialog(dialog) {
+            Some(_) => Ok(conversation),
+            None => Err(Refusal::NoSuchDialog.into()),
+        }
+    }
+}
+
+/// What the store must be told to do with each commit, so that the hub's sessions hear of it.
+#[must_use]
+pub fn announcer(hub: Arc<Hub>) -> crate::store::Announce {
+    Box::new(move |Committed { sights, changes }| hub.announce(sights, changes))
+}
+
+/// A view of one conversation, for checks that write nothing.
+struct One(Option<Conversation>);
+
+impl View for One {
+    fn conversation(&self, id: &ConversationId) -> Option<Conversation> {
+        self.0.clone().filter(|conversation| conversation.details.id == *id)
+    }
+    fn consumer(&self, _: &AccountId, _: &ConsumerId) -> Option<Consumer> {
+        None
+    }
+    fn next_number(&self, _: &AccountId) -> i64 {
+        1
+    }
+    fn resends(&self) -> u64 {
+        0
+    }
+}

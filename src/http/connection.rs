@@ -1,0 +1,116 @@
+//! One accepted TCP connection: counted, bounded, and watched while it is read.
+
+use crate::throttle;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// How many connections there are, in all and from each address.
+#[derive(Debug)]
+pub(super) struct Places {
+    most: usize,
+    most_per_address: usize,
+    taken: Mutex<(usize, HashMap<IpAddr, usize>)>,
+}
+
+/// A connection's place; dropping it makes room.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    address: IpAddr,
+}
+
+impl Places {
+    pub(super) fn new(most: usize, most_per_address: usize) -> Arc<Self> {
+        Arc::new(Self { most, most_per_address, taken: Mutex::default() })
+    }
+
+    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let address = throttle::caller(address);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_address = taken.1.get(&address).copied().unwrap_or(0);
+        if taken.0 >= self.most || of_address >= self.most_per_address {
+            metrics::counter!("tieline_connections_refused_total").increment(1);
+            return None;
+        }
+        taken.0 += 1;
+        taken.1.insert(address, of_address + 1);
+        metrics::gauge!("tieline_connections").increment(1.0);
+        Some(Place { places: self.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.0 -= 1;
+        if let Some(of_address) = taken.1.get_mut(&self.address) {
+            *of_address -= 1;
+            if *of_address == 0 {
+                taken.1.remove(&self.address);
+            }
+        }
+        metrics::gauge!("tieline_connections").decrement(1.0);
+    }
+}
+
+/// How many bytes were read from a connection, so that a message which never ends is noticed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A stream that counts what is read from it.
+#[derive(Debug)]
+pub(super) struct Counted<S> {
+    stream: S,
+    progress: Progress,
+}
+
+impl<S> Counted<S> {
+    pub(super) fn new(stream: S, progress: Progress) -> Self {
+        Self { stream, progress }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let more = buffer.filled().len() - before;
+        if more > 0 {
+            self.progress.0.fetch_add(more as u64, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,257 @@
+//! The listener: TCP and TLS, HTTP with every limit that must hold before anybody is known, the WebSocket upgrade.
+
+mod connection;
+mod pages;
+mod tls;
+mod ws;
+
+pub use pages::Pages;
+pub use tls::TlsError;
+
+use self::connection::{Counted, Place, Places, Progress};
+use self::ws::{Surroundings, Upgrade};
+use crate::config::{Config, Limits};
+use crate::dialect::Socket;
+use crate::gateway::Gateway;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, MatchedPath, Request};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use axum::routing::any;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+/// Largest request head; more is refused with 431 before it is parsed.
+const HEAD: usize = 16 * 1024;
+
+/// What a request's handler may know of its connection.
+#[derive(Debug, Clone)]
+struct Carrier {
+    progress: Progress,
+    /// Kept by the socket's task, which outlives the HTTP connection.
+    place: Arc<Place>,
+}
+
+/// Everything that listens.
+#[derive(Debug)]
+pub struct Listener {
+    around: Surroundings,
+    origins: Arc<[String]>,
+    places: Arc<Places>,
+    tasks: TaskTracker,
+}
+
+impl Listener {
+    /// A listener that serves a gateway, and drains when `stop` is cancelled.
+    #[must_use]
+    pub fn new(config: &Config, gateway: Arc<Gateway>, stop: CancellationToken) -> Self {
+        let limits = Arc::new(config.limits.clone());
+        let spread = config.server.drain.0.mul_f64(0.2).min(Duration::from_secs(2));
+        Self {
+            places: Places::new(limits.connections, limits.connections_per_address),
+            around: Surroundings { gateway, limits, stop, spread },
+            origins: config.server.allowed_origins.clone().into(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// The route of a dialect's socket.
+    pub fn socket<S: Socket>(&self, socket: S) -> Router {
+        let (around, origins, tasks) = (self.around.clone(), self.origins.clone(), self.tasks.clone());
+        let path = socket.path();
+        Router::new().route(
+            path,
+            any(move |request: Request| {
+                let (socket, around, origins, tasks) = (socket.clone(), around.clone(), origins.clone(), tasks.clone());
+                async move { upgrade(request, socket, around, &origins, &tasks).await }
+            }),
+        )
+    }
+
+    /// Lays around all routes what holds for each of them.
+    pub fn finish(&self, routes: Router) -> Router {
+        routes
+            .fallback(|| async { say(StatusCode::NOT_FOUND, "there is nothing at this path; the protocol page lists what there is") })
+            .method_not_allowed_fallback(|| async { say(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method") })
+            .layer(axum::middleware::from_fn(record))
+            .layer(tower_http::catch_panic::CatchPanicLayer::custom(|_| say(StatusCode::INTERNAL_SERVER_ERROR, "internal error")))
+    }
+
+    /// Accepts connections until the gateway drains.
+    ///
+    /// # Errors
+    /// Never: what goes wrong with one connection ends that connection.
+    pub async fn serve(&self, listener: TcpListener, router: Router, acceptor: Option<TlsAcceptor>) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.around.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.take(stream, peer, router.clone(), acceptor.clone()),
+                Err(error) => {
+                    // Out of descriptors: waiting lets some close, spinning would not.
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn take(&self, stream: TcpStream, peer: SocketAddr, router: Router, acceptor: Option<TlsAcceptor>) {
+        let Some(place) = self.places.take(peer.ip()) else {
+            return tracing::debug!(%peer, "too many connections");
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "nodelay");
+        }
+        let place = Arc::new(place);
+        let (limits, stop) = (self.around.limits.clone(), self.around.stop.clone());
+        let span = tracing::info_span!("connection", %peer);
+        let serve = async move {
+            let Some(acceptor) = acceptor else { return serve(stream, peer, router, place, &limits, stop).await };
+            match timeout(limits.head_timeout.0, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => serve(stream, peer, router, place, &limits, stop).await,
+                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
+                Err(_) => tracing::debug!("no TLS handshake in time"),
+            }
+        };
+        self.tasks.spawn(serve.instrument(span));
+    }
+
+    /// Waits until every connection has ended, or the time is over. Returns whether all ended.
+    pub async fn drained(&self, time: Duration) -> bool {
+        self.tasks.close();
+        timeout(time, self.tasks.wait()).await.is_ok()
+    }
+
+    /// What TLS is served with.
+    ///
+    /// # Errors
+    /// [`TlsError`] if the certificate cannot be read or made.
+    pub fn acceptor(config: &Config) -> Result<TlsAcceptor, TlsError> {
+        tls::server_config(&config.server.tls, &config.server.data_dir).map(TlsAcceptor::from)
+    }
+}
+
+/// Serves one connection until it ends, is idle too long, or the gateway drains.
+async fn serve<S>(stream: S, peer: SocketAddr, router: Router, place: Arc<Place>, limits: &Limits, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let progress = Progress::default();
+    let carrier = Carrier { progress: progress.clone(), place };
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let router = TowerToHyperService::new(router);
+    let asked = has_asked.clone();
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        asked.store(true, Ordering::Relaxed);
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(carrier.clone());
+        router.call(request)
+    });
+    let mut builder = http1::Builder::new();
+    // One timer serves for the head and for the wait between requests, so the first head has a deadline of its own.
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.keep_alive.0.max(limits.head_timeout.0)).max_buf_size(HEAD);
+    let stream = TokioIo::new(Counted::new(stream, progress.clone()));
+    let mut connection = pin!(builder.serve_connection(stream, service).with_upgrades());
+    let head_by = Instant::now() + limits.head_timeout.0;
+    let mut is_first = true;
+    let done = loop {
+        tokio::select! {
+            done = connection.as_mut() => break done,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                break connection.await;
+            }
+            () = tokio::time::sleep_until(head_by), if is_first => {
+                is_first = false;
+                if !has_asked.load(Ordering::Relaxed) {
+                    return tracing::debug!("no request in time");
+                }
+            }
+        }
+    };
+    if let Err(error) = done {
+        tracing::debug!(%error, "the connection ended early");
+    }
+}
+
+/// Reads an upgrade request, and leaves the socket to a task.
+async fn upgrade<S: Socket>(request: Request, socket: S, around: Surroundings, origins: &[String], tasks: &TaskTracker) -> Response {
+    let (mut parts, _) = request.into_parts();
+    if !is_allowed_origin(&parts.headers, origins) {
+        return say(StatusCode::FORBIDDEN, "this origin may not connect; add it to server.allowed_origins");
+    }
+    let upgrade = match Upgrade::of(&mut parts) {
+        Ok(upgrade) => upgrade,
+        Err((status, reason)) => return say(status, &reason),
+    };
+    let Some(carrier) = parts.extensions.get::<Carrier>().cloned() else {
+        return say(StatusCode::INTERNAL_SERVER_ERROR, "internal error");
+    };
+    let admission = match socket.admit(&parts).await {
+        Ok(admission) => admission,
+        Err(response) => return *response,
+    };
+    let (response, on) = upgrade.split();
+    let connection = around.gateway.hub().next_connection();
+    let span = tracing::info_span!("websocket", connection_id = %connection, path = socket.path());
+    metrics::counter!("tieline_websockets_total").increment(1);
+    let serve = async move {
+        tracing::info!("websocket opened");
+        ws::serve(around, on, admission, connection, carrier.progress).await;
+        drop(carrier.place);
+    };
+    tasks.spawn(serve.instrument(span));
+    response
+}
+
+/// A browser's page may connect from this origin, or from one that is listed to the letter. Programs send none.
+fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Ok(origin) = origin.to_str() else { return false };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let is_same = !host.is_empty() && [format!("http://{host}"), format!("https://{host}")].iter().any(|same| same == origin);
+    is_same || allowed.iter().any(|allowed| allowed == origin)
+}
+
+/// A reply in one sentence.
+fn say(status: StatusCode, sentence: &str) -> Response {
+    let mut response = Response::new(Body::from(json!({"error": sentence}).to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Counts each request and logs it by its route: bearers travel in paths, so the path itself is never logged.
+async fn record(matched: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let method = request.method().clone();
+    let route = matched.map_or_else(|| "(none)".to_owned(), |path| path.as_str().to_owned());
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    let seconds = began.elapsed().as_secs_f64();
+    metrics::counter!("tieline_http_requests_total", "route" => route.clone(), "status" => status.to_string()).increment(1);
+    metrics::histogram!("tieline_http_request_seconds").record(seconds);
+    tracing::debug!(%method, route, status, seconds, "request");
+    response
+}

@@ -1,0 +1,94 @@
+//! Pages for operators: health, version, metrics.
+
+use super::say;
+use crate::gateway::Gateway;
+use crate::store::Health;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::json;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// How long the answer of one write test stands.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// A store that takes longer than this for one write is not ready.
+const PROBE_TIME: Duration = Duration::from_secs(2);
+
+/// The pages.
+#[derive(Clone)]
+pub struct Pages {
+    gateway: Arc<Gateway>,
+    metrics: PrometheusHandle,
+    stop: CancellationToken,
+    probed: Arc<Mutex<Option<(Instant, bool)>>>,
+}
+
+impl std::fmt::Debug for Pages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pages")
+    }
+}
+
+impl Pages {
+    /// The pages of a gateway.
+    #[must_use]
+    pub fn new(gateway: Arc<Gateway>, metrics: PrometheusHandle, stop: CancellationToken) -> Self {
+        Self { gateway, metrics, stop, probed: Arc::default() }
+    }
+
+    /// Their routes.
+    pub fn routes(self) -> Router {
+        Router::new()
+            .route("/healthz", get(|| async { json_page(&json!({"status": "live"})) }))
+            .route("/readyz", get(ready))
+            .route("/version", get(version))
+            .route("/metrics", get(metrics))
+            .with_state(self)
+    }
+
+    /// Whether a write is possible, by one, at most once a second.
+    async fn can_write(&self) -> bool {
+        let last = *self.probed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, can)) = last.filter(|(at, _)| at.elapsed() < PROBE_EVERY) {
+            return can;
+        }
+        let can = matches!(timeout(PROBE_TIME, self.gateway.store().probe()).await, Ok(Ok(Ok(()))));
+        *self.probed.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), can));
+        can
+    }
+}
+
+async fn ready(State(pages): State<Pages>) -> Response {
+    if pages.stop.is_cancelled() {
+        return say(StatusCode::SERVICE_UNAVAILABLE, "draining");
+    }
+    let can_write = pages.can_write().await;
+    match *pages.gateway.store().health().borrow() {
+        Health::Failed => say(StatusCode::SERVICE_UNAVAILABLE, "a sync to disk failed; the process is ending"),
+        Health::DiskFull => say(StatusCode::SERVICE_UNAVAILABLE, "the disk is full"),
+        Health::Writing if !can_write => say(StatusCode::SERVICE_UNAVAILABLE, "the store takes no write"),
+        Health::Writing => json_page(&json!({"status": "ready"})),
+    }
+}
+
+async fn version(State(pages): State<Pages>) -> Response {
+    json_page(&json!({"name": "tieline", "version": env!("CARGO_PKG_VERSION"), "epoch": pages.gateway.store().epoch()}))
+}
+
+async fn metrics(State(pages): State<Pages>) -> Response {
+    let mut response = Response::new(pages.metrics.render().into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    response
+}
+
+fn json_page(page: &serde_json::Value) -> Response {
+    let mut response = Response::new(page.to_string().into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

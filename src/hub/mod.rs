@@ -1,0 +1,417 @@
+//! Who is connected, who wants to hear what, and the way from a committed entry to each session's outbox.
+//!
+//! The log is the truth; an announcement is only a hint that there is something to read. Topics are sharded by
+//! conversation and each shard is served by one announcer, so a dialog's events reach every session in order. An
+//! announcement is encoded once per kind of codec and shared; a session's part of it is a pointer in a bounded
+//! [`Outbox`].
+
+mod announcement;
+mod outbox;
+
+pub use announcement::{Announcement, ConversationChange, Frame, SLOTS, Slot, Typing};
+pub use outbox::{Item, Outbox, Taken};
+
+use crate::domain::{Actor, Audience, Conversation, ConversationFilter, Sight};
+use dashmap::DashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, UserId};
+use tokio::sync::Notify;
+
+/// Announcements that may wait for one announcer. Beyond it only the first missed number of each dialog is kept,
+/// and sessions read the gap from the log.
+const QUEUE: usize = 65_536;
+
+/// A connection, as the process numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(u64);
+
+impl std::fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a session may be interested in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// The events of a dialog.
+    Dialog(ConversationId, DialogId),
+    /// The events of every conversation in which an agent takes part.
+    AgentEvents(AccountId, UserId),
+    /// Changes of conversations.
+    Changes(Reach),
+    /// Everything that happens in conversations opened through an application.
+    Feed(AccountId, ClientId),
+}
+
+/// The narrowest index entry that covers a filter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// All of an account.
+    Account(AccountId),
+    /// Those of an agent.
+    Agent(AccountId, UserId),
+    /// Those of a consumer.
+    Consumer(AccountId, ConsumerId),
+    /// One conversation.
+    Conversation(AccountId, ConversationId),
+}
+
+impl Reach {
+    /// What a subscription must be indexed under, so that no change it is about passes it by.
+    #[must_use]
+    pub fn of(filter: &ConversationFilter) -> Vec<Self> {
+        let account = || filter.account.clone();
+        if let Some(id) = &filter.conversation {
+            vec![Self::Conversation(account(), id.clone())]
+        } else if let Some(id) = &filter.consumer {
+            vec![Self::Consumer(account(), id.clone())]
+        } else if filter.agents.is_empty() {
+            vec![Self::Account(account())]
+        } else {
+            filter.agents.iter().map(|agent| Self::Agent(account(), agent.clone())).collect()
+        }
+    }
+}
+
+/// What is known of a connected session.
+#[derive(Debug)]
+pub struct Handle {
+    /// Who it is.
+    pub actor: Actor,
+    /// Where its announcements go.
+    pub outbox: Arc<Outbox>,
+    /// Since when.
+    pub since: Instant,
+}
+
+/// The hub.
+#[derive(Debug)]
+pub struct Hub {
+    sessions: DashMap<ConnectionId, Handle>,
+    shards: Box<[Shard]>,
+    last_connection: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    queue: Mutex<Queue>,
+    wake: Notify,
+    index: Mutex<HashMap<Topic, Vec<Subscriber>>>,
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    connection: ConnectionId,
+    outbox: Arc<Outbox>,
+    /// How many interests of the connection this stands for.
+    times: u32,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    items: VecDeque<Announced>,
+    /// What did not fit: the first number missed of each dialog, and the coalesced change of each conversation.
+    missed: HashMap<DialogId, (u64, Arc<Audience>)>,
+    feeds: HashSet<Topic>,
+    changes: HashMap<ConversationId, Arc<ConversationChange>>,
+}
+
+#[derive(Debug)]
+enum Announced {
+    Event(Arc<Announcement>),
+    Change(Arc<ConversationChange>),
+    Typing(Arc<Typing>),
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    /// A hub with as many announcers as given.
+    #[must_use]
+    pub fn new(announcers: usize) -> Arc<Self> {
+        let shards = (0..announcers.max(1)).map(|_| Shard::default()).collect();
+        Arc::new(Self { sessions: DashMap::new(), shards, last_connection: AtomicU64::new(0) })
+    }
+
+    /// A number for a new connection.
+    pub fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.last_connection.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Puts a session on the map. It leaves when the guard is dropped.
+    pub fn join(self: &Arc<Self>, connection: ConnectionId, actor: Actor) -> Membership {
+        let outbox = Arc::new(Outbox::default());
+        self.sessions.insert(connection, Handle { actor, outbox: outbox.clone(), since: Instant::now() });
+        metrics::gauge!("tieline_sessions").increment(1.0);
+        Membership { hub: self.clone(), connection, outbox }
+    }
+
+    /// How many sessions are on the map.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Announces what a batch changed. It does not block.
+    pub fn announce(&self, sights: Vec<Arc<Sight>>, changes: Vec<(Option<Conversation>, Conversation)>) {
+        let mut touched = HashSet::new();
+        for sight in sights {
+            let Some(audience) = sight.audience.clone() else { continue };
+            let shard = self.shard(&audience.conversation);
+            let mut queue = lock(&self.shards[shard].queue);
+            if queue.items.len() < QUEUE {
+                queue.items.push_back(Announced::Event(Arc::new(Announcement::new(sight))));
+            } else {
+                for_feed(&audience, |topic| {
+                    queue.feeds.insert(topic.clone());
+                });
+                if let Some(message) = sight.message() {
+                    queue.missed.entry(message.dialog.clone()).or_insert((message.sequence, audience));
+                }
+            }
+            touched.insert(shard);
+        }
+        for (before, after) in changes {
+            let shard = self.shard(&after.details.id);
+            let mut queue = lock(&self.shards[shard].queue);
+            let change = Arc::new(ConversationChange::new(before, after));
+            if queue.items.len() >= QUEUE || queue.changes.contains_key(change.id()) {
+                coalesce(&mut queue.changes, change);
+            } else {
+                queue.items.push_back(Announced::Change(change));
+            }
+            touched.insert(shard);
+        }
+        for shard in touched {
+            self.shards[shard].wake.notify_one();
+        }
+    }
+
+    /// Shows a typing state to who is there. Under pressure it is the first to go.
+    pub fn show_typing(&self, typing: Typing) {
+        let shard = &self.shards[self.shard(&typing.audience.conversation)];
+        let mut queue = lock(&shard.queue);
+        if queue.items.len() < QUEUE / 2 {
+            queue.items.push_back(Announced::Typing(Arc::new(typing)));
+            shard.wake.notify_one();
+        }
+    }
+
+    /// Serves one shard for ever. Each of [`Hub::announcers`] must be served by exactly one task.
+    pub async fn serve(self: Arc<Self>, shard: usize) {
+        let shard = &self.shards[shard];
+        loop {
+            shard.wake.notified().await;
+            loop {
+                let batch = std::mem::take(&mut *lock(&shard.queue));
+                if batch.items.is_empty() && batch.missed.is_empty() && batch.feeds.is_empty() && batch.changes.is_empty() {
+                    break;
+                }
+                shard.deliver(batch);
+                // A flood in one shard must not keep the others' sessions from their turn.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// How many shards there are to serve.
+    #[must_use]
+    pub fn announcers(&self) -> usize {
+        self.shards.len()
+    }
+
+    fn shard(&self, conversation: &ConversationId) -> usize {
+        let mut hasher = DefaultHasher::new();
+        conversation.hash(&mut hasher);
+        (hasher.finish() % self.shards.len() as u64) as usize
+    }
+
+    /// A dialog's topic lives in one shard; the others span conversations and so live in each.
+    fn shards_of(&self, topic: &Topic) -> std::ops::Range<usize> {
+        match topic {
+            Topic::Dialog(conversation, _) => {
+                let shard = self.shard(conversation);
+                shard..shard + 1
+            }
+            Topic::AgentEvents(..) | Topic::Changes(_) | Topic::Feed(..) => 0..self.shards.len(),
+        }
+    }
+}
+
+fn coalesce(changes: &mut HashMap<ConversationId, Arc<ConversationChange>>, change: Arc<ConversationChange>) {
+    match changes.get_mut(change.id()) {
+        Some(earlier) => *earlier = Arc::new(ConversationChange::new(earlier.before.clone(), change.after.clone())),
+        None => {
+            changes.insert(change.id().clone(), change);
+        }
+    }
+}
+
+impl Shard {
+    fn deliver(&self, batch: Queue) {
+        let index = lock(&self.index);
+        let mut woken: Vec<Arc<Outbox>> = Vec::new();
+        let mut deliveries = 0_u64;
+        let mut tell = |topic: &Topic, push: &mut dyn FnMut(&Subscriber) -> bool| {
+            for subscriber in index.get(topic).into_iter().flatten() {
+                deliveries += 1;
+                if push(subscriber) {
+                    woken.push(subscriber.outbox.clone());
+                }
+            }
+        };
+        for item in batch.items {
+            match item {
+                Announced::Event(event) => {
+                    let Some(audience) = event.sight.audience.clone() else { continue };
+                    if let Some(message) = event.sight.message() {
+                        // Who hears this twice, by dialog and as an agent, drops the second by its number.
+                        let mut push = |subscriber: &Subscriber| subscriber.outbox.push_event(&event);
+                        tell(&Topic::Dialog(audience.conversation.clone(), message.dialog.clone()), &mut push);
+                        for_agents(&audience, |topic| tell(topic, &mut push));
+                    }
+                    for_feed(&audience, |topic| tell(topic, &mut |subscriber| subscriber.outbox.push_feed()));
+                }
+                Announced::Change(change) => tell_change(&change, &mut tell),
+                Announced::Typing(typing) => {
+                    // Nothing numbers a typing state, so it is sent to each connection once.
+                    let mut told = HashSet::new();
+                    let mut push = |subscriber: &Subscriber| told.insert(subscriber.connection) && subscriber.outbox.push_typing(&typing);
+                    tell(&Topic::Dialog(typing.audience.conversation.clone(), typing.dialog.clone()), &mut push);
+                    for_agents(&typing.audience, |topic| tell(topic, &mut push));
+                    for_feed(&typing.audience, |topic| tell(topic, &mut push));
+                }
+            }
+        }
+        for (dialog, (sequence, audience)) in batch.missed {
+            let mut push = |subscriber: &Subscriber| subscriber.outbox.push_gap(&dialog, sequence);
+            tell(&Topic::Dialog(audience.conversation.clone(), dialog.clone()), &mut push);
+            for_agents(&audience, |topic| tell(topic, &mut push));
+        }
+        for topic in batch.feeds {
+            tell(&topic, &mut |subscriber| subscriber.outbox.push_feed());
+        }
+        for change in batch.changes.into_values() {
+            tell_change(&change, &mut tell);
+        }
+        drop(index);
+        metrics::counter!("tieline_deliveries_total").increment(deliveries);
+        for outbox in woken {
+            outbox.wake();
+        }
+    }
+}
+
+fn for_agents(audience: &Audience, mut tell: impl FnMut(&Topic)) {
+    for agent in &audience.agents {
+        tell(&Topic::AgentEvents(audience.account.clone(), agent.clone()));
+    }
+}
+
+fn for_feed(audience: &Audience, mut tell: impl FnMut(&Topic)) {
+    if let Some(app) = &audience.app {
+        tell(&Topic::Feed(audience.account.clone(), app.clone()));
+    }
+}
+
+/// A change reaches everybody who could see the conversation before or can see it now, each once.
+fn tell_change(change: &Arc<ConversationChange>, tell: &mut impl FnMut(&Topic, &mut dyn FnMut(&Subscriber) -> bool)) {
+    let details = &change.after.details;
+    let account = &details.account;
+    let before = change.before.iter().flat_map(|before| before.details.participants.iter());
+    let agents: HashSet<_> = before
+        .chain(&details.participants)
+        .filter_map(|participant| match &participant.person {
+            crate::domain::Person::Agent { user, .. } => Some(user.clone()),
+            crate::domain::Person::Consumer(_) => None,
+        })
+        .collect();
+    let reaches = [
+        Reach::Account(account.clone()),
+        Reach::Consumer(account.clone(), details.consumer.clone()),
+        Reach::Conversation(account.clone(), details.id.clone()),
+    ];
+    let agents = agents.into_iter().map(|agent| Reach::Agent(account.clone(), agent));
+    let mut told = HashSet::new();
+    for reach in reaches.into_iter().chain(agents) {
+        let mut push = |subscriber: &Subscriber| told.insert(subscriber.connection) && subscriber.outbox.push_change(change);
+        tell(&Topic::Changes(reach), &mut push);
+    }
+}
+
+/// A session's place on the map; dropping it leaves.
+#[derive(Debug)]
+pub struct Membership {
+    hub: Arc<Hub>,
+    connection: ConnectionId,
+    outbox: Arc<Outbox>,
+}
+
+impl Membership {
+    /// Where announcements arrive.
+    #[must_use]
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// Takes an interest in a topic until the guard is dropped. Interests are counted: two in one topic hear once.
+    #[must_use]
+    pub fn follow(&self, topic: Topic) -> Interest {
+        for shard in self.hub.shards_of(&topic) {
+            let mut index = lock(&self.hub.shards[shard].index);
+            let subscribers = index.entry(topic.clone()).or_default();
+            match subscribers.iter_mut().find(|subscriber| subscriber.connection == self.connection) {
+                Some(subscriber) => subscriber.times += 1,
+                None => subscribers.push(Subscriber { connection: self.connection, outbox: self.outbox.clone(), times: 1 }),
+            }
+        }
+        Interest { hub: self.hub.clone(), connection: self.connection, topic }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        if self.hub.sessions.remove(&self.connection).is_some() {
+            metrics::gauge!("tieline_sessions").decrement(1.0);
+        }
+    }
+}
+
+/// An interest in a topic; dropping it ends it.
+#[derive(Debug)]
+pub struct Interest {
+    hub: Arc<Hub>,
+    connection: ConnectionId,
+    topic: Topic,
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        for shard in self.hub.shards_of(&self.topic) {
+            let mut index = lock(&self.hub.shards[shard].index);
+            let Some(subscribers) = index.get_mut(&self.topic) else { continue };
+            if let Some(place) = subscribers.iter().position(|subscriber| subscriber.connection == self.connection) {
+                subscribers[place].times -= 1;
+                if subscribers[place].times == 0 {
+                    subscribers.swap_remove(place);
+                }
+            }
+            if subscribers.is_empty() {
+                index.remove(&self.topic);
+            }
+        }
+    }
+}

@@ -1,0 +1,488 @@
+//! Who somebody is: credentials are issued and checked here, and nowhere else.
+//!
+//! Four kinds of token, never interchangeable, each with a key of its own: the **AppJWT** of an application
+//! (60 minutes), the **ConsumerJWS** that names a consumer for whom it speaks (no expiry), the token of a consumer
+//! that signed up itself, and the **bearer** of an agent, which holds a session that slides. A checked credential
+//! comes with a [`Lease`]: whoever goes on acting on it must stop when the lease ends.
+
+mod directory;
+mod keys;
+mod lease;
+mod token;
+
+pub use directory::{Account, Agent, App, Directory};
+pub use keys::{KeyError, Purpose};
+pub use lease::Lease;
+
+use self::keys::Keys;
+use self::token::{AgentClaims, AppClaims, ConsumerClaims, SignUpClaims};
+use crate::config::Config;
+use crate::domain::{Actor, Millis};
+use crate::store::{Clock, SessionRow, Store};
+use dashmap::DashMap;
+use secrecy::ExposeSecret;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId};
+
+/// Checked tokens that are remembered; a signature costs as much as hundreds of look-ups.
+const REMEMBERED: usize = 50_000;
+/// How far an issuer's clock may be ahead.
+const LEEWAY: u64 = 5;
+/// The longest that an AppJWT may live, whatever is configured for new ones.
+const LONGEST_APP_TOKEN: u64 = 3_600;
+/// How long a bearer may be refreshed before a new login is needed.
+const LONGEST_SESSION: Duration = Duration::from_secs(30 * 86_400);
+
+/// Why a credential is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// It is not good: forged, expired, revoked, for another account or another purpose.
+    #[error("the credential is not valid")]
+    Invalid,
+    /// It could not be checked or kept now.
+    #[error("the credential cannot be checked now")]
+    Unavailable,
+}
+
+/// An application that showed its AppJWT.
+#[derive(Debug, Clone)]
+pub struct AppIdentity {
+    /// The tenant.
+    pub account: AccountId,
+    /// The application.
+    pub app: ClientId,
+    /// How long the token holds from now.
+    pub remaining: Duration,
+}
+
+/// An agent's login.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The agent.
+    pub agent: Agent,
+    /// The token.
+    pub bearer: String,
+    /// The session.
+    pub session: String,
+    /// What a refresh must repeat.
+    pub csrf: String,
+    /// How long it holds without a refresh.
+    pub time: Duration,
+}
+
+/// Issues and checks credentials.
+pub struct Identity {
+    issuer: Issuer,
+    store: Arc<dyn Store>,
+    lifetimes: crate::config::Tokens,
+    sessions: DashMap<String, Session>,
+    checked: Mutex<HashMap<[u8; 32], Checked>>,
+}
+
+#[derive(Debug, Clone)]
+struct Session {
+    row: SessionRow,
+    lease: Lease,
+}
+
+#[derive(Debug, Clone)]
+enum Checked {
+    App(Arc<AppClaims>),
+    Consumer(Arc<ConsumerClaims>),
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+/// Issues tokens without a store, for the command line beside a server.
+pub struct Issuer {
+    keys: Keys,
+    directory: Directory,
+    clock: Clock,
+}
+
+impl std::fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issuer").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+impl Issuer {
+    /// Opens the keys of a data folder.
+    ///
+    /// # Errors
+    /// [`KeyError`] if they cannot be read or made.
+    pub fn open(config: &Config, clock: Clock) -> Result<Self, KeyError> {
+        let keys = Keys::open(&config.server.data_dir.join("keys"))?;
+        let directory = Directory::new(&config.accounts, &keys);
+        Ok(Self { keys, directory, clock })
+    }
+
+    /// Who there is.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// An AppJWT.
+    #[must_use]
+    pub fn app(&self, account: &Account, app: &ClientId, time: Duration) -> Option<String> {
+        let scope = account.apps.get(app)?.scopes.join(" ");
+        let iat = seconds(&self.clock);
+        let claims = AppClaims {
+            aud: account.id.to_string(),
+            azp: app.to_string(),
+            scope,
+            iss: token::APP_ISSUER.into(),
+            iat,
+            exp: iat + time.as_secs().clamp(1, LONGEST_APP_TOKEN),
+        };
+        token::sign(self.keys.of(Purpose::App), &claims)
+    }
+
+    /// The consumer that an application calls by a name of its own, and its ConsumerJWS. The same name always gives
+    /// the same consumer; another application's is another.
+    #[must_use]
+    pub fn consumer(&self, account: &AccountId, app: &ClientId, ext_id: &str) -> Option<(ConsumerId, String)> {
+        let name = self.keys.pseudonym(&["consumer", account.as_str(), app.as_str(), ext_id]);
+        let id: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        let claims = ConsumerClaims {
+            account_id: account.to_string(),
+            ext_consumer_id: ext_id.to_owned(),
+            lp_consumer_id: id.clone(),
+            azp: app.to_string(),
+        };
+        Some((ConsumerId::from(id), token::sign(self.keys.of(Purpose::Consumer), &claims)?))
+    }
+
+    /// A bearer for an agent that stands for itself: it ends after a time and cannot be refreshed.
+    #[must_use]
+    pub fn agent(&self, account: &Account, agent: &Agent, time: Duration) -> Option<String> {
+        self.bearer(&account.id, agent, None, time)
+    }
+
+    fn bearer(&self, account: &AccountId, agent: &Agent, session: Option<&str>, time: Duration) -> Option<String> {
+        let iat = seconds(&self.clock);
+        let claims = AgentClaims {
+            sub: agent.user.to_string(),
+            aud: account.to_string(),
+            sid: session.map(str::to_owned),
+            iat,
+            exp: iat + time.as_secs().max(1),
+        };
+        token::sign(self.keys.of(Purpose::Agent), &claims)
+    }
+}
+
+fn seconds(clock: &Clock) -> u64 {
+    u64::try_from(clock() / 1000).unwrap_or(0)
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
+
+impl Identity {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(issuer: Issuer, store: Arc<dyn Store>, config: &Config) -> Self {
+        Self { issuer, store, lifetimes: config.tokens.clone(), sessions: DashMap::new(), checked: Mutex::default() }
+    }
+
+    /// Who there is.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.issuer.directory
+    }
+
+    /// The public halves of the keys, as a JWK set.
+    #[must_use]
+    pub fn published_keys(&self) -> jsonwebtoken::jwk::JwkSet {
+        self.issuer.keys.published()
+    }
+
+    /// The time now, in milliseconds since 1970.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        (self.issuer.clock)()
+    }
+
+    /// How long a new AppJWT holds.
+    #[must_use]
+    pub fn app_token_time(&self) -> Duration {
+        self.lifetimes.app.0.min(Duration::from_secs(LONGEST_APP_TOKEN))
+    }
+
+    /// Gives an application an AppJWT for its secret.
+    ///
+    /// # Errors
+    /// [`Denied::Invalid`] if there is no such application or the secret is another.
+    pub fn sign_in_app(&self, account: &Account, client_id: &str, secret: &str) -> Result<String, Denied> {
+        let id = ClientId::from(client_id);
+        let app = account.apps.get(&id).ok_or(Denied::Invalid)?;
+        if !directory::same(app.secret.expose_secret(), secret) {
+            return Err(Denied::Invalid);
+        }
+        self.issuer.app(account, &id, self.lifetimes.app.0).ok_or(Denied::Unavailable)
+    }
+
+    /// Checks an AppJWT against the account of the address.
+    ///
+    /// # Errors
+    /// [`Denied::Invalid`].
+    pub fn check_app(&self, account: &Account, token: &str) -> Result<AppIdentity, Denied> {
+        let claims = self.remembered("app", token, |checked| match checked {
+            Checked::App(claims) => Some(claims.clone()),
+            Checked::Consumer(_) => None,
+        });
+        let claims = match claims {
+            Some(claims) => claims,
+            None => {
+                let claims: Arc<AppClaims> = Arc::new(token::open(self.issuer.keys.of(Purpose::App), token).ok_or(Denied::Invalid)?);
+                self.remember("app", token, Checked::App(claims.clone()));
+                claims
+            }
+        };
+        let app = ClientId::from(claims.azp.as_str());
+        let good = claims.iss == token::APP_ISSUER
+            && claims.aud == account.id.as_str()
+            && claims.iat <= seconds(&self.issuer.clock) + LEEWAY
+            && claims.exp <= claims.iat.saturating_add(LONGEST_APP_TOKEN)
+            && claims.scope.split(' ').any(|scope| scope == "msg.consumer")
+            && account.apps.contains_key(&app);
+        let remaining = self.remaining(claims.exp).filter(|_| good).ok_or(Denied::Invalid)?;
+        Ok(AppIdentity { account: account.id.clone(), app, remaining })
+    }
+
+    /// A consumer of an application, and its ConsumerJWS.
+    ///
+    /// # Errors
+    /// [`Denied::Unavailable`] if it cannot be signed.
+    pub fn name_consumer(&self, app: &AppIdentity, ext_id: &str) -> Result<(ConsumerId, String), Denied> {
+        self.issuer.consumer(&app.account, &app.app, ext_id).ok_or(Denied::Unavailable)
+    }
+
+    /// Checks the ConsumerJWS that an application shows.
+    ///
+    /// # Errors
+    /// [`Denied::Invalid`], also for a consumer of another account or application.
+    pub fn check_consumer(&self, app: &AppIdentity, token: &str) -> Result<Actor, Denied> {
+        let claims = self.remembered("consumer", token, |checked| match checked {
+            Checked::Consumer(claims) => Some(claims.clone()),
+            Checked::App(_) => None,
+        });
+        let claims = match claims {
+            Some(claims) => claims,
+            None => {
+                let claims: Arc<ConsumerClaims> =
+                    Arc::new(token::open(self.issuer.keys.of(Purpose::Consumer), token).ok_or(Denied::Invalid)?);
+                self.remember("consumer", token, Checked::Consumer(claims.clone()));
+                claims
+            }
+        };
+        if claims.account_id != app.account.as_str() || claims.azp != app.app.as_str() {
+            return Err(Denied::Invalid);
+        }
+        Ok(Actor::Consumer {
+            account: app.account.clone(),
+            id: ConsumerId::from(claims.lp_consumer_id.as_str()),
+            app: Some(app.app.clone()),
+        })
+    }
+
+    /// A token for a consumer that signs up itself; a new consumer unless one is given.
+    ///
+    /// # Errors
+    /// [`Denied::Unavailable`] if it cannot be signed.
+    pub fn sign_up(&self, account: &AccountId, known: Option<ConsumerId>) -> Result<(ConsumerId, String), Denied> {
+        let id = known.unwrap_or_else(|| ConsumerId::from(uuid::Uuid::new_v4().to_string()));
+        let iat = seconds(&self.issuer.clock);
+        let claims = SignUpClaims {
+            sub: id.to_string(),
+            aud: format!("acc:{account}"),
+            iss: token::SIGN_UP_ISSUER.into(),
+            iat,
+            exp: iat + self.lifetimes.consumer.0.as_secs().max(1),
+        };
+        let token = token::sign(self.issuer.keys.of(Purpose::SignUp), &claims).ok_or(Denied::Unavailable)?;
+        Ok((id, token))
+    }
+
+    /// Checks the token of a consumer that signed up itself, and says how long it holds.
+    ///
+    /// # Errors
+    /// [`Denied::Invalid`].
+    pub fn check_sign_up(&self, account: &Account, token: &str) -> Result<(Actor, Duration), Denied> {
+        let claims: SignUpClaims = token::open(self.issuer.keys.of(Purpose::SignUp), token).ok_or(Denied::Invalid)?;
+        let good = claims.iss == token::SIGN_UP_ISSUER
+            && claims.aud == format!("acc:{}", account.id)
+            && claims.iat <= seconds(&self.issuer.clock) + LEEWAY;
+        let remaining = self.remaining(claims.exp).filter(|_| good).ok_or(Denied::Invalid)?;
+        Ok((Actor::Consumer { account: account.id.clone(), id: ConsumerId::from(claims.sub), app: None }, remaining))
+    }
+
+    /// Signs an agent in.
+    ///
+    /// # Errors
+    /// [`Denied::Invalid`] for a wrong login or password, [`Denied::Unavailable`] if the session cannot be kept.
+    pub async fn login(&self, account: &Account, login: &str, password: &str) -> Result<Login, Denied> {
+        let agent = account.agent_by_login(login).cloned();
+        // An unknown login costs what a known one costs.
+        let stored = agent.as_ref().map_or_else(|| directory::Password::Plain("".into()), |agent| agent.password.clone());
+        let given = password.to_owned();
+        let is_right = tokio::task::spawn_blocking(move || stored.is(&given)).await.unwrap_or(false);
+        let agent = agent.filter(|_| is_right).ok_or(Denied::Invalid)?;
+        let session = uuid::Uuid::new_v4().simple().to_string();
+        let csrf = uuid::Uuid::new_v4().simple().to_string();
+        let time = self.lifetimes.agent.0;
+        let row = SessionRow {
+            id: session.clone(),
+            account: account.id.clone(),
+            agent: agent.user.to_string(),
+            csrf: csrf.clone(),
+            expires: self.now() + millis(time),
+            ended: false,
+        };
+        let bearer = self.issuer.bearer(&account.id, &agent, Some(&session), LONGEST_SESSION).ok_or(Denied::Unavailable)?;
+        self.keep(row.clone()).await?;
+        self.sessions.insert(session.clone(), Session { row, lease: Lease::lasting(time) });
+        Ok(Login { agent, bearer, session, csrf, time })
+    }
+
+    /// Checks an agent's bearer.
+    ///
+    /// # Errors
+    /// [`Denied::Invalid`], or [`Denied::Unavailable`] if the session cannot be looked up.
+    pub async fn check_agent(&self, account: &Account, bearer: &str) -> Result<(Actor, Lease), Denied> {
+        let claims: AgentClaims = token::open(self.issuer.keys.of(Purpose::Agent), bearer).ok_or(Denied::Invalid)?;
+        let good = claims.aud == account.id.as_str() && claims.iat <= seconds(&self.issuer.clock) + LEEWAY;
+        let remaining = self.remaining(claims.exp).filter(|_| good).ok_or(Denied::Invalid)?;
+        let agent = account.agent(&claims.sub).ok_or(Denied::Invalid)?;
+        let lease = match &claims.sid {
+            None => Lease::lasting(remaining),
+            Some(id) => self.session(id, &account.id, &claims.sub).await?.lease,
+        };
+        Ok((agent.actor(&account.id), lease))
+    }
+
+    /// A live session, from memory or from the store.
+    async fn session(&self, id: &str, account: &AccountId, agent: &str) -> Result<Session, Denied> {
+        let known = self.sessions.get(id).map(|session| session.clone());
+        let session = match known {
+            Some(session) => session,
+            None => {
+                let row = self.store.session(id.to_owned()).await.map_err(|_| Denied::Unavailable)?.ok_or(Denied::Invalid)?;
+                let left = u64::try_from(row.expires - self.now()).ok().filter(|_| !row.ended).ok_or(Denied::Invalid)?;
+                let fresh = Session { row, lease: Lease::lasting(Duration::from_millis(left)) };
+                // Two that look it up at once must share one lease.
+                self.sessions.entry(id.to_owned()).or_insert(fresh).clone()
+            }
+        };
+        let is_theirs = session.row.account == *account && session.row.agent == agent;
+        if session.lease.is_over() || !is_theirs { Err(Denied::Invalid) } else { Ok(session) }
+    }
+
+    /// Lets a session go on for its full time from now.
+    ///
+    /// # Errors
+    /// [`Denied::Invalid`] if it has ended or the CSRF token is another's.
+    pub async fn refresh(&self, account: &Account, id: &str, csrf: &str) -> Result<(), Denied> {
+        let mut session = self.own_session(account, id, csrf).await?;
+        let time = self.lifetimes.agent.0;
+        session.row.expires = self.now() + millis(time);
+        self.keep(session.row.clone()).await?;
+        session.lease.renew(time);
+        if let Some(mut kept) = self.sessions.get_mut(id) {
+            kept.row = session.row;
+        }
+        Ok(())
+    }
+
+    /// Ends a session: its sockets close, its bearer holds no more.
+    ///
+    /// # Errors
+    /// [`Denied::Invalid`] if it has ended or the CSRF token is another's.
+    pub async fn logout(&self, account: &Account, id: &str, csrf: &str) -> Result<(), Denied> {
+        let mut session = self.own_session(account, id, csrf).await?;
+        session.row.ended = true;
+        self.keep(session.row).await?;
+        session.lease.revoke();
+        self.sessions.remove(id);
+        Ok(())
+    }
+
+    async fn own_session(&self, account: &Account, id: &str, csrf: &str) -> Result<Session, Denied> {
+        let agent = match self.sessions.get(id).map(|session| session.row.agent.clone()) {
+            Some(agent) => agent,
+            None => match self.store.session(id.to_owned()).await {
+                Ok(Some(row)) => row.agent,
+                Ok(None) => return Err(Denied::Invalid),
+                Err(_) => return Err(Denied::Unavailable),
+            },
+        };
+        let session = self.session(id, &account.id, &agent).await?;
+        if directory::same(&session.row.csrf, csrf) { Ok(session) } else { Err(Denied::Invalid) }
+    }
+
+    async fn keep(&self, row: SessionRow) -> Result<(), Denied> {
+        match self.store.keep_session(row).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Denied::Unavailable),
+        }
+    }
+
+    /// Forgets sessions that are over. Call it now and then.
+    pub fn tidy(&self) {
+        self.sessions.retain(|_, session| !session.lease.is_over());
+    }
+
+    fn remaining(&self, exp: u64) -> Option<Duration> {
+        let left = Millis::try_from(exp).ok()?.checked_mul(1000)? - self.now();
+        u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_millis)
+    }
+
+    fn remembered<T>(&self, purpose: &str, token: &str, pick: impl FnOnce(&Checked) -> Option<T>) -> Option<T> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner).get(&fingerprint(&[purpose, token])).and_then(pick)
+    }
+
+    /// Remembers that a token is well signed. Times and the directory are looked at each time.
+    fn remember(&self, purpose: &str, token: &str, checked: Checked) {
+        let now = seconds(&self.issuer.clock);
+        let mut all = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= REMEMBERED {
+            all.retain(|_, checked| matches!(checked, Checked::App(claims) if claims.exp > now));
+        }
+        if all.len() < REMEMBERED {
+            all.insert(fingerprint(&[purpose, token]), checked);
+        }
+    }
+}
+
+/// SHA-256 of parts that belong together.
+#[must_use]
+pub fn fingerprint(parts: &[&str]) -> crate::store::Fingerprint {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part.as_bytes());
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}
+
+/// Random bytes.
+///
+/// # Panics
+/// If the system has none to give, in which case nothing secret can be made.
+#[must_use]
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system gives random bytes");
+    bytes
+}

@@ -1,0 +1,302 @@
+//! Tieline: a messaging connector gateway.
+//!
+//! Connectors publish consumers' messages into conversations, agents' consoles get each event pushed once and in
+//! order, and what is acknowledged is on disk.
+//!
+//! # The map
+//!
+//! ```text
+//! main -> cli -> lib -> http -> dialect -> session -> gateway -> identity -> hub, store -> domain -> protocol
+//! ```
+//!
+//! Imports run this way and no other. [`config`] and [`throttle`] are leaves that anybody may use.
+//!
+//! | Module | What it is |
+//! |---|---|
+//! | [`tieline_protocol`] | the native wire: envelope, ids, message types, error and close codes |
+//! | [`domain`] | the rules, pure: no I/O, no `async`, no clock of its own |
+//! | [`store`] | the journal and what is derived from it; SQLite |
+//! | [`hub`] | who is connected, who wants to hear what, fan-out |
+//! | [`identity`] | tokens, keys, sessions, leases |
+//! | [`gateway`] | the operations: every command and query there is |
+//! | [`session`] | one connected peer without its socket |
+//! | [`dialect`] | a folder per vendor: their frames to our operations and back |
+//! | [`http`] | the listener, its limits, the WebSocket loop, health and metrics |
+//! | [`cli`] | the command line |
+//!
+//! # The life of a message
+//!
+//! 1. [`http`] reads a frame; the dialect's codec decodes it. It is parsed once, and only as deep as needed.
+//! 2. [`session::Session::accept`] takes it without waiting, hands the operation in and keeps a pending reply; replies
+//!    leave in request order. A peer with too many pending is not read.
+//! 3. [`gateway`] hands the store a decision: a scope and a pure rule of [`domain`], in which ownership is checked.
+//! 4. The store's writer runs every waiting decision, numbers what they write, appends it to the journal, and commits
+//!    once for all of them with a sync to disk. A decision that refuses fails alone; a commit that fails makes its
+//!    batch *unknown*. Nobody sees a change before the commit.
+//! 5. The caller is answered. From here the event is durable.
+//! 6. Committed entries go, in order, to the hub's announcers; their queue is bounded.
+//! 7. [`hub`] puts a shared announcement, encoded once per kind of codec, into each subscribed session's bounded
+//!    outbox. A session sends the next number, drops a smaller one, and reads the log when one is missing.
+//! 8. Projections follow the journal: state rows, the (dialog, sequence) index, applications' feeds. Memory holds what
+//!    they lack, so a read is always current.
+//!
+//! Typing states skip 4, 5 and 8.
+
+pub mod cli;
+pub mod config;
+pub mod dialect;
+pub mod domain;
+pub mod gateway;
+pub mod http;
+pub mod hub;
+pub mod identity;
+pub mod session;
+pub mod store;
+pub mod throttle;
+
+use crate::config::Config;
+use crate::dialect::liveperson::Native;
+use crate::gateway::Gateway;
+use crate::http::{Listener, Pages};
+use crate::hub::Hub;
+use crate::identity::{Identity, Issuer};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Clock, Health, Store};
+use axum::Router;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Why the gateway does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The store does not open.
+    #[error("{0}")]
+    Store(#[from] store::sqlite::OpenError),
+    /// The keys cannot be used.
+    #[error("{0}")]
+    Keys(#[from] identity::KeyError),
+    /// TLS cannot be served.
+    #[error("{0}")]
+    Tls(#[from] http::TlsError),
+    /// An address cannot be listened on.
+    #[error("{address}: {source}; is another process listening there?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A sync to disk failed. What is on disk is no longer known, so the process must be started again.
+    #[error("a write to disk was not confirmed; start again when the disk is well")]
+    StoreFailed,
+    /// A part of the gateway ended that never ends.
+    #[error("a task of the gateway ended: {0}")]
+    Task(String),
+}
+
+/// The wall clock.
+#[must_use]
+pub fn wall_clock() -> Clock {
+    Arc::new(|| jiff::Timestamp::now().as_millisecond())
+}
+
+/// The process's metrics: one recorder, however many gateways a test starts.
+fn recorder() -> PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    let install = || {
+        let seconds = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+        let sizes = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &seconds)
+            .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_decisions".into()), &sizes));
+        // Buckets that are not empty cannot fail; without them histograms turn into summaries, which still serve.
+        let recorder = builder.unwrap_or_else(|_| PrometheusBuilder::new()).build_recorder();
+        let handle = recorder.handle();
+        if metrics::set_global_recorder(recorder).is_err() {
+            tracing::warn!("another metrics recorder is installed; /metrics stays empty");
+        }
+        metrics_process::Collector::default().describe();
+        describe_metrics();
+        handle
+    };
+    HANDLE.get_or_init(install).clone()
+}
+
+fn describe_metrics() {
+    use metrics::{describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram};
+    gauge!("tieline_connections", "Open TCP connections");
+    counter!("tieline_connections_refused_total", "TCP connections refused because there were too many");
+    gauge!("tieline_sessions", "Peers that have said who they are");
+    counter!("tieline_websockets_total", "WebSockets opened");
+    counter!("tieline_websocket_closes_total", "WebSockets closed, by close code; 1006 is a peer that just left");
+    counter!("tieline_slow_consumers_total", "WebSockets closed because they took no write in time");
+    counter!("tieline_requests_total", "Requests on sockets and over the Connector API, by type and by result: 200 or an error code");
+    counter!("tieline_http_requests_total", "HTTP requests by route and status");
+    histogram!("tieline_http_request_seconds", "Time to an HTTP reply");
+    histogram!("tieline_store_commit_seconds", "Time to decide and commit one batch, with its sync");
+    histogram!("tieline_store_commit_decisions", "Decisions in one batch");
+    histogram!("tieline_store_projection_seconds", "Time to project one chunk of the journal");
+    gauge!("tieline_store_waiting", "Decisions that wait for the writer");
+    gauge!("tieline_store_unprojected", "Journal entries that the projections lack");
+    counter!("tieline_store_refused_total", "Decisions refused because too many waited");
+    counter!("tieline_store_failures_total", "Batches or projections that failed");
+    counter!("tieline_deliveries_total", "Announcements put into sessions' outboxes");
+}
+
+/// A gateway that is bound to its addresses and not yet serving.
+pub struct Server {
+    config: Config,
+    store: Arc<SqliteStore>,
+    hub: Arc<Hub>,
+    native: Arc<Native>,
+    gateway: Arc<Gateway>,
+    plain: Option<TcpListener>,
+    tls: Option<(TcpListener, tokio_rustls::TlsAcceptor)>,
+    internal: Option<TcpListener>,
+    metrics: PrometheusHandle,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("address", &self.address()).field("tls_address", &self.tls_address()).finish_non_exhaustive()
+    }
+}
+
+async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, ServeError> {
+    let Some(address) = address else { return Ok(None) };
+    TcpListener::bind(address).await.map(Some).map_err(|source| ServeError::Listen { address, source })
+}
+
+impl Server {
+    /// Opens the store, the keys and the listeners.
+    ///
+    /// # Errors
+    /// [`ServeError`], for the operator to read.
+    pub async fn bind(config: Config) -> Result<Self, ServeError> {
+        // Named first thing, so that no library picks its own. A second gateway in a process finds them installed.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+        let metrics = recorder();
+        let hub = Hub::new(std::thread::available_parallelism().map_or(2, usize::from));
+        let store = Arc::new(SqliteStore::open(&config.server.data_dir, wall_clock(), gateway::announcer(hub.clone()))?);
+        let issuer = Issuer::open(&config, wall_clock())?;
+        let identity = Arc::new(Identity::new(issuer, store.clone(), &config));
+        let gateway = Gateway::new(store.clone(), hub.clone(), identity, config.limits.events());
+        let native = Native::new(gateway.clone(), &config);
+        let plain = listen(config.server.listen.0).await?;
+        let tls = match listen(config.server.tls.listen.0).await? {
+            Some(listener) => Some((listener, Listener::acceptor(&config)?)),
+            None => None,
+        };
+        let internal = listen(config.internal.listen.0).await?;
+        Ok(Self { config, store, hub, native, gateway, plain, tls, internal, metrics })
+    }
+
+    /// Where HTTP and WebSocket are served.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.plain.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Where HTTPS and WSS are served.
+    #[must_use]
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The log's name.
+    #[must_use]
+    pub fn epoch(&self) -> &str {
+        self.store.epoch()
+    }
+
+    fn routes(&self, listener: &Listener, pages: &Pages) -> Router {
+        let mut routes = Router::new();
+        if self.config.server.dialects.iter().any(|dialect| dialect == "liveperson") {
+            routes = routes
+                .merge(self.native.routes())
+                .merge(listener.socket(self.native.consumer_socket()))
+                .merge(listener.socket(self.native.connector_socket()));
+            for socket in self.native.agent_sockets() {
+                routes = routes.merge(listener.socket(socket));
+            }
+        }
+        if self.internal.is_none() {
+            routes = routes.merge(pages.clone().routes());
+        }
+        listener.finish(routes)
+    }
+
+    /// Serves until `stop` is cancelled, then drains: not ready, no new connections, what was asked is answered,
+    /// sockets are told to come back, the store is closed.
+    ///
+    /// # Errors
+    /// [`ServeError::StoreFailed`] if a sync to disk failed; [`ServeError::Task`] if a task panicked.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), ServeError> {
+        let listener = Arc::new(Listener::new(&self.config, self.gateway.clone(), stop.clone()));
+        let pages = Pages::new(self.gateway.clone(), self.metrics.clone(), stop.clone());
+        let routes = self.routes(&listener, &pages);
+        let internal_routes = listener.finish(pages.routes());
+        let mut tasks: JoinSet<()> = JoinSet::new();
+        for shard in 0..self.hub.announcers() {
+            tasks.spawn(self.hub.clone().serve(shard));
+        }
+        tasks.spawn(housekeeping(self.native.clone(), self.gateway.clone(), self.metrics.clone()));
+        let mut accepting: JoinSet<()> = JoinSet::new();
+        let plain = self.plain.map(|socket| (socket, routes.clone(), None));
+        let tls = self.tls.map(|(socket, acceptor)| (socket, routes, Some(acceptor)));
+        let internal = self.internal.map(|socket| (socket, internal_routes, None));
+        for (socket, routes, acceptor) in [plain, tls, internal].into_iter().flatten() {
+            let listener = listener.clone();
+            accepting.spawn(async move { listener.serve(socket, routes, acceptor).await });
+        }
+        let mut health = self.store.health();
+        let outcome = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            failed = health.wait_for(|health| *health == Health::Failed) => {
+                drop(failed);
+                Err(ServeError::StoreFailed)
+            }
+            ended = tasks.join_next() => Err(ServeError::Task(format!("{ended:?}"))),
+        };
+        stop.cancel();
+        while accepting.join_next().await.is_some() {}
+        let drain = self.config.server.drain.0;
+        if !listener.drained(drain).await {
+            tracing::warn!(?drain, "connections were still open when the drain was over");
+        }
+        tasks.shutdown().await;
+        self.store.close().await;
+        tracing::info!("stopped");
+        outcome
+    }
+}
+
+/// What must be done now and then.
+async fn housekeeping(native: Arc<Native>, gateway: Arc<Gateway>, metrics: PrometheusHandle) {
+    let collector = metrics_process::Collector::default();
+    let mut tick = tokio::time::interval(Duration::from_secs(5));
+    let mut ticks = 0_u64;
+    loop {
+        tick.tick().await;
+        // Histograms gather until they are drained, scraped or not.
+        metrics.run_upkeep();
+        collector.collect();
+        ticks += 1;
+        if ticks.is_multiple_of(12) {
+            native.tidy();
+            gateway.identity().tidy();
+        }
+    }
+}

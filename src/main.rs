@@ -1,0 +1,5 @@
+//! The `tieline` program. Everything is in the library; see [`tieline::cli`].
+
+fn main() -> std::process::ExitCode {
+    tieline::cli::main()
+}

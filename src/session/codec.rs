@@ -1,0 +1,216 @@
+//! What a dialect must know how to say, so that its sockets can be served by the one session and the one loop.
+
+use crate::domain::{Actor, Conversation, ConversationFilter, Millis, Sight};
+use crate::gateway::{Error, Profile, Request};
+use crate::hub::{Frame, Slot, Typing};
+use crate::identity::Lease;
+use crate::store::{Decided, Range};
+use std::sync::Arc;
+use std::time::Duration;
+use tieline_protocol::code::CloseCode;
+use tieline_protocol::ids::{ConversationId, DialogId};
+
+/// A translation in both directions: a peer's frames to what it asks for, and what there is to tell to frames.
+///
+/// A codec holds no rule of its own. It is never called at the same time twice.
+pub trait Codec: Send + 'static {
+    /// What a reply must know of its request, such as its id.
+    type Tag: Send + 'static;
+
+    /// The kind of encoding: codecs of one slot encode alike.
+    fn slot(&self) -> Slot;
+
+    /// Whether the peer hears the events of its agent's conversations without asking.
+    fn hears_unasked(&self) -> bool;
+
+    /// Reads one frame.
+    fn decode(&mut self, text: &str) -> Asked<Self::Tag>;
+
+    /// The name of a request, for the count of requests: one of few.
+    fn name(&self, tag: &Self::Tag) -> &'static str;
+
+    /// The reply to a request.
+    fn reply(&self, tag: Self::Tag, result: Result<Answer, Error>) -> Frame;
+
+    /// Events of a dialog, read from the log. For an empty list: what tells the peer that there are none, if it
+    /// expects to be told.
+    fn events(&self, dialog: &DialogId, events: &[Arc<Sight>]) -> Vec<Frame>;
+
+    /// Somebody types.
+    fn typing(&self, typing: &Typing) -> Frame;
+
+    /// A conversation, as it stands inside a notification.
+    fn conversation(&self, conversation: &Conversation) -> Frame;
+
+    /// A notification about conversations, each encoded by [`Codec::conversation`].
+    fn conversations(&self, subscription: &str, now: Millis, changes: &[(ChangeKind, Frame)]) -> Frame;
+
+    /// Entries of an application's feed, each with its conversation as it is now, and the log's name.
+    fn feed(&self, epoch: &str, now: Millis, entries: &[(Arc<Sight>, Option<Conversation>)]) -> Vec<Frame>;
+}
+
+/// What became of a conversation in a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It is in, new or changed.
+    Upsert,
+    /// It was in and is not any more.
+    Delete,
+}
+
+/// A frame, read.
+#[derive(Debug)]
+pub struct Asked<T> {
+    /// What the reply needs.
+    pub tag: T,
+    /// What the peer asks for.
+    pub ask: Ask,
+}
+
+/// What a peer can ask of its session.
+#[derive(Debug)]
+pub enum Ask {
+    /// To change something.
+    Submit(Request),
+    /// What time it is.
+    Clock,
+    /// To go on as the same identity: with a fresh credential, checked already, that holds for this long, or with the
+    /// one it has.
+    Renew(Option<Duration>),
+    /// To hear of conversations that pass a filter.
+    Watch(Actor, ConversationFilter),
+    /// To hear of others under the same subscription.
+    Rewatch(Actor, String, ConversationFilter),
+    /// To end a subscription.
+    Unwatch(String),
+    /// To follow a dialog from a number on.
+    Follow {
+        /// Who asks.
+        actor: Actor,
+        /// The conversation.
+        conversation: ConversationId,
+        /// The dialog.
+        dialog: DialogId,
+        /// The first number wanted.
+        from: u64,
+        /// The log the number is from.
+        epoch: Option<String>,
+    },
+    /// To follow its application's feed: after a position of a log, or from now on.
+    FollowFeed(Option<(String, u64)>),
+    /// Events of a dialog.
+    Events {
+        /// Who asks.
+        actor: Actor,
+        /// The conversation.
+        conversation: ConversationId,
+        /// The dialog.
+        dialog: DialogId,
+        /// Which.
+        range: Range,
+    },
+    /// A profile.
+    Profile {
+        /// Who asks.
+        actor: Actor,
+        /// Whose; one's own if absent.
+        whose: Option<String>,
+    },
+    /// Nothing: the request is refused.
+    Refuse(Error),
+    /// Nothing: the frame is no request. Several in a row end the connection.
+    Bad(Error),
+}
+
+/// What a reply has to say.
+#[derive(Debug)]
+pub enum Answer {
+    /// It happened.
+    Decided(Decided),
+    /// The time.
+    Clock(Millis),
+    /// The credential is renewed.
+    Renewed,
+    /// The subscription.
+    Watching(String),
+    /// The subscription has ended.
+    Unwatched,
+    /// The dialog or feed is followed.
+    Following {
+        /// The log.
+        epoch: String,
+        /// The oldest number.
+        oldest: u64,
+        /// The newest number, if there is any.
+        head: Option<u64>,
+    },
+    /// Events, ascending.
+    Events(Vec<Arc<Sight>>),
+    /// A profile.
+    Profile(Box<Profile>),
+}
+
+/// What a session begins with, once its peer is known.
+pub struct Admitted<C> {
+    /// Who the peer is.
+    pub actor: Actor,
+    /// How long that holds.
+    pub lease: Lease,
+    /// How it speaks.
+    pub codec: C,
+}
+
+/// A peer that has not said who it is. It is a type of its own, so that nothing else can be asked of it.
+pub trait Doorway: Send + 'static {
+    /// How it will speak.
+    type Codec: Codec;
+
+    /// Reads the first frames.
+    fn greet(&mut self, text: &str) -> Greeting<Self::Codec>;
+}
+
+/// What became of one of the first frames.
+pub enum Greeting<C> {
+    /// The peer is known: what to reply, and what its session begins with.
+    Welcome(Frame, Box<Admitted<C>>),
+    /// It is not known yet: what to reply.
+    NotYet(Frame),
+    /// It is turned away.
+    Turned(CloseCode),
+}
+
+/// What a dialect makes of an upgrade request.
+pub enum Admission<D: Doorway> {
+    /// The request said who it is.
+    Known(Box<Admitted<D::Codec>>),
+    /// It will say so in its first frame.
+    Unknown(D),
+    /// Its credential is bad. The socket is accepted to tell it by a close code, which is all that a browser can see.
+    Turned(CloseCode),
+}
+
+impl<C> std::fmt::Debug for Admitted<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admitted").field("actor", &self.actor).finish_non_exhaustive()
+    }
+}
+
+impl<C> std::fmt::Debug for Greeting<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Welcome(..) => "Welcome",
+            Self::NotYet(_) => "NotYet",
+            Self::Turned(_) => "Turned",
+        })
+    }
+}
+
+impl<D: Doorway> std::fmt::Debug for Admission<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Known(_) => "Known",
+            Self::Unknown(_) => "Unknown",
+            Self::Turned(_) => "Turned",
+        })
+    }
+}

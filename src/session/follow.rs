@@ -1,0 +1,232 @@
+//! What a session follows by number: dialogs, and the feed of its application.
+//!
+//! The rule for a dialog is one sentence: the next number is sent, a smaller one is dropped, a larger one means that
+//! something is missing, so the log is read. Catching up after a subscription, after a full outbox and after a gap are
+//! the same case. One batch is read per turn, so a long catch-up never keeps the loop from its other duties.
+
+use super::{Codec, Hold, Out};
+use crate::domain::{Conversation, Sight};
+use crate::gateway::{CATCH_UP, Followed, Gateway};
+use crate::hub::{Announcement, Interest, Slot};
+use crate::store::{Range, ReadError};
+use futures::future::BoxFuture;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tieline_protocol::ids::{AccountId, ClientId, DialogId};
+use tokio::time::Instant;
+
+/// Cursors of dialogs that were heard unasked; beyond it those at rest are forgotten and begin anew with the next event.
+const UNASKED: usize = 4_096;
+
+/// A dialog that may be followed from now on.
+pub(super) struct Start {
+    pub(super) dialog: DialogId,
+    pub(super) interest: Interest,
+    pub(super) followed: Followed,
+}
+
+type Read<T> = BoxFuture<'static, Result<T, ReadError>>;
+
+struct Cursor {
+    /// The next number to send.
+    next: u64,
+    /// One more than the largest number heard of.
+    heard: u64,
+    reading: Option<Read<Vec<Arc<Sight>>>>,
+    /// Whether the log must be read again.
+    behind: bool,
+    hold: Hold,
+    /// Whether the peer is still to be told that there is nothing, if there is nothing.
+    first: bool,
+    /// None for a dialog that is heard unasked.
+    _interest: Option<Interest>,
+}
+
+/// The dialogs of a session.
+pub(super) struct Dialogs {
+    slot: Slot,
+    sees_whispers: bool,
+    cursors: HashMap<DialogId, Cursor>,
+    /// An agent's interest in all of its conversations, which begin to be followed when they are first heard.
+    unasked: Option<Interest>,
+}
+
+impl Dialogs {
+    pub(super) fn new(slot: Slot, sees_whispers: bool, unasked: Option<Interest>) -> Self {
+        Self { slot, sees_whispers, cursors: HashMap::new(), unasked }
+    }
+
+    /// Follows a dialog. One that is followed already is replayed and goes on, each event live once.
+    pub(super) fn follow(&mut self, start: Start) {
+        let Start { dialog, interest, followed } = start;
+        let heard = followed.head.map_or(0, |head| head + 1);
+        let known = self.cursors.remove(&dialog);
+        let next = known.as_ref().map_or(followed.next, |known| known.next.min(followed.next));
+        let heard = known.map_or(heard, |known| known.heard.max(heard));
+        let cursor = Cursor { next, heard, reading: None, behind: true, hold: Hold::Flush, first: true, _interest: Some(interest) };
+        self.cursors.insert(dialog, cursor);
+    }
+
+    pub(super) fn hears(&self, dialog: &DialogId) -> bool {
+        self.unasked.is_some() || self.cursors.contains_key(dialog)
+    }
+
+    pub(super) fn event<C: Codec>(&mut self, event: &Arc<Announcement>, codec: &C, out: &mut VecDeque<Out>) {
+        let Some(message) = event.sight.message() else { return };
+        let Some(cursor) = self.cursor(&message.dialog, message.sequence) else { return };
+        cursor.heard = cursor.heard.max(message.sequence + 1);
+        let is_live = cursor.hold == Hold::Over && cursor.reading.is_none() && !cursor.behind;
+        if !is_live || message.sequence < cursor.next {
+            return;
+        }
+        if message.sequence > cursor.next {
+            cursor.behind = true;
+            return;
+        }
+        cursor.next += 1;
+        if !message.whisper || self.sees_whispers {
+            let encode = |sight: &Arc<Sight>| codec.events(&message.dialog, std::slice::from_ref(sight)).pop().unwrap_or_default();
+            out.push_back(Out::Frame(event.frame(self.slot, encode)));
+        }
+    }
+
+    pub(super) fn gap(&mut self, dialog: DialogId, sequence: u64) {
+        if let Some(cursor) = self.cursor(&dialog, sequence) {
+            cursor.heard = cursor.heard.max(sequence + 1);
+            cursor.behind = true;
+        }
+    }
+
+    /// The cursor of a dialog; of one that is heard unasked and for the first time, a new one that begins here.
+    fn cursor(&mut self, dialog: &DialogId, sequence: u64) -> Option<&mut Cursor> {
+        if self.unasked.is_some() && !self.cursors.contains_key(dialog) {
+            if self.cursors.len() >= UNASKED {
+                self.cursors.retain(|_, cursor| cursor._interest.is_some() || cursor.reading.is_some() || cursor.behind);
+            }
+            let fresh =
+                Cursor { next: sequence, heard: sequence, reading: None, behind: false, hold: Hold::Over, first: false, _interest: None };
+            self.cursors.insert(dialog.clone(), fresh);
+        }
+        self.cursors.get_mut(dialog)
+    }
+
+    pub(super) fn flushed(&mut self, now: Instant) {
+        self.cursors.values_mut().for_each(|cursor| cursor.hold.flushed(now));
+    }
+
+    pub(super) fn deadline(&self) -> impl Iterator<Item = Instant> {
+        self.cursors.values().filter_map(|cursor| cursor.hold.deadline())
+    }
+
+    /// Reads on for who is behind.
+    pub(super) fn poll<C: Codec>(
+        &mut self,
+        context: &mut Context<'_>,
+        now: Instant,
+        gateway: &Arc<Gateway>,
+        codec: &C,
+        out: &mut VecDeque<Out>,
+    ) {
+        let sees_whispers = self.sees_whispers;
+        for (dialog, cursor) in &mut self.cursors {
+            if !cursor.hold.is_over(now) || !(cursor.behind || cursor.reading.is_some()) {
+                continue;
+            }
+            let reading = cursor.reading.get_or_insert_with(|| {
+                cursor.behind = false;
+                gateway.store().events(dialog.clone(), Range::Forward { from: cursor.next, to: u64::MAX, limit: CATCH_UP })
+            });
+            let Poll::Ready(read) = reading.as_mut().poll(context) else { continue };
+            cursor.reading = None;
+            // A read that failed is tried again when the next event comes; the loop must not spin on a sick disk.
+            let Ok(sights) = read else { continue };
+            let last = sights.last().and_then(|sight| sight.message()).map(|message| message.sequence + 1);
+            cursor.next = last.unwrap_or(cursor.next);
+            cursor.heard = cursor.heard.max(cursor.next);
+            cursor.behind = sights.len() == CATCH_UP || (cursor.next < cursor.heard && last.is_some());
+            let shown: Vec<_> =
+                sights.into_iter().filter(|sight| sees_whispers || sight.message().is_none_or(|message| !message.whisper)).collect();
+            if !shown.is_empty() || (cursor.first && !cursor.behind) {
+                cursor.first = false;
+                out.extend(codec.events(dialog, &shown).into_iter().map(Out::Frame));
+            }
+            if cursor.behind {
+                context.waker().wake_by_ref();
+            }
+        }
+    }
+}
+
+/// A feed that may be followed from now on.
+pub(super) struct FeedStart {
+    pub(super) account: AccountId,
+    pub(super) app: ClientId,
+    pub(super) interest: Interest,
+    pub(super) after: u64,
+    pub(super) head: u64,
+}
+
+type FeedRead = Read<(Vec<(Arc<Sight>, Option<Conversation>)>, u64)>;
+
+/// Where a session stands in its application's feed. Conversations of one application are spread over all
+/// announcers, so an announcement only says that there is something; the order is the journal's.
+pub(super) struct FeedCursor {
+    account: AccountId,
+    app: ClientId,
+    after: u64,
+    reading: Option<FeedRead>,
+    pub(super) behind: bool,
+    pub(super) hold: Hold,
+    _interest: Interest,
+}
+
+impl FeedCursor {
+    pub(super) fn new(start: FeedStart) -> Self {
+        let FeedStart { account, app, interest, after, .. } = start;
+        Self { account, app, after, reading: None, behind: true, hold: Hold::Flush, _interest: interest }
+    }
+
+    pub(super) fn poll<C: Codec>(
+        &mut self,
+        context: &mut Context<'_>,
+        now: Instant,
+        gateway: &Arc<Gateway>,
+        codec: &C,
+        out: &mut VecDeque<Out>,
+    ) {
+        if !self.hold.is_over(now) || !(self.behind || self.reading.is_some()) {
+            return;
+        }
+        let reading = self.reading.get_or_insert_with(|| {
+            self.behind = false;
+            read_feed(gateway.clone(), self.account.clone(), self.app.clone(), self.after)
+        });
+        let Poll::Ready(read) = reading.as_mut().poll(context) else { return };
+        self.reading = None;
+        let Ok((entries, reached)) = read else { return };
+        // Until a read finds nothing new, there may be more.
+        self.behind |= reached > self.after;
+        self.after = reached;
+        out.extend(codec.feed(gateway.store().epoch(), gateway.identity().now(), &entries).into_iter().map(Out::Frame));
+        if self.behind {
+            context.waker().wake_by_ref();
+        }
+    }
+}
+
+/// Entries of the feed, those about a conversation's state with the conversation as it is now.
+fn read_feed(gateway: Arc<Gateway>, account: AccountId, app: ClientId, after: u64) -> FeedRead {
+    Box::pin(async move {
+        let (sights, reached) = gateway.store().feed(account, app, after, CATCH_UP).await?;
+        let mut entries = Vec::with_capacity(sights.len());
+        for sight in sights {
+            let state = match (sight.message(), sight.entry.conversation()) {
+                (None, Some(id)) => gateway.store().conversation(id.clone()).await?,
+                _ => None,
+            };
+            entries.push((sight, state));
+        }
+        Ok((entries, reached))
+    })
+}

@@ -1,0 +1,458 @@
+//! One connected peer, without its socket.
+//!
+//! A [`Session`] takes frames ([`Session::accept`], synchronous) and gives frames ([`Session::ready`], then
+//! [`Session::pop`]). It holds what the peer asked and waits to hear ([`Pending`]: replies leave in request order), what
+//! it follows ([`follow`]: dialogs by number) and what it watches ([`watch`]: conversations by filter). What is
+//! announced arrives in its outbox; what it lacks it reads from the log. It never sees a socket, an HTTP type or SQL.
+//!
+//! **The hold.** A client registers a subscription only after it has handled the reply. So the reply leaves in a write
+//! of its own, and the first notification it causes follows [`HOLD`] later; nothing else waits for it.
+
+mod codec;
+mod follow;
+mod watch;
+
+pub use codec::{Admission, Admitted, Answer, Ask, Asked, ChangeKind, Codec, Doorway, Greeting};
+
+use self::follow::{Dialogs, FeedCursor};
+use self::watch::Watches;
+use crate::domain::{Actor, Command};
+use crate::gateway::{Error, Gateway, Pending as Answering};
+use crate::hub::{Frame, Item, Membership, Taken, Topic};
+use crate::identity::Lease;
+use futures::future::BoxFuture;
+use std::collections::{HashMap, VecDeque};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tieline_protocol::code::CloseCode;
+use tieline_protocol::ids::ConversationId;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// How long the first notification of a subscription waits behind its reply. Measured on loopback with a real client:
+/// up to 10 ms some notifications were read together with the reply and lost; one second is too late for another.
+pub const HOLD: Duration = Duration::from_millis(50);
+
+/// Bytes of requests that may wait beside their number.
+const PENDING_BYTES: usize = 256 * 1024;
+
+/// A frame to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Out {
+    /// May share a write with others.
+    Frame(Frame),
+    /// Must leave in a write of its own; [`Session::flushed`] must be called after it.
+    Alone(Frame),
+}
+
+/// Where something stands that must not follow its reply too closely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// The reply has not been given out.
+    Reply,
+    /// The reply has been given out and not been flushed.
+    Flush,
+    /// The reply left; this is when the rest may follow.
+    Until(Instant),
+    /// Free.
+    Over,
+}
+
+impl Hold {
+    fn flushed(&mut self, now: Instant) {
+        if *self == Self::Flush {
+            *self = Self::Until(now + HOLD);
+        }
+    }
+
+    /// Ends a hold whose time has come; whether it is over.
+    fn is_over(&mut self, now: Instant) -> bool {
+        if matches!(self, Self::Until(at) if *at <= now) {
+            *self = Self::Over;
+        }
+        *self == Self::Over
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Until(at) => Some(*at),
+            _ => None,
+        }
+    }
+}
+
+/// A request that waits for its answer.
+struct Pending<T> {
+    tag: T,
+    size: usize,
+    answer: Waiting,
+    then: Then,
+}
+
+enum Waiting {
+    Ready(Option<Result<Answer, Error>>),
+    Decision(Answering),
+    Query(BoxFuture<'static, Result<Answer, Error>>),
+    Follow(BoxFuture<'static, Result<follow::Start, Error>>),
+    Feed(BoxFuture<'static, Result<follow::FeedStart, Error>>),
+}
+
+/// What a reply sets going.
+enum Then {
+    Nothing,
+    /// The subscription of this id may be told, after the hold.
+    Watch(String),
+    /// The conversation may be told of, after the hold.
+    Opened(ConversationId),
+}
+
+/// One connected peer.
+pub struct Session<C: Codec> {
+    gateway: Arc<Gateway>,
+    codec: C,
+    actor: Actor,
+    lease: Lease,
+    pending: VecDeque<Pending<C::Tag>>,
+    pending_bytes: usize,
+    most_pending: usize,
+    bad_frames: u32,
+    most_bad_frames: u32,
+    dialogs: Dialogs,
+    watches: Watches,
+    feed: Option<FeedCursor>,
+    /// Conversations opened here whose reply has not settled.
+    opened: HashMap<ConversationId, Hold>,
+    out: VecDeque<Out>,
+    timer: Option<Pin<Box<Sleep>>>,
+    lost: bool,
+    // Last: interests go before the membership they were taken with.
+    membership: Membership,
+}
+
+impl<C: Codec> std::fmt::Debug for Session<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("connection", &self.membership.connection())
+            .field("pending", &self.pending.len())
+            .field("out", &self.out.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a session is held to.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionLimits {
+    /// Requests that may wait for their answers.
+    pub pending: usize,
+    /// Bad frames in a row.
+    pub bad_frames: u32,
+}
+
+impl<C: Codec> Session<C> {
+    /// Begins a session with a peer that is known.
+    #[must_use]
+    pub fn begin(gateway: Arc<Gateway>, membership: Membership, admitted: Admitted<C>, limits: SessionLimits) -> Self {
+        let Admitted { actor, lease, codec } = admitted;
+        let unasked = match &actor {
+            Actor::Agent { account, user, .. } if codec.hears_unasked() => {
+                Some(membership.follow(Topic::AgentEvents(account.clone(), user.clone())))
+            }
+            _ => None,
+        };
+        Self {
+            dialogs: Dialogs::new(codec.slot(), matches!(actor, Actor::Agent { .. }), unasked),
+            watches: Watches::default(),
+            feed: None,
+            gateway,
+            codec,
+            actor,
+            lease,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            most_pending: limits.pending,
+            bad_frames: 0,
+            most_bad_frames: limits.bad_frames,
+            opened: HashMap::new(),
+            out: VecDeque::new(),
+            timer: None,
+            lost: false,
+            membership,
+        }
+    }
+
+    /// How long the peer's credential holds.
+    #[must_use]
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Whether another frame may be accepted. While it may not, the peer is not read, so that TCP slows it.
+    #[must_use]
+    pub fn is_accepting(&self) -> bool {
+        self.pending.len() < self.most_pending && self.pending_bytes < PENDING_BYTES
+    }
+
+    /// Takes one frame.
+    ///
+    /// # Errors
+    /// The code to close with, if there were too many bad frames in a row.
+    pub fn accept(&mut self, text: &str) -> Result<(), CloseCode> {
+        let Asked { tag, ask } = self.codec.decode(text);
+        let is_bad = matches!(ask, Ask::Bad(_));
+        self.bad_frames = if is_bad { self.bad_frames + 1 } else { 0 };
+        let (answer, then) = self.start(ask);
+        self.pending_bytes += text.len();
+        self.pending.push_back(Pending { tag, size: text.len(), answer, then });
+        if self.bad_frames >= self.most_bad_frames { Err(CloseCode::Policy) } else { Ok(()) }
+    }
+
+    fn start(&mut self, ask: Ask) -> (Waiting, Then) {
+        let gateway = self.gateway.clone();
+        let ready = |result| Waiting::Ready(Some(result));
+        match ask {
+            Ask::Submit(request) => {
+                let opens = request.commands.iter().find_map(|command| match command {
+                    Command::Open { conversation, .. } => Some(conversation.clone()),
+                    _ => None,
+                });
+                let then = match opens {
+                    None => Then::Nothing,
+                    Some(id) => {
+                        self.opened.insert(id.clone(), Hold::Reply);
+                        Then::Opened(id)
+                    }
+                };
+                (Waiting::Decision(gateway.submit(request)), then)
+            }
+            Ask::Clock => (ready(Ok(Answer::Clock(gateway.identity().now()))), Then::Nothing),
+            Ask::Renew(time) => {
+                if let Some(time) = time {
+                    self.lease.renew(time);
+                }
+                (ready(Ok(Answer::Renewed)), Then::Nothing)
+            }
+            Ask::Watch(actor, filter) => match gateway.narrow(&actor, filter) {
+                Err(error) => (ready(Err(error)), Then::Nothing),
+                Ok(filter) => {
+                    let id = self.watches.add(&self.membership, filter);
+                    (ready(Ok(Answer::Watching(id.clone()))), Then::Watch(id))
+                }
+            },
+            Ask::Rewatch(actor, id, filter) => match gateway.narrow(&actor, filter) {
+                Err(error) => (ready(Err(error)), Then::Nothing),
+                Ok(filter) => match self.watches.change(&self.membership, &id, filter) {
+                    true => (ready(Ok(Answer::Watching(id.clone()))), Then::Watch(id)),
+                    false => (ready(Err(no_such_subscription(&id))), Then::Nothing),
+                },
+            },
+            Ask::Unwatch(id) => {
+                let result = if self.watches.remove(&id) { Ok(Answer::Unwatched) } else { Err(no_such_subscription(&id)) };
+                (ready(result), Then::Nothing)
+            }
+            Ask::Follow { actor, conversation, dialog, from, epoch } => {
+                // The interest comes before the head is read, so that nothing falls between.
+                let interest = self.membership.follow(Topic::Dialog(conversation.clone(), dialog.clone()));
+                let start = async move {
+                    let followed = gateway.follow(&actor, &conversation, &dialog, from, epoch.as_deref()).await?;
+                    Ok(follow::Start { dialog, interest, followed })
+                };
+                (Waiting::Follow(Box::pin(start)), Then::Nothing)
+            }
+            Ask::FollowFeed(after) => (Waiting::Feed(Box::pin(std::future::ready(self.feed_start(after)))), Then::Nothing),
+            Ask::Events { actor, conversation, dialog, range } => {
+                let query = async move { gateway.events(&actor, &conversation, &dialog, range).await.map(Answer::Events) };
+                (Waiting::Query(Box::pin(query)), Then::Nothing)
+            }
+            Ask::Profile { actor, whose } => {
+                let query =
+                    async move { gateway.profile(&actor, whose.as_deref()).await.map(|profile| Answer::Profile(Box::new(profile))) };
+                (Waiting::Query(Box::pin(query)), Then::Nothing)
+            }
+            Ask::Refuse(error) | Ask::Bad(error) => (ready(Err(error)), Then::Nothing),
+        }
+    }
+
+    fn feed_start(&self, after: Option<(String, u64)>) -> Result<follow::FeedStart, Error> {
+        let store = self.gateway.store();
+        let Actor::Application { account, app } = self.actor.clone() else {
+            return Err(Error::invalid("only an application's own socket has a feed; open the connector socket with an AppJWT"));
+        };
+        let interest = self.membership.follow(Topic::Feed(account.clone(), app.clone()));
+        let head = store.head();
+        let after = match after {
+            None => head,
+            Some((epoch, position)) if epoch == store.epoch() => position.min(head),
+            Some(_) => return Err(Error::OtherEpoch { epoch: store.epoch().to_owned(), oldest: 0, head: Some(head) }),
+        };
+        Ok(follow::FeedStart { account, app, interest, after, head })
+    }
+
+    /// Waits until there is something to send, or the session is lost. It may be dropped at any time.
+    pub async fn ready(&mut self) {
+        poll_fn(|context| self.poll(context)).await;
+    }
+
+    /// The next frame to send.
+    pub fn pop(&mut self) -> Option<Out> {
+        self.out.pop_front()
+    }
+
+    /// Whether everything that was asked is answered.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.pending.is_empty() && self.out.is_empty()
+    }
+
+    /// Whether so much was missed that the peer must begin afresh.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Everything popped so far has left.
+    pub fn flushed(&mut self) {
+        let now = Instant::now();
+        self.opened.values_mut().for_each(|hold| hold.flushed(now));
+        self.watches.flushed(now);
+        self.dialogs.flushed(now);
+        if let Some(feed) = &mut self.feed {
+            feed.hold.flushed(now);
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.out.is_empty() || self.lost {
+            return Poll::Ready(());
+        }
+        self.poll_replies(context);
+        while let Some(taken) = self.membership.outbox().take(context.waker()) {
+            self.hear(taken);
+        }
+        let now = Instant::now();
+        self.opened.retain(|_, hold| !hold.is_over(now));
+        let Self { gateway, codec, out, opened, .. } = self;
+        self.watches.poll(context, now, gateway, codec, opened, out);
+        self.dialogs.poll(context, now, gateway, codec, out);
+        if let Some(feed) = &mut self.feed {
+            feed.poll(context, now, gateway, codec, out);
+        }
+        if !self.out.is_empty() || self.lost {
+            return Poll::Ready(());
+        }
+        self.poll_timer(context)
+    }
+
+    /// Replies leave in the order of their requests.
+    fn poll_replies(&mut self, context: &mut Context<'_>) {
+        while let Some(front) = self.pending.front_mut() {
+            let result = match &mut front.answer {
+                Waiting::Ready(result) => Poll::Ready(result.take().unwrap_or(Err(Error::Unreadable))),
+                Waiting::Decision(answer) => Pin::new(answer).poll(context).map(|result| result.map(Answer::Decided)),
+                Waiting::Query(query) => query.as_mut().poll(context),
+                Waiting::Follow(start) => start.as_mut().poll(context).map(|start| {
+                    let start = start?;
+                    let head = start.followed.head;
+                    self.dialogs.follow(start);
+                    Ok(Answer::Following { epoch: self.gateway.store().epoch().to_owned(), oldest: 0, head })
+                }),
+                Waiting::Feed(start) => start.as_mut().poll(context).map(|start| {
+                    let start = start?;
+                    let head = start.head;
+                    self.feed = Some(FeedCursor::new(start));
+                    Ok(Answer::Following { epoch: self.gateway.store().epoch().to_owned(), oldest: 0, head: Some(head) })
+                }),
+            };
+            let Poll::Ready(result) = result else { return };
+            let Some(Pending { tag, size, then, .. }) = self.pending.pop_front() else { return };
+            self.pending_bytes -= size;
+            self.reply(tag, result, then);
+        }
+    }
+
+    fn reply(&mut self, tag: C::Tag, result: Result<Answer, Error>, then: Then) {
+        let code = result.as_ref().map_or_else(|error| error.code().number(), |_| 200);
+        count_request(self.codec.name(&tag), code);
+        let is_good = result.is_ok();
+        let starts = matches!(result, Ok(Answer::Following { .. }));
+        let frame = self.codec.reply(tag, result);
+        let holds = match then {
+            Then::Nothing => starts,
+            Then::Watch(id) => {
+                self.watches.replied(&id);
+                true
+            }
+            Then::Opened(id) => {
+                if is_good {
+                    self.opened.insert(id, Hold::Flush);
+                } else {
+                    self.opened.remove(&id);
+                }
+                is_good
+            }
+        };
+        self.out.push_back(if holds { Out::Alone(frame) } else { Out::Frame(frame) });
+    }
+
+    /// Takes in what was announced.
+    fn hear(&mut self, taken: Taken) {
+        let Taken { items, gaps, changes, feed, lost } = taken;
+        self.lost |= lost;
+        for item in items {
+            match item {
+                Item::Event(event) => self.dialogs.event(&event, &self.codec, &mut self.out),
+                Item::Change(change) => {
+                    self.watches.change_heard(&change, &self.codec, &self.opened, self.gateway.identity().now(), &mut self.out)
+                }
+                Item::Typing(typing) => {
+                    if self.dialogs.hears(&typing.dialog) || self.feed.is_some() {
+                        let frame = typing.frame(self.codec.slot(), |typing| self.codec.typing(typing));
+                        self.out.push_back(Out::Frame(frame));
+                    }
+                }
+            }
+        }
+        for (dialog, sequence) in gaps {
+            self.dialogs.gap(dialog, sequence);
+        }
+        for change in changes.into_values() {
+            self.watches.change_heard(&change, &self.codec, &self.opened, self.gateway.identity().now(), &mut self.out);
+        }
+        if let (true, Some(feed)) = (feed, &mut self.feed) {
+            feed.behind = true;
+        }
+    }
+
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let holds = self.opened.values().filter_map(Hold::deadline);
+        let feed = self.feed.iter().filter_map(|feed| feed.hold.deadline());
+        let earliest = holds.chain(self.watches.deadline()).chain(self.dialogs.deadline()).chain(feed).min();
+        let Some(deadline) = earliest else {
+            self.timer = None;
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        match timer.as_mut().poll(context) {
+            // Polled again at once: the hold that ended has something to say.
+            Poll::Ready(()) => {
+                self.timer = None;
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+fn no_such_subscription(id: &str) -> Error {
+    Error::invalid(format!("there is no subscription {id:?} on this connection"))
+}
+
+/// Counts a request and what became of it.
+pub fn count_request(name: &'static str, code: u32) {
+    metrics::counter!("tieline_requests_total", "type" => name, "code" => code.to_string()).increment(1);
+}

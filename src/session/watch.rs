@@ -1,0 +1,197 @@
+//! What a session watches by filter: conversations.
+//!
+//! A subscription is about state, not a stream: first a snapshot, then what changed since, each conversation by its
+//! newest state. Changes that come before the snapshot wait; those the snapshot already holds are dropped.
+
+use super::{ChangeKind, Codec, Hold, Out};
+use crate::domain::{ConversationFilter, Millis};
+use crate::gateway::{Error, Gateway};
+use crate::hub::{ConversationChange, Frame, Interest, Membership, Reach, Topic};
+use crate::store::Snapshot;
+use futures::future::BoxFuture;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tieline_protocol::ids::ConversationId;
+use tokio::time::Instant;
+
+struct Watch {
+    filter: ConversationFilter,
+    hold: Hold,
+    snapshot: Stage,
+    /// Changes that wait: for the snapshot, or for the reply that opened the conversation.
+    waiting: HashMap<ConversationId, Arc<ConversationChange>>,
+    _interests: Vec<Interest>,
+}
+
+enum Stage {
+    /// The snapshot is still to be read.
+    Wanted,
+    /// It is being read.
+    Reading(BoxFuture<'static, Result<Snapshot, Error>>),
+    /// It was sent; it holds every change up to here.
+    Sent(u64),
+}
+
+/// The subscriptions of a session.
+#[derive(Default)]
+pub(super) struct Watches(HashMap<String, Watch>);
+
+fn interests(membership: &Membership, filter: &ConversationFilter) -> Vec<Interest> {
+    Reach::of(filter).into_iter().map(|reach| membership.follow(Topic::Changes(reach))).collect()
+}
+
+impl Watches {
+    pub(super) fn add(&mut self, membership: &Membership, filter: ConversationFilter) -> String {
+        let id = uuid::Uuid::new_v4().to_string();
+        let interests = interests(membership, &filter);
+        self.0.insert(
+            id.clone(),
+            Watch { filter, hold: Hold::Reply, snapshot: Stage::Wanted, waiting: HashMap::new(), _interests: interests },
+        );
+        id
+    }
+
+    /// Gives a subscription another filter; it begins with a snapshot again. Whether there is one of this id.
+    pub(super) fn change(&mut self, membership: &Membership, id: &str, filter: ConversationFilter) -> bool {
+        let Some(watch) = self.0.get_mut(id) else { return false };
+        let interests = interests(membership, &filter);
+        *watch = Watch { filter, hold: Hold::Reply, snapshot: Stage::Wanted, waiting: HashMap::new(), _interests: interests };
+        true
+    }
+
+    pub(super) fn remove(&mut self, id: &str) -> bool {
+        self.0.remove(id).is_some()
+    }
+
+    pub(super) fn replied(&mut self, id: &str) {
+        if let Some(watch) = self.0.get_mut(id) {
+            watch.hold = Hold::Flush;
+        }
+    }
+
+    pub(super) fn flushed(&mut self, now: Instant) {
+        self.0.values_mut().for_each(|watch| watch.hold.flushed(now));
+    }
+
+    pub(super) fn deadline(&self) -> impl Iterator<Item = Instant> {
+        self.0.values().filter_map(|watch| watch.hold.deadline())
+    }
+
+    /// Takes a change in: sent at once, unless it must wait.
+    pub(super) fn change_heard<C: Codec>(
+        &mut self,
+        change: &Arc<ConversationChange>,
+        codec: &C,
+        held: &HashMap<ConversationId, Hold>,
+        now: Millis,
+        out: &mut VecDeque<Out>,
+    ) {
+        for (id, watch) in &mut self.0 {
+            match watch.snapshot {
+                Stage::Sent(seam) if !held.contains_key(change.id()) && !watch.waiting.contains_key(change.id()) => {
+                    if change.after.details.version > seam {
+                        let was_in = change.before.as_ref().is_some_and(|before| watch.filter.matches(before));
+                        out.extend(notification(codec, id, now, watch.kind_of(change, was_in).into_iter().collect()));
+                    }
+                }
+                Stage::Sent(_) | Stage::Wanted | Stage::Reading(_) => watch.wait(change),
+            }
+        }
+    }
+
+    pub(super) fn poll<C: Codec>(
+        &mut self,
+        context: &mut Context<'_>,
+        now: Instant,
+        gateway: &Arc<Gateway>,
+        codec: &C,
+        held: &HashMap<ConversationId, Hold>,
+        out: &mut VecDeque<Out>,
+    ) {
+        for (id, watch) in &mut self.0 {
+            if !watch.hold.is_over(now) {
+                continue;
+            }
+            if matches!(watch.snapshot, Stage::Wanted) {
+                let (gateway, filter) = (gateway.clone(), watch.filter.clone());
+                watch.snapshot = Stage::Reading(Box::pin(async move { gateway.snapshot(filter).await }));
+            }
+            let at = gateway.identity().now();
+            if let Stage::Reading(reading) = &mut watch.snapshot {
+                let Poll::Ready(read) = reading.as_mut().poll(context) else { continue };
+                match read {
+                    Ok(snapshot) => out.extend(watch.seam(codec, id, at, &snapshot)),
+                    Err(error) => {
+                        // Tried again when the session is next polled, which its pings see to.
+                        tracing::debug!(%error, "a snapshot cannot be read");
+                        watch.snapshot = Stage::Wanted;
+                    }
+                }
+            } else if !watch.waiting.is_empty() {
+                let free: Vec<_> = watch.waiting.keys().filter(|id| !held.contains_key(*id)).cloned().collect();
+                for free in free {
+                    let Some(change) = watch.waiting.remove(&free) else { continue };
+                    let was_in = change.before.as_ref().is_some_and(|before| watch.filter.matches(before));
+                    out.extend(notification(codec, id, at, watch.kind_of(&change, was_in).into_iter().collect()));
+                }
+            }
+        }
+    }
+}
+
+/// A change as it is told.
+type Told<'c> = (ChangeKind, &'c ConversationChange);
+
+impl Watch {
+    fn wait(&mut self, change: &Arc<ConversationChange>) {
+        match self.waiting.get_mut(change.id()) {
+            Some(earlier) if earlier.after.details.version < change.after.details.version => {
+                *earlier = Arc::new(ConversationChange::new(earlier.before.clone(), change.after.clone()));
+            }
+            Some(_) => {}
+            None => {
+                self.waiting.insert(change.id().clone(), change.clone());
+            }
+        }
+    }
+
+    /// What a change means to this subscription; nothing, if it was not and is not about the conversation.
+    fn kind_of<'c>(&self, change: &'c ConversationChange, was_in: bool) -> Option<Told<'c>> {
+        if self.filter.matches(&change.after) {
+            Some((ChangeKind::Upsert, change))
+        } else if was_in {
+            Some((ChangeKind::Delete, change))
+        } else {
+            None
+        }
+    }
+
+    /// The snapshot, and behind it what changed since it was taken.
+    fn seam<C: Codec>(&mut self, codec: &C, id: &str, now: Millis, snapshot: &Snapshot) -> Vec<Out> {
+        let changes: Vec<(ChangeKind, Frame)> =
+            snapshot.conversations.iter().map(|conversation| (ChangeKind::Upsert, codec.conversation(conversation))).collect();
+        let mut out = vec![Out::Frame(codec.conversations(id, now, &changes))];
+        let inside: HashSet<_> = snapshot.conversations.iter().map(|conversation| &conversation.details.id).collect();
+        for change in std::mem::take(&mut self.waiting).into_values() {
+            if change.after.details.version > snapshot.position {
+                // In before means in by the snapshot, which is the last that the peer heard.
+                let told = self.kind_of(&change, inside.contains(change.id()));
+                out.extend(notification(codec, id, now, told.into_iter().collect()));
+            }
+        }
+        self.snapshot = Stage::Sent(snapshot.position);
+        out
+    }
+}
+
+fn notification<C: Codec>(codec: &C, id: &str, now: Millis, told: Vec<Told<'_>>) -> Option<Out> {
+    if told.is_empty() {
+        return None;
+    }
+    let changes: Vec<_> = told
+        .into_iter()
+        .map(|(kind, change)| (kind, change.frame(codec.slot(), |conversation| codec.conversation(conversation))))
+        .collect();
+    Some(Out::Frame(codec.conversations(id, now, &changes)))
+}

@@ -1,0 +1,182 @@
+//! What the projections lack, and a little more: recent entries, and conversations and consumers as they are now.
+//!
+//! Only the writer changes it, after a commit; readers look here first and on disk for the rest. What is not yet
+//! projected is never dropped, so *disk ∪ memory* is always everything.
+
+use crate::domain::{Consumer, Conversation, ConversationFilter, Sight};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId};
+
+/// Entries kept after they are projected, so that who just fell behind is served without the disk.
+const RECENT: usize = 16_384;
+/// Conversations and consumers kept after they are projected, so that a live conversation is decided without the disk.
+const CLEAN: usize = 50_000;
+
+#[derive(Debug, Default)]
+pub(crate) struct Memory(RwLock<Inner>);
+
+/// A state with the position of the last entry in it.
+#[derive(Debug, Clone)]
+pub(crate) struct At<T> {
+    pub(crate) state: T,
+    pub(crate) applied: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Inner {
+    /// Every entry above this position is in `recent`, whose positions are contiguous.
+    floor: u64,
+    recent: VecDeque<Arc<Sight>>,
+    by_dialog: HashMap<DialogId, VecDeque<Arc<Sight>>>,
+    dirty: HashMap<ConversationId, At<Conversation>>,
+    clean: HashMap<ConversationId, At<Conversation>>,
+    dirty_consumers: HashMap<(AccountId, ConsumerId), At<Consumer>>,
+    clean_consumers: HashMap<(AccountId, ConsumerId), At<Consumer>>,
+}
+
+impl Memory {
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        // Nothing in here can be left half done by a panic that matters more than serving on.
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    pub(crate) fn start_at(&mut self, position: u64) {
+        self.floor = position;
+    }
+
+    pub(crate) fn head(&self) -> u64 {
+        self.floor + self.recent.len() as u64
+    }
+
+    pub(crate) fn push(&mut self, sight: Arc<Sight>) {
+        if let Some(message) = sight.message() {
+            self.by_dialog.entry(message.dialog.clone()).or_default().push_back(sight.clone());
+        }
+        self.recent.push_back(sight);
+    }
+
+    pub(crate) fn put(&mut self, id: ConversationId, state: Conversation, applied: u64) {
+        self.clean.remove(&id);
+        self.dirty.insert(id, At { state, applied });
+    }
+
+    pub(crate) fn put_consumer(&mut self, key: (AccountId, ConsumerId), state: Consumer, applied: u64) {
+        self.clean_consumers.remove(&key);
+        self.dirty_consumers.insert(key, At { state, applied });
+    }
+
+    /// Remembers a conversation that was read from disk.
+    pub(crate) fn put_clean(&mut self, id: ConversationId, at: At<Conversation>) {
+        if !self.dirty.contains_key(&id) {
+            make_room(&mut self.clean);
+            self.clean.insert(id, at);
+        }
+    }
+
+    pub(crate) fn put_clean_consumer(&mut self, key: (AccountId, ConsumerId), at: At<Consumer>) {
+        if !self.dirty_consumers.contains_key(&key) {
+            make_room(&mut self.clean_consumers);
+            self.clean_consumers.insert(key, at);
+        }
+    }
+
+    pub(crate) fn conversation(&self, id: &ConversationId) -> Option<&Conversation> {
+        self.dirty.get(id).or_else(|| self.clean.get(id)).map(|at| &at.state)
+    }
+
+    pub(crate) fn consumer(&self, key: &(AccountId, ConsumerId)) -> Option<&Consumer> {
+        self.dirty_consumers.get(key).or_else(|| self.clean_consumers.get(key)).map(|at| &at.state)
+    }
+
+    pub(crate) fn dirty(&self, id: &ConversationId) -> Option<&At<Conversation>> {
+        self.dirty.get(id)
+    }
+
+    pub(crate) fn dirty_consumer(&self, key: &(AccountId, ConsumerId)) -> Option<&At<Consumer>> {
+        self.dirty_consumers.get(key)
+    }
+
+    pub(crate) fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    pub(crate) fn dirty_ids(&self) -> HashSet<ConversationId> {
+        self.dirty.keys().cloned().collect()
+    }
+
+    pub(crate) fn dirty_matching(&self, filter: &ConversationFilter) -> Vec<Conversation> {
+        self.dirty.values().map(|at| &at.state).filter(|state| filter.matches(state)).cloned().collect()
+    }
+
+    pub(crate) fn largest_number(&self, account: &AccountId) -> i64 {
+        let numbers = self.dirty.values().filter(|at| at.state.details.account == *account).map(|at| at.state.details.number);
+        numbers.max().unwrap_or(0)
+    }
+
+    /// The dialog's entries that are here, ascending and without holes up to the newest.
+    pub(crate) fn dialog(&self, dialog: &DialogId) -> impl DoubleEndedIterator<Item = &Arc<Sight>> {
+        self.by_dialog.get(dialog).into_iter().flatten()
+    }
+
+    /// Entries after a position, if they all are here.
+    pub(crate) fn after(&self, position: u64) -> Option<impl Iterator<Item = &Arc<Sight>>> {
+        let skip = usize::try_from(position.checked_sub(self.floor)?).ok()?;
+        Some(self.recent.iter().skip(skip))
+    }
+
+    pub(crate) fn belongs_to(sight: &Sight, account: &AccountId, app: &ClientId) -> bool {
+        sight.account == *account && sight.audience.as_ref().is_some_and(|audience| audience.app.as_ref() == Some(app))
+    }
+
+    /// Everything up to `projected` is on disk: what was last touched there is clean, and what is old may go.
+    pub(crate) fn projected(&mut self, projected: u64, conversations: &[ConversationId], consumers: &[(AccountId, ConsumerId)]) {
+        for id in conversations {
+            if self.dirty.get(id).is_some_and(|at| at.applied <= projected)
+                && let Some(at) = self.dirty.remove(id)
+            {
+                make_room(&mut self.clean);
+                self.clean.insert(id.clone(), at);
+            }
+        }
+        for key in consumers {
+            if self.dirty_consumers.get(key).is_some_and(|at| at.applied <= projected)
+                && let Some(at) = self.dirty_consumers.remove(key)
+            {
+                make_room(&mut self.clean_consumers);
+                self.clean_consumers.insert(key.clone(), at);
+            }
+        }
+        while self.recent.len() > RECENT && self.recent.front().is_some_and(|sight| sight.position <= projected) {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.recent.pop_front() else { return };
+        self.floor = oldest.position;
+        let Some(message) = oldest.message() else { return };
+        if let Some(entries) = self.by_dialog.get_mut(&message.dialog) {
+            entries.pop_front();
+            if entries.is_empty() {
+                self.by_dialog.remove(&message.dialog);
+            }
+        }
+    }
+}
+
+/// Drops a tenth of a full cache, whichever come first in its keyed, hence random, order.
+fn make_room<K: Clone + Eq + std::hash::Hash, V>(cache: &mut HashMap<K, V>) {
+    if cache.len() >= CLEAN {
+        let victims: Vec<K> = cache.keys().take(CLEAN / 10).cloned().collect();
+        for key in victims {
+            cache.remove(&key);
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The journal and what is derived from it.
+//!
+//! A change is a [`Decision`]: a scope and a pure rule. One writer runs waiting decisions in the order they came,
+//! appends what they write to the journal, commits once for all of them with a sync to disk, and only then answers
+//! and tells. So:
+//!
+//! - **what is answered is on disk**, with its retry key;
+//! - **numbers have no holes**: they are given out by the one writer, in commit order;
+//! - a decision that is refused, or panics, fails alone; a commit that fails makes its whole batch *unknown*.
+//!
+//! State rows, the (dialog, sequence) index and the applications' feeds are projections: they follow the journal in
+//! transactions of their own, and memory holds what they lack, so that a read is always current.
+//!
+//! [`Store`] is the contract; [`sqlite`] keeps it on one machine.
+
+mod memory;
+pub mod sqlite;
+
+use crate::domain::{Consumer, Conversation, ConversationFilter, Draft, Millis, Outcome, Refusal, ScopeKey, Sight};
+use futures::future::BoxFuture;
+use std::sync::Arc;
+use tieline_protocol::code::ErrorCode;
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId};
+use tokio::sync::{oneshot, watch};
+
+/// The pure part of a decision. It may run more than once; only the last run counts.
+pub type Rule = Box<dyn Fn(&mut Draft<'_>) -> Result<Vec<Outcome>, (usize, Refusal)> + Send>;
+
+/// A SHA-256 of what a request asks for.
+pub type Fingerprint = [u8; 32];
+
+/// A change to be decided.
+pub struct Decision {
+    /// The tenant.
+    pub account: AccountId,
+    /// What the rule may look at.
+    pub scope: Vec<ScopeKey>,
+    /// The rule.
+    pub rule: Rule,
+    /// Set if the caller made a repeat harmless.
+    pub retry: Option<Retry>,
+    /// Set if the application counts repeats: the conversation, and what is repeated.
+    pub resend: Option<(ConversationId, Fingerprint)>,
+}
+
+impl std::fmt::Debug for Decision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Decision").field("account", &self.account).field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+/// An idempotency key: unique per account and sender, kept with what it caused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// Whose key it is.
+    pub sender: String,
+    /// The key.
+    pub key: String,
+    /// What was asked for, so that another request under the same key is told apart.
+    pub fingerprint: Fingerprint,
+}
+
+/// The answer to a decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// What became of each command.
+    pub outcomes: Vec<Outcome>,
+    /// Whether this is the stored answer to an earlier request of the same key.
+    pub replayed: bool,
+}
+
+/// Why a decision has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The rules refuse the command at this place. Nothing was written.
+    #[error("{1}")]
+    Refused(usize, Refusal),
+    /// The key was used for another request. Nothing was written.
+    #[error("this idempotency key was used for another request; use a new key, or repeat that request unchanged")]
+    KeyReused,
+    /// More is waiting than can be taken. Nothing was written.
+    #[error("too many requests are waiting; try again in a second")]
+    Busy,
+    /// The disk is full. Nothing was written.
+    #[error("the disk is full; nothing was written")]
+    DiskFull,
+    /// The store did not confirm the write: it may or may not be there.
+    #[error("the store did not confirm the write; repeat it with the same idempotency key")]
+    Unknown,
+    /// A fault of ours. Nothing was written.
+    #[error("internal error")]
+    Internal,
+}
+
+impl StoreError {
+    /// The code that tells a client what to do.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Refused(_, refusal) => refusal.code(),
+            Self::KeyReused => ErrorCode::KeyReused,
+            Self::Busy => ErrorCode::Busy,
+            Self::DiskFull => ErrorCode::DiskFull,
+            Self::Unknown => ErrorCode::Unknown,
+            Self::Internal => ErrorCode::Internal,
+        }
+    }
+}
+
+/// A read failed; the detail is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the store cannot be read now")]
+pub struct ReadError;
+
+/// Which events of a dialog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Range {
+    /// The first `limit` events from a number up to another, both included.
+    Forward {
+        /// Smallest number wanted.
+        from: u64,
+        /// Largest number wanted.
+        to: u64,
+        /// Most events.
+        limit: usize,
+    },
+    /// The last `limit` events up to a number, included. Still in ascending order.
+    Backward {
+        /// Largest number wanted.
+        to: u64,
+        /// Most events.
+        limit: usize,
+    },
+}
+
+/// Conversations that pass a filter, and the journal position up to which that is certain.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Every change up to this position is in.
+    pub position: u64,
+    /// Most recently changed first.
+    pub conversations: Vec<Conversation>,
+}
+
+/// Entries of a feed, in journal order, and the position up to which that is all.
+pub type Feed = (Vec<Arc<Sight>>, u64);
+
+/// An agent's login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRow {
+    /// The session.
+    pub id: String,
+    /// The tenant.
+    pub account: AccountId,
+    /// The agent.
+    pub agent: String,
+    /// What a refresh must repeat.
+    pub csrf: String,
+    /// When it ends unless refreshed.
+    pub expires: Millis,
+    /// Whether it was ended.
+    pub ended: bool,
+}
+
+/// The wall clock, in milliseconds since 1970.
+pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
+
+/// How the store fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Writes are confirmed.
+    Writing,
+    /// The disk is full; reads go on, writes are refused until there is room.
+    DiskFull,
+    /// A sync failed: what is on disk is no longer known, so writing has ended. The process must be restarted.
+    Failed,
+}
+
+/// What a committed batch changed.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// The entries, in order.
+    pub sights: Vec<Arc<Sight>>,
+    /// The conversations changed by more than events: as they were before the batch, and as they are now.
+    pub changes: Vec<(Option<Conversation>, Conversation)>,
+}
+
+/// Told of each committed batch, in order, on the writer's own thread: it must not block.
+pub type Announce = Box<dyn Fn(Committed) + Send>;
+
+/// Where conversations are kept.
+///
+/// Decisions are taken in the order of the calls to [`Store::decide`]. An answer means that everything the decision
+/// wrote is on disk. Reads see everything that was answered before they began.
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// Hands in a decision. The answer comes after the commit; a receiver that is dropped means nobody waits.
+    fn decide(&self, decision: Decision) -> oneshot::Receiver<Result<Decided, StoreError>>;
+
+    /// Events of a dialog, ascending.
+    fn events(&self, dialog: DialogId, range: Range) -> BoxFuture<'static, Result<Vec<Arc<Sight>>, ReadError>>;
+
+    /// A conversation.
+    fn conversation(&self, id: ConversationId) -> BoxFuture<'static, Result<Option<Conversation>, ReadError>>;
+
+    /// A conversation, if no disk must be asked for it.
+    fn conversation_at_hand(&self, id: &ConversationId) -> Option<Conversation>;
+
+    /// The most recently changed conversations that pass a filter.
+    fn conversations(&self, filter: ConversationFilter, limit: usize) -> BoxFuture<'static, Result<Snapshot, ReadError>>;
+
+    /// A consumer that was seen.
+    fn consumer(&self, account: AccountId, id: ConsumerId) -> BoxFuture<'static, Result<Option<Consumer>, ReadError>>;
+
+    /// The entries after a position that belong to conversations opened through an application.
+    fn feed(&self, account: AccountId, app: ClientId, after: u64, limit: usize) -> BoxFuture<'static, Result<Feed, ReadError>>;
+
+    /// The position of the last committed entry.
+    fn head(&self) -> u64;
+
+    /// The name of this log. It changes when a copy of it goes its own way.
+    fn epoch(&self) -> &str;
+
+    /// An agent's login.
+    fn session(&self, id: String) -> BoxFuture<'static, Result<Option<SessionRow>, ReadError>>;
+
+    /// Keeps an agent's login; answered when it is on disk.
+    fn keep_session(&self, row: SessionRow) -> oneshot::Receiver<Result<(), StoreError>>;
+
+    /// Makes sure that a write is possible now, by one.
+    fn probe(&self) -> oneshot::Receiver<Result<(), StoreError>>;
+
+    /// How the store fares, and each change of that.
+    fn health(&self) -> watch::Receiver<Health>;
+
+    /// Finishes what was handed in, and stops. Later decisions are refused.
+    fn close(&self) -> BoxFuture<'static, ()>;
+}

@@ -1,0 +1,87 @@
+-- The journal: append-only, in commit order. Everything else but `retries`, `resends` and `sessions` is derived from it.
+CREATE TABLE journal (
+    position INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    account TEXT NOT NULL,
+    entry TEXT NOT NULL
+);
+
+-- Answers to requests that came with an idempotency key, written with what they caused.
+CREATE TABLE retries (
+    account TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    key TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    answer TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (account, sender, key)
+) WITHOUT ROWID;
+
+-- How often the very same request was stored, for applications that count that.
+CREATE TABLE resends (
+    conversation TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    stored INTEGER NOT NULL,
+    PRIMARY KEY (conversation, fingerprint)
+) WITHOUT ROWID;
+
+-- Agents' logins.
+CREATE TABLE sessions (
+    id TEXT PRIMARY KEY,
+    account TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    csrf TEXT NOT NULL,
+    expires INTEGER NOT NULL,
+    ended INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- Projections: they follow the journal up to the position in `meta`.
+CREATE TABLE events (
+    dialog TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (dialog, sequence)
+) WITHOUT ROWID;
+
+CREATE TABLE conversations (
+    id TEXT PRIMARY KEY,
+    account TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    consumer TEXT NOT NULL,
+    open INTEGER NOT NULL,
+    updated INTEGER NOT NULL,
+    applied INTEGER NOT NULL,
+    state TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX conversations_by_number ON conversations (account, number);
+CREATE INDEX conversations_by_update ON conversations (account, open, updated);
+CREATE INDEX conversations_by_consumer ON conversations (account, consumer, updated);
+
+CREATE TABLE conversation_agents (
+    account TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    open INTEGER NOT NULL,
+    conversation TEXT NOT NULL,
+    PRIMARY KEY (account, agent, open, conversation)
+) WITHOUT ROWID;
+CREATE INDEX conversation_agents_by_conversation ON conversation_agents (conversation);
+
+CREATE TABLE consumers (
+    account TEXT NOT NULL,
+    id TEXT NOT NULL,
+    applied INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    PRIMARY KEY (account, id)
+) WITHOUT ROWID;
+
+CREATE TABLE feeds (
+    account TEXT NOT NULL,
+    app TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (account, app, position)
+) WITHOUT ROWID;
+
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;

@@ -1,0 +1,246 @@
+//! The store on one machine: SQLite in write-ahead mode, `synchronous=FULL`.
+//!
+//! One thread owns the writing connection ([`writer`]); reads use a few connections of their own ([`reader`]) and
+//! the memory of what is not projected yet. The journal is an append-only rowid table, because an index by
+//! (dialog, sequence) inside the ack would cost several times as much; that index is a projection.
+
+mod projection;
+mod reader;
+mod row;
+mod writer;
+
+use self::reader::Readers;
+use self::writer::{Job, Writer};
+use super::memory::Memory;
+use super::{Announce, Clock, Decided, Decision, Feed, Health, Range, ReadError, SessionRow, Snapshot, Store, StoreError};
+use crate::domain::{Consumer, Conversation, ConversationFilter, Sight};
+use futures::future::BoxFuture;
+use rusqlite::Connection;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId};
+use tokio::sync::{oneshot, watch};
+
+/// Decisions that may wait for the writer. When it is full, callers are refused with [`StoreError::Busy`] at once.
+const QUEUE: usize = 16_384;
+
+mod migrations {
+    refinery::embed_migrations!("src/store/sqlite/migrations");
+}
+
+/// Why a store does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process serves this folder.
+    #[error("{} is in use by another process; stop it, or give this one a `server.data_dir` of its own", .0.display())]
+    InUse(PathBuf),
+    /// The folder or a file in it cannot be used.
+    #[error("{}: {source}", path.display())]
+    Folder {
+        /// The path at fault.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database cannot be used.
+    #[error("the database cannot be opened: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// The database is of a newer version, or damaged.
+    #[error("the database cannot be brought to this version: {0}")]
+    Migration(#[from] refinery::Error),
+    /// A row cannot be understood.
+    #[error("the journal cannot be read: {0}")]
+    Journal(String),
+}
+
+/// The store. It is closed when dropped, but [`Store::close`] says when that is done.
+pub struct SqliteStore {
+    jobs: Mutex<Option<SyncSender<Job>>>,
+    memory: Arc<Memory>,
+    readers: Arc<Readers>,
+    health: watch::Receiver<Health>,
+    epoch: String,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    // Held open: the lock on the folder is gone with it.
+    _lock: File,
+}
+
+impl std::fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteStore").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+impl SqliteStore {
+    /// Opens the store in a folder, which is made if need be, and starts its writer.
+    ///
+    /// # Errors
+    /// [`OpenError`], with what to do about it where something can be done.
+    pub fn open(folder: &Path, clock: Clock, announce: Announce) -> Result<Self, OpenError> {
+        let lock = lock(folder)?;
+        let path = folder.join("tieline.db");
+        let mut connection = connect(&path)?;
+        migrations::migrations::runner().run(&mut connection)?;
+        let epoch = projection::epoch(&connection)?;
+        let memory = Arc::new(Memory::default());
+        let (tell_health, health) = watch::channel(Health::Writing);
+        let writer = Writer::start(connection, memory.clone(), clock, announce, tell_health)?;
+        let (jobs, queue) = sync_channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || writer.run(&queue))
+            .map_err(|source| OpenError::Folder { path: path.clone(), source })?;
+        Ok(Self {
+            jobs: Mutex::new(Some(jobs)),
+            memory,
+            readers: Arc::new(Readers::new(path)),
+            health,
+            epoch,
+            writer: Mutex::new(Some(thread)),
+            _lock: lock,
+        })
+    }
+
+    fn hand_in<T>(&self, job: Job, answer: oneshot::Receiver<Result<T, StoreError>>) -> oneshot::Receiver<Result<T, StoreError>> {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = match jobs.as_ref().map(|jobs| jobs.try_send(job)) {
+            Some(Ok(())) => {
+                metrics::gauge!("tieline_store_waiting").increment(1.0);
+                return answer;
+            }
+            Some(Err(TrySendError::Full(job))) => Some((job, StoreError::Busy)),
+            Some(Err(TrySendError::Disconnected(job))) => Some((job, StoreError::Unknown)),
+            None => None,
+        };
+        match refused {
+            Some((job, error)) => {
+                metrics::counter!("tieline_store_refused_total").increment(1);
+                job.fail(error);
+            }
+            // Closed: the job and with it the answer's sender is dropped, which a caller reads as unknown.
+            None => tracing::debug!("a decision came after the store was closed"),
+        }
+        answer
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection, &Memory) -> rusqlite::Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, ReadError>> {
+        let (readers, memory) = (self.readers.clone(), self.memory.clone());
+        Box::pin(async move { readers.with(move |connection| read(connection, &memory)).await })
+    }
+}
+
+/// One process per folder: two would each give out the same numbers.
+fn lock(folder: &Path) -> Result<File, OpenError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| OpenError::Folder { path, source }
+    };
+    std::fs::create_dir_all(folder).map_err(failed(folder))?;
+    let path = folder.join("lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(folder.to_owned())),
+        Err(TryLockError::Error(source)) => Err(OpenError::Folder { path, source }),
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    // FULL: the write-ahead log is synced at each commit; NORMAL would lose the last ones with the power.
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;",
+    )?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+impl Store for SqliteStore {
+    fn decide(&self, decision: Decision) -> oneshot::Receiver<Result<Decided, StoreError>> {
+        let (tell, answer) = oneshot::channel();
+        self.hand_in(Job::Decide(Box::new(decision), tell), answer)
+    }
+
+    fn events(&self, dialog: DialogId, range: Range) -> BoxFuture<'static, Result<Vec<Arc<Sight>>, ReadError>> {
+        if let Some(events) = reader::events_at_hand(&self.memory.read(), &dialog, range) {
+            return Box::pin(std::future::ready(Ok(events)));
+        }
+        self.read(move |connection, memory| reader::events(connection, memory, &dialog, range))
+    }
+
+    fn conversation(&self, id: ConversationId) -> BoxFuture<'static, Result<Option<Conversation>, ReadError>> {
+        if let Some(found) = self.conversation_at_hand(&id) {
+            return Box::pin(std::future::ready(Ok(Some(found))));
+        }
+        self.read(move |connection, _| Ok(row::conversation(connection, &id)?.map(|at| at.state)))
+    }
+
+    fn conversation_at_hand(&self, id: &ConversationId) -> Option<Conversation> {
+        self.memory.read().conversation(id).cloned()
+    }
+
+    fn conversations(&self, filter: ConversationFilter, limit: usize) -> BoxFuture<'static, Result<Snapshot, ReadError>> {
+        self.read(move |connection, memory| reader::conversations(connection, memory, &filter, limit))
+    }
+
+    fn consumer(&self, account: AccountId, id: ConsumerId) -> BoxFuture<'static, Result<Option<Consumer>, ReadError>> {
+        let key = (account, id);
+        if let Some(found) = self.memory.read().consumer(&key).cloned() {
+            return Box::pin(std::future::ready(Ok(Some(found))));
+        }
+        self.read(move |connection, _| Ok(row::consumer(connection, &key)?.map(|at| at.state)))
+    }
+
+    fn feed(&self, account: AccountId, app: ClientId, after: u64, limit: usize) -> BoxFuture<'static, Result<Feed, ReadError>> {
+        if let Some(found) = reader::feed_at_hand(&self.memory.read(), &account, &app, after, limit) {
+            return Box::pin(std::future::ready(Ok(found)));
+        }
+        self.read(move |connection, memory| reader::feed(connection, memory, &account, &app, after, limit))
+    }
+
+    fn head(&self) -> u64 {
+        self.memory.read().head()
+    }
+
+    fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    fn session(&self, id: String) -> BoxFuture<'static, Result<Option<SessionRow>, ReadError>> {
+        self.read(move |connection, _| row::session(connection, &id))
+    }
+
+    fn keep_session(&self, session: SessionRow) -> oneshot::Receiver<Result<(), StoreError>> {
+        let (tell, answer) = oneshot::channel();
+        self.hand_in(Job::KeepSession(session, tell), answer)
+    }
+
+    fn probe(&self) -> oneshot::Receiver<Result<(), StoreError>> {
+        let (tell, answer) = oneshot::channel();
+        self.hand_in(Job::Probe(tell), answer)
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        // The writer finishes what is in the queue when the last sender is gone.
+        drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Box::pin(async move {
+            let Some(thread) = thread else { return };
+            if tokio::task::spawn_blocking(move || thread.join()).await.is_err() {
+                tracing::error!("the store's writer did not end in good order");
+            }
+        })
+    }
+}

@@ -1,0 +1,214 @@
+//! Projections: what is derived from the journal, brought up to date behind the acks.
+
+use super::super::memory::{At, Inner};
+use super::row;
+use super::{Memory, OpenError};
+use crate::domain::{Consumer, Conversation, Entry, OpenState, Person, Sight};
+use rusqlite::{Connection, OptionalExtension, Transaction};
+use std::collections::HashSet;
+use std::sync::Arc;
+use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId};
+
+fn meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?.query_row([key], |row| row.get(0)).optional()
+}
+
+fn set_meta(connection: &Connection, key: &str, value: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value")?
+        .execute([key, value])?;
+    Ok(())
+}
+
+/// The name of this log, given on its first day.
+pub(super) fn epoch(connection: &Connection) -> rusqlite::Result<String> {
+    if let Some(epoch) = meta(connection, "epoch")? {
+        return Ok(epoch);
+    }
+    let epoch = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
+    set_meta(connection, "epoch", &epoch)?;
+    Ok(epoch)
+}
+
+/// A write that changes nothing anybody reads.
+pub(super) fn probe(connection: &Connection, at: i64) -> rusqlite::Result<()> {
+    set_meta(connection, "probe", &at.to_string())
+}
+
+/// The position up to which the projections are on disk.
+pub(super) fn cursor(connection: &Connection) -> rusqlite::Result<u64> {
+    Ok(meta(connection, "projected")?.and_then(|text| text.parse().ok()).unwrap_or(0))
+}
+
+/// Reads what the projections lack into memory: after a crash a bounded tail, after a good end nothing.
+/// Returns the position of the last entry.
+pub(super) fn catch_up(connection: &Connection, memory: &Memory, cursor: u64) -> Result<u64, OpenError> {
+    let mut memory = memory.write();
+    memory.start_at(cursor);
+    let mut statement = connection.prepare("SELECT position, at, account, entry FROM journal WHERE position > ?1 ORDER BY position")?;
+    let mut rows = statement.query([cursor.cast_signed()])?;
+    while let Some(next) = rows.next()? {
+        let sight = row::sight(next)?;
+        if sight.position != memory.head() + 1 {
+            return Err(OpenError::Journal(format!("after position {} comes {}", memory.head(), sight.position)));
+        }
+        fold(connection, &mut memory, sight)?;
+    }
+    Ok(memory.head())
+}
+
+/// Adds one entry to the states it names, which are read from disk on first need.
+fn fold(connection: &Connection, memory: &mut Inner, sight: Arc<Sight>) -> Result<(), OpenError> {
+    let mut sight = Arc::unwrap_or_clone(sight);
+    let (position, at) = (sight.position, sight.at);
+    if let Some(id) = sight.entry.conversation() {
+        let known = match memory.dirty(id) {
+            Some(at) => Some(at.clone()),
+            None => row::conversation(connection, id)?,
+        };
+        let At { state, applied } = folded(known, &sight, position, at)
+            .ok_or_else(|| OpenError::Journal(format!("position {position} changes a conversation that was never opened")))?;
+        sight.audience = Some(state.audience.clone());
+        memory.put(id.clone(), state, applied);
+    }
+    if let Some(key) = consumer_of(&sight) {
+        let known = match memory.dirty_consumer(&key) {
+            Some(at) => Some(at.clone()),
+            None => row::consumer(connection, &key)?,
+        };
+        let mut known = known.unwrap_or_else(|| At { state: Consumer::unknown(&key.0, &key.1), applied: 0 });
+        if known.applied < position {
+            known.state.apply(&sight.entry);
+            known.applied = position;
+        }
+        memory.put_consumer(key, known.state, known.applied);
+    }
+    memory.push(Arc::new(sight));
+    Ok(())
+}
+
+/// A state row may already hold entries behind the cursor, so each says which it holds.
+fn folded(known: Option<At<Conversation>>, sight: &Sight, position: u64, at: i64) -> Option<At<Conversation>> {
+    match (known, &sight.entry) {
+        (Some(known), _) if known.applied >= position => Some(known),
+        (_, Entry::Opened(opened)) => Some(At { state: Conversation::open(&sight.account, opened, at, position), applied: position }),
+        (Some(mut known), Entry::Published(message)) => {
+            known.state.add_message(message, at);
+            known.applied = position;
+            Some(known)
+        }
+        (Some(mut known), Entry::Changed { changes, .. }) => {
+            known.state.change(changes, at, position);
+            known.applied = position;
+            Some(known)
+        }
+        (known, _) => known,
+    }
+}
+
+/// The consumer whose state an entry changes.
+pub(super) fn consumer_of(sight: &Sight) -> Option<(AccountId, ConsumerId)> {
+    let consumer = match &sight.entry {
+        Entry::ConsumerSeen { consumer, .. } | Entry::ProfileSet { consumer, .. } => consumer,
+        Entry::Opened(opened) => &opened.consumer,
+        Entry::Published(_) | Entry::Changed { .. } => return None,
+    };
+    Some((sight.account.clone(), consumer.clone()))
+}
+
+/// Brings the projections on from `cursor` by at most `most` entries, in one transaction. Returns the new cursor.
+///
+/// That transaction need not be synced: if it is lost, the journal still has what it held. The next commit of the
+/// journal syncs it along.
+pub(super) fn project(connection: &mut Connection, memory: &Memory, cursor: u64, most: usize) -> rusqlite::Result<u64> {
+    let chunk: Vec<Arc<Sight>> = memory.read().after(cursor).map_or_else(Vec::new, |tail| tail.take(most).cloned().collect());
+    let Some(last) = chunk.last() else { return Ok(cursor) };
+    let conversations: Vec<ConversationId> = unique(chunk.iter().filter_map(|sight| sight.entry.conversation().cloned()));
+    let consumers: Vec<(AccountId, ConsumerId)> = unique(chunk.iter().filter_map(|sight| consumer_of(sight)));
+    connection.execute_batch("PRAGMA synchronous = NORMAL")?;
+    let done = write(connection, memory, &chunk, &conversations, &consumers, last.position);
+    connection.execute_batch("PRAGMA synchronous = FULL")?;
+    done?;
+    memory.write().projected(last.position, &conversations, &consumers);
+    Ok(last.position)
+}
+
+fn unique<T: Clone + Eq + std::hash::Hash>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    all.filter(|one| seen.insert(one.clone())).collect()
+}
+
+fn write(
+    connection: &mut Connection,
+    memory: &Memory,
+    chunk: &[Arc<Sight>],
+    conversations: &[ConversationId],
+    consumers: &[(AccountId, ConsumerId)],
+    cursor: u64,
+) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    {
+        let mut event = transaction.prepare_cached("INSERT OR IGNORE INTO events (dialog, sequence, position) VALUES (?1, ?2, ?3)")?;
+        let mut feed = transaction.prepare_cached("INSERT OR IGNORE INTO feeds (account, app, position) VALUES (?1, ?2, ?3)")?;
+        for sight in chunk {
+            let position = sight.position.cast_signed();
+            if let Some(message) = sight.message() {
+                event.execute((message.dialog.as_str(), message.sequence.cast_signed(), position))?;
+            }
+            if let Some(app) = sight.audience.as_ref().and_then(|audience| audience.app.as_ref()) {
+                feed.execute((sight.account.as_str(), app.as_str(), position))?;
+            }
+        }
+        let states: Vec<At<Conversation>> = {
+            let memory = memory.read();
+            conversations.iter().filter_map(|id| memory.dirty(id).cloned()).collect()
+        };
+        for at in &states {
+            write_conversation(&transaction, at)?;
+        }
+        let states: Vec<At<Consumer>> = {
+            let memory = memory.read();
+            consumers.iter().filter_map(|key| memory.dirty_consumer(key).cloned()).collect()
+        };
+        for At { state, applied } in &states {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO consumers (account, id, applied, state) VALUES (?1, ?2, ?3, ?4)")?
+                .execute((state.account.as_str(), state.id.as_str(), applied.cast_signed(), to_json(state)?))?;
+        }
+        set_meta(&transaction, "projected", &cursor.to_string())?;
+    }
+    transaction.commit()
+}
+
+pub(super) fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+fn write_conversation(transaction: &Transaction<'_>, At { state, applied }: &At<Conversation>) -> rusqlite::Result<()> {
+    let details = &state.details;
+    let open = details.stage == OpenState::Open;
+    transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO conversations (id, account, number, consumer, open, updated, applied, state)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute((
+            details.id.as_str(),
+            details.account.as_str(),
+            details.number,
+            details.consumer.as_str(),
+            open,
+            details.updated,
+            applied.cast_signed(),
+            to_json(state)?,
+        ))?;
+    transaction.prepare_cached("DELETE FROM conversation_agents WHERE conversation = ?1")?.execute([details.id.as_str()])?;
+    for participant in &details.participants {
+        if let Person::Agent { user, .. } = &participant.person {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO conversation_agents (account, agent, open, conversation) VALUES (?1, ?2, ?3, ?4)")?
+                .execute((details.account.as_str(), user.as_str(), open, details.id.as_str()))?;
+        }
+    }
+    Ok(())
+}

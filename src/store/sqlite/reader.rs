@@ -1,0 +1,220 @@
+//! Reads: memory first, then the disk for what memory does not have. Memory is looked at before the disk, because
+//! entries only ever move from there to here: what memory no longer had is on disk by then.
+
+use super::super::memory::{Inner, Memory};
+use super::super::{Feed, Range, ReadError, Snapshot};
+use super::row;
+use crate::domain::{Conversation, ConversationFilter, OpenState, Sight};
+use rusqlite::{Connection, OpenFlags, params_from_iter};
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tieline_protocol::ids::{AccountId, ClientId, DialogId};
+use tokio::sync::Semaphore;
+
+/// Reads at one time. More would only queue for the same two cores.
+const CONNECTIONS: usize = 4;
+
+/// A few read-only connections, opened on first need.
+#[derive(Debug)]
+pub(super) struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    places: Semaphore,
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, idle: Mutex::default(), places: Semaphore::new(CONNECTIONS) }
+    }
+
+    /// Runs a read on a connection, off the runtime's own threads.
+    pub(super) async fn with<T: Send + 'static>(
+        self: Arc<Self>,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let this = self.clone();
+        let Ok(_place) = self.places.acquire().await else { return Err(ReadError) };
+        let done = tokio::task::spawn_blocking(move || {
+            let idle = this.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = idle.map_or_else(|| this.open(), Ok)?;
+            let found = read(&connection);
+            this.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            found
+        });
+        match done.await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a read failed");
+                Err(ReadError)
+            }
+            Err(error) => {
+                tracing::error!(%error, "a read did not end");
+                Err(ReadError)
+            }
+        }
+    }
+
+    fn open(&self) -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        Ok(connection)
+    }
+}
+
+/// Events, if memory has all that the range asks for.
+pub(super) fn events_at_hand(memory: &Inner, dialog: &DialogId, range: Range) -> Option<Vec<Arc<Sight>>> {
+    let sequence = |sight: &Arc<Sight>| sight.message().map_or(0, |message| message.sequence);
+    let oldest = memory.dialog(dialog).next().map(sequence)?;
+    match range {
+        Range::Forward { from, to, limit } if from >= oldest => {
+            let wanted = memory.dialog(dialog).filter(|sight| (from..=to).contains(&sequence(sight)));
+            Some(wanted.take(limit).cloned().collect())
+        }
+        Range::Backward { to, limit } => {
+            let mut found: Vec<_> = memory.dialog(dialog).rev().filter(|sight| sequence(sight) <= to).take(limit).cloned().collect();
+            found.reverse();
+            (oldest == 0 || found.len() == limit).then_some(found)
+        }
+        Range::Forward { .. } => None,
+    }
+}
+
+pub(super) fn events(connection: &Connection, memory: &Memory, dialog: &DialogId, range: Range) -> rusqlite::Result<Vec<Arc<Sight>>> {
+    // What memory has, it has up to the newest; the disk has everything older.
+    let recent: Vec<Arc<Sight>> = memory.read().dialog(dialog).cloned().collect();
+    let sequence = |sight: &Arc<Sight>| sight.message().map_or(0, |message| message.sequence);
+    let below = recent.first().map_or(u64::MAX, sequence);
+    let on_disk = |from: u64, to: u64, limit: usize, order: &str| -> rusqlite::Result<Vec<Arc<Sight>>> {
+        let Some(last) = below.checked_sub(1).map(|last| last.min(to)) else { return Ok(Vec::new()) };
+        let sql = format!(
+            "SELECT j.position, j.at, j.account, j.entry FROM events e JOIN journal j USING (position)
+             WHERE e.dialog = ?1 AND e.sequence BETWEEN ?2 AND ?3 ORDER BY e.sequence {order} LIMIT ?4"
+        );
+        let clamp = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let mut statement = connection.prepare_cached(&sql)?;
+        let rows = statement.query_map((dialog.as_str(), clamp(from), clamp(last), clamp(limit as u64)), row::sight)?;
+        rows.collect()
+    };
+    match range {
+        Range::Forward { from, to, limit } => {
+            let mut found = on_disk(from, to, limit, "ASC")?;
+            let rest = limit - found.len();
+            found.extend(recent.into_iter().filter(|sight| (from..=to).contains(&sequence(sight))).take(rest));
+            Ok(found)
+        }
+        Range::Backward { to, limit } => {
+            let mut found: Vec<_> = recent.into_iter().rev().filter(|sight| sequence(sight) <= to).take(limit).collect();
+            found.extend(on_disk(0, to, limit - found.len(), "DESC")?);
+            found.reverse();
+            Ok(found)
+        }
+    }
+}
+
+pub(super) fn conversations(
+    connection: &Connection,
+    memory: &Memory,
+    filter: &ConversationFilter,
+    limit: usize,
+) -> rusqlite::Result<Snapshot> {
+    let (position, mut found, fresh) = {
+        let memory = memory.read();
+        let found = memory.dirty_matching(filter);
+        // What is newer in memory than on disk counts as it is in memory, matching or not.
+        let fresh = memory.dirty_ids();
+        (memory.head(), found, fresh)
+    };
+    found.extend(conversations_on_disk(connection, filter, limit, &fresh)?);
+    found.sort_by_key(|conversation| std::cmp::Reverse((conversation.details.updated, conversation.details.version)));
+    found.truncate(limit);
+    Ok(Snapshot { position, conversations: found })
+}
+
+fn conversations_on_disk(
+    connection: &Connection,
+    filter: &ConversationFilter,
+    limit: usize,
+    but: &HashSet<tieline_protocol::ids::ConversationId>,
+) -> rusqlite::Result<Vec<Conversation>> {
+    let account = filter.account.as_str().to_owned();
+    let (from, mut values): (String, Vec<String>) = if let Some(id) = &filter.conversation {
+        ("conversations c WHERE c.id = ?1".into(), vec![id.as_str().into()])
+    } else if let Some(consumer) = &filter.consumer {
+        ("conversations c WHERE c.account = ?1 AND c.consumer = ?2".into(), vec![account, consumer.as_str().into()])
+    } else if filter.agents.is_empty() {
+        ("conversations c WHERE c.account = ?1".into(), vec![account])
+    } else {
+        let places: Vec<_> = (0..filter.agents.len()).map(|place| format!("?{}", place + 2)).collect();
+        let from = format!(
+            "conversations c WHERE c.id IN (SELECT conversation FROM conversation_agents WHERE account = ?1 AND agent IN ({}){})",
+            places.join(","),
+            open_only(filter).map_or(String::new(), |open| format!(" AND open = {open}")),
+        );
+        (from, std::iter::once(account).chain(filter.agents.iter().map(|agent| agent.as_str().to_owned())).collect())
+    };
+    let mut sql = format!("SELECT c.state, c.applied FROM {from}");
+    if let Some(open) = open_only(filter) {
+        sql += &format!(" AND c.open = {open}");
+    }
+    for (bound, operator) in [(filter.updated_from, ">="), (filter.updated_to, "<=")] {
+        if let Some(bound) = bound {
+            values.push(bound.to_string());
+            sql += &format!(" AND c.updated {operator} CAST(?{} AS INTEGER)", values.len());
+        }
+    }
+    sql += " ORDER BY c.updated DESC";
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    let mut found = Vec::new();
+    while found.len() < limit {
+        let Some(next) = rows.next()? else { break };
+        let conversation = row::conversation_at(next)?.state;
+        if !but.contains(&conversation.details.id) && filter.matches(&conversation) {
+            found.push(conversation);
+        }
+    }
+    Ok(found)
+}
+
+fn open_only(filter: &ConversationFilter) -> Option<u8> {
+    match filter.stages.as_slice() {
+        [OpenState::Open] => Some(1),
+        [OpenState::Closed] => Some(0),
+        _ => None,
+    }
+}
+
+/// A feed, if memory has everything after the position.
+pub(super) fn feed_at_hand(memory: &Inner, account: &AccountId, app: &ClientId, after: u64, limit: usize) -> Option<Feed> {
+    let mut found = Vec::new();
+    for sight in memory.after(after)? {
+        if Inner::belongs_to(sight, account, app) {
+            found.push(sight.clone());
+            if found.len() == limit {
+                return Some((found, sight.position));
+            }
+        }
+    }
+    Some((found, memory.head().max(after)))
+}
+
+pub(super) fn feed(
+    connection: &Connection,
+    memory: &Memory,
+    account: &AccountId,
+    app: &ClientId,
+    after: u64,
+    limit: usize,
+) -> rusqlite::Result<Feed> {
+    // The index is read only up to where memory begins; the rest follows from there.
+    let floor = memory.read().floor();
+    let sql = "SELECT j.position, j.at, j.account, j.entry FROM feeds f JOIN journal j USING (position)
+               WHERE f.account = ?1 AND f.app = ?2 AND f.position > ?3 AND f.position <= ?4 ORDER BY f.position LIMIT ?5";
+    let mut statement = connection.prepare_cached(sql)?;
+    let values = (account.as_str(), app.as_str(), after.cast_signed(), floor.cast_signed(), i64::try_from(limit).unwrap_or(i64::MAX));
+    let found = statement.query_map(values, row::sight)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let reached = if found.len() == limit { found.last().map_or(floor, |sight| sight.position) } else { floor.max(after) };
+    Ok((found, reached))
+}

@@ -1,0 +1,451 @@
+//! The one writer: runs waiting decisions in order, commits once for all of them with a sync, then answers and tells.
+
+use super::super::memory::Memory;
+use super::super::{Announce, Clock, Committed, Decided, Decision, Health, Retry, SessionRow, StoreError};
+use super::{OpenError, projection, row};
+use crate::domain::{Consumer, Conversation, Draft, Outcome, ScopeKey, Sight, View};
+use rusqlite::{Connection, ErrorCode, OptionalExtension};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId};
+use tokio::sync::{oneshot, watch};
+
+/// Most decisions in one commit: bounds how long the first of them waits.
+const BATCH: usize = 1_024;
+/// Most entries projected in one go: bounds how long a decision waits behind it.
+const CHUNK: usize = 512;
+/// Entries that may wait to be projected; beyond it each commit is followed by some projecting, waiting decisions or not.
+const TAIL: usize = 8_192;
+/// How long the writer waits for the next decision before it projects what is left.
+const QUIET: Duration = Duration::from_millis(5);
+
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the writer is asked to do.
+pub(super) enum Job {
+    Decide(Box<Decision>, Answer<Decided>),
+    KeepSession(SessionRow, Answer<()>),
+    Probe(Answer<()>),
+}
+
+impl Job {
+    /// Answers without doing it. A receiver that is gone does not mind.
+    pub(super) fn fail(self, error: StoreError) {
+        match self {
+            Self::Decide(_, answer) => drop(answer.send(Err(error))),
+            Self::KeepSession(_, answer) | Self::Probe(answer) => drop(answer.send(Err(error))),
+        }
+    }
+}
+
+/// An answer that waits for the commit.
+enum Waiting {
+    Decided(Answer<Decided>, Result<Decided, StoreError>),
+    Done(Answer<()>),
+}
+
+pub(super) struct Writer {
+    connection: Connection,
+    memory: Arc<Memory>,
+    clock: Clock,
+    announce: Announce,
+    health: watch::Sender<Health>,
+    position: u64,
+    projected: u64,
+    numbers: HashMap<AccountId, i64>,
+}
+
+/// What a batch has made so far; nobody else sees it before the commit.
+#[derive(Default)]
+struct Staged {
+    sights: Vec<Arc<Sight>>,
+    conversations: HashMap<ConversationId, Conversation>,
+    consumers: HashMap<(AccountId, ConsumerId), Consumer>,
+    applied: HashMap<ConversationId, u64>,
+    numbers: HashMap<AccountId, i64>,
+}
+
+/// What one decision may see: its scope, loaded.
+struct Scope<'s> {
+    staged: &'s Staged,
+    conversations: HashMap<ConversationId, Conversation>,
+    consumers: HashMap<(AccountId, ConsumerId), Consumer>,
+    numbers: HashMap<AccountId, i64>,
+    resends: u64,
+}
+
+impl View for Scope<'_> {
+    fn conversation(&self, id: &ConversationId) -> Option<Conversation> {
+        self.staged.conversations.get(id).or_else(|| self.conversations.get(id)).cloned()
+    }
+    fn consumer(&self, account: &AccountId, id: &ConsumerId) -> Option<Consumer> {
+        let key = (account.clone(), id.clone());
+        self.staged.consumers.get(&key).or_else(|| self.consumers.get(&key)).cloned()
+    }
+    fn next_number(&self, account: &AccountId) -> i64 {
+        self.staged.numbers.get(account).or_else(|| self.numbers.get(account)).copied().unwrap_or(1)
+    }
+    fn resends(&self) -> u64 {
+        self.resends
+    }
+}
+
+impl Writer {
+    pub(super) fn start(
+        connection: Connection,
+        memory: Arc<Memory>,
+        clock: Clock,
+        announce: Announce,
+        health: watch::Sender<Health>,
+    ) -> Result<Self, OpenError> {
+        let projected = projection::cursor(&connection)?;
+        let position = projection::catch_up(&connection, &memory, projected)?;
+        if position > projected {
+            tracing::info!(entries = position - projected, "projections go on from the journal");
+        }
+        Ok(Self { connection, memory, clock, announce, health, position, projected, numbers: HashMap::new() })
+    }
+
+    /// Runs until every sender is gone, or a sync has failed.
+    pub(super) fn run(mut self, queue: &Receiver<Job>) {
+        loop {
+            let job = if self.projected < self.position {
+                match queue.recv_timeout(QUIET) {
+                    Ok(job) => Some(job),
+                    Err(RecvTimeoutError::Disconnected) => break,
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.project();
+                        None
+                    }
+                }
+            } else {
+                match queue.recv() {
+                    Ok(job) => Some(job),
+                    Err(_) => break,
+                }
+            };
+            let Some(first) = job else { continue };
+            let mut batch = vec![first];
+            batch.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(BATCH - 1));
+            metrics::gauge!("tieline_store_waiting").decrement(batch.len() as f64);
+            self.step(batch);
+            if *self.health.borrow() == Health::Failed {
+                return queue.iter().for_each(|job| job.fail(StoreError::Unknown));
+            }
+            if self.position - self.projected > TAIL as u64 {
+                self.project();
+            }
+        }
+        while self.projected < self.position && self.project() {}
+    }
+
+    /// Decides, commits, answers and tells about one batch.
+    pub(super) fn step(&mut self, batch: Vec<Job>) {
+        let size = batch.len();
+        let began = Instant::now();
+        match self.commit(batch) {
+            Ok((staged, waiting)) => {
+                metrics::histogram!("tieline_store_commit_seconds").record(began.elapsed().as_secs_f64());
+                metrics::histogram!("tieline_store_commit_decisions").record(size as f64);
+                self.health.send_if_modified(|health| std::mem::replace(health, Health::Writing) != Health::Writing);
+                let committed = self.publish(staged);
+                for answer in waiting {
+                    match answer {
+                        Waiting::Decided(answer, result) => drop(answer.send(result)),
+                        Waiting::Done(answer) => drop(answer.send(Ok(()))),
+                    }
+                }
+                if !committed.sights.is_empty() {
+                    (self.announce)(committed);
+                }
+            }
+            Err((error, waiting)) => {
+                let failure = self.failed(&error);
+                for answer in waiting {
+                    match answer {
+                        // A refusal stands: it is certain that nothing was written.
+                        Waiting::Decided(answer, Err(refused)) => drop(answer.send(Err(refused))),
+                        Waiting::Decided(answer, Ok(_)) => drop(answer.send(Err(failure.clone()))),
+                        Waiting::Done(answer) => drop(answer.send(Err(failure.clone()))),
+                    }
+                }
+            }
+        }
+    }
+
+    fn commit(&mut self, batch: Vec<Job>) -> Result<(Staged, Vec<Waiting>), (rusqlite::Error, Vec<Waiting>)> {
+        let mut waiting = Vec::with_capacity(batch.len());
+        let mut staged = Staged::default();
+        if let Err(error) = self.connection.execute_batch("BEGIN IMMEDIATE") {
+            waiting.extend(batch.into_iter().map(unanswered));
+            return Err((error, waiting));
+        }
+        let mut failure = None;
+        for job in batch {
+            if failure.is_some() {
+                waiting.push(unanswered(job));
+                continue;
+            }
+            match job {
+                Job::Decide(decision, answer) => {
+                    let result = self.decide(&decision, &mut staged);
+                    match result {
+                        Ok(result) => waiting.push(Waiting::Decided(answer, result)),
+                        Err(error) => {
+                            failure = Some(error);
+                            waiting.push(without_answer(answer));
+                        }
+                    }
+                }
+                Job::KeepSession(row, answer) => {
+                    failure = keep_session(&self.connection, &row).err();
+                    waiting.push(Waiting::Done(answer));
+                }
+                Job::Probe(answer) => {
+                    failure = projection::probe(&self.connection, (self.clock)()).err();
+                    waiting.push(Waiting::Done(answer));
+                }
+            }
+        }
+        match failure.map_or_else(|| self.connection.execute_batch("COMMIT"), Err) {
+            Ok(()) => Ok((staged, waiting)),
+            Err(error) => {
+                if let Err(error) = self.connection.execute_batch("ROLLBACK") {
+                    tracing::debug!(%error, "nothing to roll back");
+                }
+                Err((error, waiting))
+            }
+        }
+    }
+
+    /// One decision. The outer error is the store's and ends the batch, the inner one is the decision's own.
+    fn decide(&mut self, decision: &Decision, staged: &mut Staged) -> rusqlite::Result<Result<Decided, StoreError>> {
+        if let Some(retry) = &decision.retry
+            && let Some(known) = self.known(&decision.account, retry)?
+        {
+            return Ok(known);
+        }
+        let scope = self.scope(decision, staged)?;
+        let mut draft = Draft::new(&scope, (self.clock)(), self.position + staged.sights.len() as u64 + 1);
+        // A rule that panics takes nothing with it: the draft is dropped, and what is shared was not touched.
+        let decided = catch_unwind(AssertUnwindSafe(|| (decision.rule)(&mut draft)));
+        let outcomes = match decided {
+            Ok(Ok(outcomes)) => outcomes,
+            Ok(Err((place, refusal))) => return Ok(Err(StoreError::Refused(place, refusal))),
+            Err(_) => {
+                tracing::error!(?decision, "a decision panicked");
+                return Ok(Err(StoreError::Internal));
+            }
+        };
+        let Draft { sights, conversations, consumers, numbers, stored, .. } = draft;
+        for sight in &sights {
+            self.connection.prepare_cached("INSERT INTO journal (position, at, account, entry) VALUES (?1, ?2, ?3, ?4)")?.execute((
+                sight.position.cast_signed(),
+                sight.at,
+                sight.account.as_str(),
+                projection::to_json(&sight.entry)?,
+            ))?;
+            if let Some(id) = sight.entry.conversation() {
+                staged.applied.insert(id.clone(), sight.position);
+            }
+        }
+        if let Some(retry) = &decision.retry {
+            self.remember(&decision.account, retry, &outcomes)?;
+        }
+        if let (Some((conversation, fingerprint)), true) = (&decision.resend, stored > 0) {
+            self.connection
+                .prepare_cached(
+                    "INSERT INTO resends (conversation, fingerprint, stored) VALUES (?1, ?2, ?3)
+                     ON CONFLICT DO UPDATE SET stored = stored + excluded.stored",
+                )?
+                .execute((conversation.as_str(), fingerprint.as_slice(), stored.cast_signed()))?;
+        }
+        // Conversations only looked at are not changed; what is staged has an entry.
+        staged.conversations.extend(conversations.into_iter().filter(|(id, _)| staged.applied.contains_key(id)));
+        let touched = |key: &(AccountId, ConsumerId)| sights.iter().any(|sight| projection::consumer_of(sight).as_ref() == Some(key));
+        staged.consumers.extend(consumers.into_iter().filter(|(key, _)| touched(key)));
+        staged.numbers.extend(numbers);
+        staged.sights.extend(sights.into_iter().map(Arc::new));
+        Ok(Ok(Decided { outcomes, replayed: false }))
+    }
+
+    fn known(&self, account: &AccountId, retry: &Retry) -> rusqlite::Result<Option<Result<Decided, StoreError>>> {
+        let found: Option<(Vec<u8>, String)> = self
+            .connection
+            .prepare_cached("SELECT fingerprint, answer FROM retries WHERE account = ?1 AND sender = ?2 AND key = ?3")?
+            .query_row((account.as_str(), &retry.sender, &retry.key), |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        Ok(found.map(|(fingerprint, answer)| {
+            if fingerprint != retry.fingerprint {
+                return Err(StoreError::KeyReused);
+            }
+            let outcomes: Vec<Outcome> = serde_json::from_str(&answer).map_err(|error| {
+                tracing::error!(%error, "a stored answer cannot be read");
+                StoreError::Internal
+            })?;
+            Ok(Decided { outcomes, replayed: true })
+        }))
+    }
+
+    fn remember(&self, account: &AccountId, retry: &Retry, outcomes: &[Outcome]) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached("INSERT INTO retries (account, sender, key, fingerprint, answer, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+            .execute((
+                account.as_str(),
+                &retry.sender,
+                &retry.key,
+                retry.fingerprint.as_slice(),
+                projection::to_json(&outcomes)?,
+                (self.clock)(),
+            ))?;
+        Ok(())
+    }
+
+    fn scope<'s>(&mut self, decision: &Decision, staged: &'s Staged) -> rusqlite::Result<Scope<'s>> {
+        let mut scope = Scope { staged, conversations: HashMap::new(), consumers: HashMap::new(), numbers: HashMap::new(), resends: 0 };
+        for key in &decision.scope {
+            match key {
+                ScopeKey::Conversation(id) => {
+                    if let Some(state) = self.load(id)? {
+                        scope.conversations.insert(id.clone(), state);
+                    }
+                }
+                ScopeKey::Consumer(account, id) => {
+                    let key = (account.clone(), id.clone());
+                    if let Some(state) = self.load_consumer(&key)? {
+                        scope.consumers.insert(key, state);
+                    }
+                }
+                ScopeKey::Numbers(account) => {
+                    scope.numbers.insert(account.clone(), self.next_number(account)?);
+                }
+            }
+        }
+        if let Some((conversation, fingerprint)) = &decision.resend {
+            let stored: Option<i64> = self
+                .connection
+                .prepare_cached("SELECT stored FROM resends WHERE conversation = ?1 AND fingerprint = ?2")?
+                .query_row((conversation.as_str(), fingerprint.as_slice()), |row| row.get(0))
+                .optional()?;
+            scope.resends = stored.unwrap_or(0).cast_unsigned();
+        }
+        Ok(scope)
+    }
+
+    fn load(&self, id: &ConversationId) -> rusqlite::Result<Option<Conversation>> {
+        if let Some(found) = self.memory.read().conversation(id) {
+            return Ok(Some(found.clone()));
+        }
+        let Some(at) = row::conversation(&self.connection, id)? else { return Ok(None) };
+        self.memory.write().put_clean(id.clone(), at.clone());
+        Ok(Some(at.state))
+    }
+
+    fn load_consumer(&self, key: &(AccountId, ConsumerId)) -> rusqlite::Result<Option<Consumer>> {
+        if let Some(found) = self.memory.read().consumer(key) {
+            return Ok(Some(found.clone()));
+        }
+        let Some(at) = row::consumer(&self.connection, key)? else { return Ok(None) };
+        self.memory.write().put_clean_consumer(key.clone(), at.clone());
+        Ok(Some(at.state))
+    }
+
+    fn next_number(&mut self, account: &AccountId) -> rusqlite::Result<i64> {
+        if let Some(next) = self.numbers.get(account) {
+            return Ok(*next);
+        }
+        let on_disk: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT max(number) FROM conversations WHERE account = ?1")?
+            .query_row([account.as_str()], |row| row.get(0))?;
+        let next = on_disk.unwrap_or(0).max(self.memory.read().largest_number(account)) + 1;
+        self.numbers.insert(account.clone(), next);
+        Ok(next)
+    }
+
+    /// The batch is on disk: readers see it from here on.
+    fn publish(&mut self, staged: Staged) -> Committed {
+        let Staged { sights, conversations, consumers, applied, numbers } = staged;
+        self.position += sights.len() as u64;
+        self.numbers.extend(numbers);
+        let mut changes = Vec::new();
+        let mut memory = self.memory.write();
+        for sight in &sights {
+            memory.push(sight.clone());
+        }
+        for (id, after) in conversations {
+            let before = memory.conversation(&id).cloned();
+            let changed = before.as_ref().is_none_or(|before| before.details.version != after.details.version);
+            memory.put(id.clone(), after.clone(), applied.get(&id).copied().unwrap_or(self.position));
+            if changed {
+                changes.push((before, after));
+            }
+        }
+        for (key, state) in consumers {
+            memory.put_consumer(key, state, self.position);
+        }
+        metrics::gauge!("tieline_store_unprojected").set((self.position - self.projected) as f64);
+        Committed { sights, changes }
+    }
+
+    /// Brings the projections on; whether that worked.
+    fn project(&mut self) -> bool {
+        let began = Instant::now();
+        match projection::project(&mut self.connection, &self.memory, self.projected, CHUNK) {
+            Ok(cursor) => {
+                self.projected = cursor;
+                metrics::histogram!("tieline_store_projection_seconds").record(began.elapsed().as_secs_f64());
+                metrics::gauge!("tieline_store_unprojected").set((self.position - self.projected) as f64);
+                true
+            }
+            Err(error) => {
+                self.failed(&error);
+                // What is not projected stays in memory; a full disk is tried again, but not in a tight loop.
+                std::thread::sleep(Duration::from_millis(50));
+                false
+            }
+        }
+    }
+
+    /// What a failed write means for those who wait, and for the store.
+    fn failed(&mut self, error: &rusqlite::Error) -> StoreError {
+        metrics::counter!("tieline_store_failures_total").increment(1);
+        let (health, answer) = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => (Health::DiskFull, StoreError::DiskFull),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (*self.health.borrow(), StoreError::Busy),
+            // After a failed sync nobody knows what is on disk, and a second sync may claim success over lost data.
+            _ => (Health::Failed, StoreError::Unknown),
+        };
+        tracing::error!(%error, ?health, "the store cannot write");
+        self.health.send_if_modified(|now| std::mem::replace(now, health) != health);
+        answer
+    }
+}
+
+/// Waits for a commit that does not come, and so gets the failure instead of this empty answer.
+fn without_answer(answer: Answer<Decided>) -> Waiting {
+    Waiting::Decided(answer, Ok(Decided { outcomes: Vec::new(), replayed: false }))
+}
+
+fn unanswered(job: Job) -> Waiting {
+    match job {
+        Job::Decide(_, answer) => without_answer(answer),
+        Job::KeepSession(_, answer) | Job::Probe(answer) => Waiting::Done(answer),
+    }
+}
+
+fn keep_session(connection: &Connection, row: &SessionRow) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO sessions (id, account, agent, csrf, expires, ended) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute((&row.id, row.account.as_str(), &row.agent, &row.csrf, row.expires, row.ended))?;
+    Ok(())
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("position", &self.position).field("projected", &self.projected).finish_non_exhaustive()
+    }
+}
