@@ -30,7 +30,7 @@ pub trait Codec: Send + 'static {
     fn name(&self, tag: &Self::Tag) -> &'static str;
 
     /// The reply to a request.
-    fn reply(&self, tag: Self::Tag, result: Result<Answer, Error>) -> Frame;
+    fn reply(&mut self, tag: Self::Tag, result: Result<Answer, Error>) -> Frame;
 
     /// Events of a dialog, read from the log. For an empty list: what tells the peer that there are none, if it
     /// expects to be told.

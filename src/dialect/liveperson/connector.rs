@@ -245,6 +245,8 @@ pub struct Tag {
     parts: Vec<Part>,
     is_batch: bool,
     kind: Option<RequestKind>,
+    /// The conversations named, and the ConsumerJWS for them.
+    spoken: Option<(Vec<ConversationId>, String)>,
 }
 
 impl std::fmt::Debug for ConnectorCodec {
@@ -268,7 +270,7 @@ impl ConnectorCodec {
         let fail = |error| Failed::new(Some(&first.id), error);
         let kind = kind_of(&first).map_err(fail)?;
         if let (Some(ask), false) = (self.own(kind, &first).map_err(fail)?, is_batch) {
-            return Ok((Tag { id: Some(first.id.clone()), parts: Vec::new(), is_batch, kind: Some(kind) }, ask));
+            return Ok((Tag { id: Some(first.id.clone()), parts: Vec::new(), is_batch, kind: Some(kind), spoken: None }, ask));
         }
         let jws = self.jws(&texts).ok_or_else(|| fail(Error::fault(ErrorCode::MissingConsumerJws, "ConsumerJWS is missing")))?;
         let native = self.native.clone();
@@ -277,11 +279,14 @@ impl ConnectorCodec {
         let caller = Caller { gateway: &native.gateway, account, actor: &actor, version: Version::V3 };
         if !is_batch && matches!(kind, RequestKind::QueryMessages | RequestKind::GetUserProfile) {
             let ask = caller.ask(kind, &first).map_err(fail)?;
-            return Ok((Tag { id: Some(first.id.clone()), parts: Vec::new(), is_batch, kind: Some(kind) }, ask));
+            return Ok((Tag { id: Some(first.id.clone()), parts: Vec::new(), is_batch, kind: Some(kind), spoken: None }, ask));
         }
         let Parsed { parts, request } = parse(&caller, &texts, None)?;
-        self.remember(&request.commands, &jws);
-        let tag = Tag { id: Some(first.id.clone()), parts, is_batch, kind: Some(kind) };
+        let named = conversations(&request.commands);
+        for conversation in &named {
+            self.believe(conversation, &jws, false);
+        }
+        let tag = Tag { id: Some(first.id.clone()), parts, is_batch, kind: Some(kind), spoken: Some((named, jws)) };
         Ok((tag, Ask::Submit(request)))
     }
 
@@ -331,20 +336,20 @@ impl ConnectorCodec {
         })
     }
 
-    /// Which consumer a conversation is for; that it really is, each decision checks anew.
-    fn remember(&mut self, commands: &[Command], jws: &str) {
-        for command in commands {
-            let (Command::Open { conversation, .. }
-            | Command::Publish { conversation, .. }
-            | Command::Type { conversation, .. }
-            | Command::Update { conversation, .. }) = command
-            else {
-                continue;
-            };
-            if self.speaking.len() >= REMEMBERED && !self.speaking.contains_key(conversation) {
-                self.speaking.clear();
-            }
+    /// Whom a conversation is for. What is given first is believed at once, for requests that follow without waiting; a
+    /// later one replaces it when it has proved good. That it is theirs each decision checks anew.
+    fn believe(&mut self, conversation: &ConversationId, jws: &str, has_proved_good: bool) {
+        if self.speaking.len() >= REMEMBERED && !self.speaking.contains_key(conversation) {
+            self.speaking.clear();
+        }
+        if has_proved_good || !self.speaking.contains_key(conversation) {
             self.speaking.insert(conversation.clone(), jws.to_owned());
+        }
+    }
+
+    fn disbelieve(&mut self, conversation: &ConversationId, jws: &str) {
+        if self.speaking.get(conversation).is_some_and(|known| known == jws) {
+            self.speaking.remove(conversation);
         }
     }
 
@@ -352,6 +357,17 @@ impl ConnectorCodec {
         let part = Part { id: tag.id.clone().unwrap_or_default(), kind, text: "" };
         Frame::from(success_frame(Some(RespKind::Resp), &part, body, false))
     }
+}
+
+fn conversations(commands: &[Command]) -> Vec<ConversationId> {
+    let named = commands.iter().filter_map(|command| match command {
+        Command::Open { conversation, .. }
+        | Command::Publish { conversation, .. }
+        | Command::Type { conversation, .. }
+        | Command::Update { conversation, .. } => Some(conversation.clone()),
+        Command::SeeConsumer { .. } | Command::SetProfile { .. } => None,
+    });
+    named.collect()
 }
 
 /// A cursor is the log's name and a position in it.
@@ -380,7 +396,7 @@ impl Codec for ConnectorCodec {
             Ok((tag, ask)) => Asked { tag, ask },
             Err(Failed { id, error }) => {
                 let is_bad = id.is_none();
-                let tag = Tag { id, parts: Vec::new(), is_batch: false, kind: None };
+                let tag = Tag { id, parts: Vec::new(), is_batch: false, kind: None, spoken: None };
                 Asked { tag, ask: if is_bad { Ask::Bad(error) } else { Ask::Refuse(error) } }
             }
         }
@@ -390,7 +406,16 @@ impl Codec for ConnectorCodec {
         name_of(tag.kind)
     }
 
-    fn reply(&self, tag: Tag, result: Result<Answer, Error>) -> Frame {
+    fn reply(&mut self, tag: Tag, result: Result<Answer, Error>) -> Frame {
+        if let Some((conversations, jws)) = &tag.spoken {
+            let is_refused = result.as_ref().is_err_and(Error::is_no_such_conversation);
+            for conversation in conversations {
+                match is_refused {
+                    true => self.disbelieve(conversation, jws),
+                    false => self.believe(conversation, jws, result.is_ok()),
+                }
+            }
+        }
         let answer = match result {
             Ok(answer) => answer,
             Err(error) => {

@@ -165,7 +165,7 @@ impl Codec for SocketCodec {
         name_of(tag.kind)
     }
 
-    fn reply(&self, tag: Tag, result: Result<Answer, Error>) -> Frame {
+    fn reply(&mut self, tag: Tag, result: Result<Answer, Error>) -> Frame {
         let version = self.version;
         let answer = match result {
             Ok(answer) => answer,

@@ -1,0 +1,153 @@
+//! One conversation, a thousand followers.
+
+use crate::support::*;
+use futures::StreamExt;
+use serde_json::json;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio_tungstenite::tungstenite::Message;
+
+const FOLLOWERS: usize = 1_000;
+const MESSAGES: u64 = 1_000;
+
+/// Follows until it has every message; returns the numbers in the order they came.
+async fn follow_all(mut agent: Ws, total: u64) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    while numbers.last().is_none_or(|last| last + 1 < total) {
+        let message = tokio::time::timeout(SOON * 6, agent.socket.next()).await.expect("events come").unwrap().unwrap();
+        let Message::Text(text) = message else { continue };
+        // Read without a parser: a million frames are a test of the gateway, not of serde.
+        let mut rest = text.as_str();
+        while let Some(at) = rest.find("\"sequence\":") {
+            rest = &rest[at + 11..];
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap();
+            numbers.push(rest[..digits].parse().unwrap());
+        }
+    }
+    numbers
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_followers_get_each_of_a_thousand_messages_once_in_order_and_one_that_stops_reading_is_closed() {
+    let server = TestServer::with("[limits]\nwrite_timeout = \"3s\"").await;
+    let api = server.api();
+    let ann = api.speaker("ann").await;
+    let id = ann.open().await;
+    let bearer = api.login("ada").await.bearer;
+    let mut following = Vec::new();
+    for _ in 0..FOLLOWERS {
+        let mut agent = api.agent_by(&bearer, "3").await;
+        agent.send(&follow("f", &id, 0)).await;
+        agent.response("f").await;
+        following.push(tokio::spawn(follow_all(agent, MESSAGES)));
+    }
+    // One that asks and then reads nothing; its receive buffer is small, so that the gateway's writes soon block.
+    let mut slow = slow_follower(&api, &bearer, &id).await;
+    let mut publisher = ann.consumer_socket().await;
+    let text = "x".repeat(7_000);
+    for number in 0..MESSAGES {
+        publisher.send(&publish(&number.to_string(), &id, &text)).await;
+        if number % 50 == 49 {
+            publisher.response(&number.to_string()).await;
+        }
+    }
+    for numbers in futures::future::join_all(following).await {
+        assert_eq!(numbers.unwrap(), (0..MESSAGES).collect::<Vec<_>>());
+    }
+    // The slow one is closed; what it reads then is a prefix without a gap, and it resumes behind it.
+    let (read, code) = slow.read_to_end().await;
+    assert!(read.iter().enumerate().all(|(place, number)| *number == place as u64), "no gap before the close");
+    assert!((read.len() as u64) < MESSAGES, "it could not have taken everything: {} were read", read.len());
+    assert!(matches!(code, Some(4408) | None), "closed as a slow consumer, or reset where even that could not be written: {code:?}");
+    let metrics = api.get("/metrics").await.text;
+    let slow_consumers = metrics.lines().find(|line| line.starts_with("tieline_slow_consumers_total")).unwrap();
+    assert!(!slow_consumers.ends_with(" 0"), "{slow_consumers}");
+    let mut again = api.agent_by(&bearer, "3").await;
+    again.follow(&id, read.len() as u64).await;
+    assert_eq!(follow_all(again, MESSAGES).await, (read.len() as u64..MESSAGES).collect::<Vec<_>>());
+}
+
+/// A follower that reads its reply and then nothing, until it is told to.
+struct Slow(tokio_tungstenite::WebSocketStream<tokio::net::TcpStream>);
+
+async fn slow_follower(api: &Api, bearer: &str, id: &str) -> Slow {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(api.address).await.unwrap();
+    let url = format!("ws://{}/ws_api/account/{ACCOUNT}/messaging/brand/{bearer}?v=3", api.address);
+    let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+    futures::SinkExt::send(&mut socket, Message::text(follow("f", id, 0).to_string())).await.unwrap();
+    socket.next().await.unwrap().unwrap();
+    socket.get_mut().flush().await.unwrap();
+    Slow(socket)
+}
+
+impl Slow {
+    async fn read_to_end(&mut self) -> (Vec<u64>, Option<u16>) {
+        let mut numbers = Vec::new();
+        loop {
+            match tokio::time::timeout(SOON, self.0.next()).await.expect("the end comes") {
+                Some(Ok(Message::Text(text))) => {
+                    let frame: serde_json::Value = serde_json::from_str(&text).unwrap();
+                    numbers
+                        .extend(frame["body"]["changes"].as_array().into_iter().flatten().filter_map(|change| change["sequence"].as_u64()));
+                }
+                Some(Ok(Message::Close(frame))) => return (numbers, frame.map(|frame| frame.code.into())),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return (numbers, None),
+            }
+        }
+    }
+}
+
+/// What waits for a session that does not read stays small, and the others do not notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn followers_that_stop_reading_cost_bounded_memory() {
+    let server = TestServer::with("[limits]\nwrite_timeout = \"60s\"").await;
+    let api = server.api();
+    let ann = api.speaker("ann").await;
+    let id = ann.open().await;
+    let bearer = api.login("ada").await.bearer;
+    let mut slow = Vec::new();
+    for _ in 0..20 {
+        slow.push(slow_follower(&api, &bearer, &id).await);
+    }
+    let mut healthy = api.agent_by(&bearer, "3").await;
+    healthy.send(&follow("f", &id, 0)).await;
+    let following = tokio::spawn(follow_all(healthy, 4_000));
+    let before = resident();
+    let mut publisher = ann.consumer_socket().await;
+    let text = "y".repeat(7_900);
+    for number in 0..4_000_u64 {
+        publisher.send(&publish(&number.to_string(), &id, &text)).await;
+        if number % 50 == 49 {
+            publisher.response(&number.to_string()).await;
+        }
+    }
+    assert_eq!(following.await.unwrap().len(), 4_000);
+    let grown = resident().saturating_sub(before);
+    // 32 MB of messages times 20 would be 640 MB; the recent log itself is kept in memory once.
+    assert!(grown < 300 * 1024 * 1024, "resident memory grew by {} MiB", grown / 1024 / 1024);
+    println!("fanout: 20 stopped readers, 4000 messages of 8 KB: resident memory grew by {} MiB", grown / 1024 / 1024);
+    // They read again, and miss nothing.
+    for slow in &mut slow[..3] {
+        let mut numbers = Vec::new();
+        while numbers.len() < 4_000 {
+            let message = tokio::time::timeout(SOON, slow.0.next()).await.expect("it goes on").unwrap().unwrap();
+            if let Message::Text(text) = message {
+                let frame: serde_json::Value = serde_json::from_str(&text).unwrap();
+                numbers.extend(frame["body"]["changes"].as_array().into_iter().flatten().filter_map(|change| change["sequence"].as_u64()));
+            }
+        }
+        assert_eq!(numbers, (0..4_000).collect::<Vec<_>>());
+    }
+    let mut agent = api.agent_by(&bearer, "3").await;
+    assert_eq!(agent.ask(&request("c", "GetClock", json!({}))).await["code"], 200);
+    tokio::time::timeout(Duration::from_secs(1), async { drop(slow) }).await.unwrap();
+}
+
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}

@@ -1,0 +1,19 @@
+//! The whole gateway from the outside: over HTTP and WebSocket, with SQLite on disk, and as a process that is killed.
+//!
+//! [`support`] starts servers and speaks the protocol; [`checker`] judges histories of publishes and reads. The other
+//! modules are the suites.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![allow(unreachable_pub, missing_docs, reason = "nothing outside uses a test")]
+
+mod bad_input;
+mod checker;
+mod connector_api;
+mod crash;
+mod daemon;
+mod fanout;
+mod identity;
+mod ownership;
+mod programs;
+mod sockets;
+mod support;
