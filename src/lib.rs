@@ -231,6 +231,8 @@ impl Server {
             for socket in self.native.agent_sockets() {
                 routes = routes.merge(listener.socket(socket));
             }
+        } else {
+            routes = routes.merge(Native::switched_off());
         }
         if self.internal.is_none() {
             routes = routes.merge(pages.clone().routes());

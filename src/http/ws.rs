@@ -121,9 +121,10 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     let said = timeout(FAREWELL, async {
-        // After the peer's own close this flushes the answer to it, which is all there is to say.
+        // The answer to the peer's own close waits to be flushed, and is all there is to say then.
         let frame = CloseFrame { code: code.number().into(), reason: code.reason().into() };
-        match socket.send(Message::Close(Some(frame))).await {
+        let sent = if code == CloseCode::Normal { socket.flush().await } else { socket.send(Message::Close(Some(frame))).await };
+        match sent {
             Ok(()) | Err(WsError::ConnectionClosed | WsError::AlreadyClosed) => true,
             Err(_) => false,
         }
@@ -250,11 +251,11 @@ struct Clocks {
 }
 
 impl Clocks {
-    fn start(limits: &Limits) -> Self {
+    fn start(limits: &Limits, progress: &Progress) -> Self {
         let now = Instant::now();
         // The first ping is spread, so that sockets which came together are not pinged together.
         let spread = limits.ping.0.mul_f64(random_fraction());
-        Self { heard: now, next_ping: now + spread, bytes: 0, partial_since: None }
+        Self { heard: now, next_ping: now + spread, bytes: progress.bytes(), partial_since: None }
     }
 
     fn heard(&mut self, progress: &Progress) {
@@ -303,7 +304,7 @@ where
     C: Codec,
 {
     let limits = &around.limits;
-    let mut clocks = Clocks::start(limits);
+    let mut clocks = Clocks::start(limits, progress);
     let mut ended = pin!(session.lease().clone().ended());
     let mut stopped = pin!(async {
         around.stop.cancelled().await;

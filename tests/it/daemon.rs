@@ -1,1 +1,242 @@
-//! x
+//! The daemon: time-outs, health, drain, TLS, one process per folder, the command line.
+
+use crate::support::*;
+use serde_json::json;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+fn tieline(dir: &std::path::Path, args: &[&str]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_tieline")).args(args).current_dir(dir).output().unwrap()
+}
+
+/// Reads until the other side closes.
+async fn until_closed(mut stream: TcpStream) -> String {
+    let mut all = Vec::new();
+    let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut all)).await.expect("it is closed in time");
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_not_waited_for() {
+    let limits = "[limits]\nhead_timeout = \"1s\"\nkeep_alive = \"2s\"\nidentify_timeout = \"1s\"\nidle = \"2s\"\nping = \"1s\"\nbody_timeout = \"1s\"";
+    let server = TestServer::with(limits).await;
+    let api = server.api();
+    let connect = || TcpStream::connect(server.address);
+    // A silent connection, half a head, half a body, an idle keep-alive.
+    until_closed(connect().await.unwrap()).await;
+    let mut half = connect().await.unwrap();
+    half.write_all(b"GET /healthz HT").await.unwrap();
+    until_closed(half).await;
+    let mut slow = connect().await.unwrap();
+    slow.write_all(b"POST /api/account/demo/login HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").await.unwrap();
+    assert!(until_closed(slow).await.contains("did not come in time"));
+    let mut idle = connect().await.unwrap();
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert!(until_closed(idle).await.starts_with("HTTP/1.1 200"));
+    // A socket that does not say who it is.
+    let mut nobody = api.socket("/ws_api/account/demo/messaging/consumer?v=3", &[]).await.unwrap();
+    assert_eq!(nobody.closed().await.0, 1008);
+    // One that sends half a message and no more; pings do not finish it.
+    let ann = api.speaker("ann").await;
+    let mut half = ann.consumer_socket().await;
+    if let tokio_tungstenite::MaybeTlsStream::Plain(stream) = half.socket.get_mut() {
+        stream.write_all(&[0x81, 0x80 | 100, 1, 2, 3, 4, 5]).await.unwrap();
+    }
+    let code = half.closed().await.0;
+    assert!([1001, 1008].contains(&code), "{code}");
+    // One that is there and answers pings lives; one that does not is idle.
+    let mut alive = ann.consumer_socket().await;
+    let mut dead = ann.consumer_socket().await;
+    let began = Instant::now();
+    let pings = tokio::time::timeout(Duration::from_secs(5), futures::StreamExt::next(&mut alive.socket));
+    let came = pings.await;
+    assert!(matches!(came, Ok(Some(Ok(tokio_tungstenite::tungstenite::Message::Ping(_))))), "{came:?}");
+    while began.elapsed() < Duration::from_secs(4) {
+        // Reading answers pings.
+        let _ = tokio::time::timeout(Duration::from_millis(200), futures::StreamExt::next(&mut alive.socket)).await;
+    }
+    assert_eq!(alive.ask(&request("c", "GetClock", json!({}))).await["code"], 200);
+    // Read without the library, which would answer the pings at last and fail at that.
+    let tokio_tungstenite::MaybeTlsStream::Plain(stream) = dead.socket.get_mut() else { panic!("it is plain TCP") };
+    let mut bytes = Vec::new();
+    let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut bytes)).await.expect("it was closed");
+    assert!(bytes.windows(2).any(|pair| pair == 1001_u16.to_be_bytes()), "closed as idle: {bytes:?}");
+}
+
+#[tokio::test]
+async fn too_many_connections_of_one_address_are_refused_and_room_comes_back() {
+    let server = TestServer::with("[limits]\nconnections_per_address = 3").await;
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut buffer = [0; 512];
+        assert!(stream.read(&mut buffer).await.unwrap() > 0);
+        open.push(stream);
+    }
+    let refused = TcpStream::connect(server.address).await.unwrap();
+    assert_eq!(until_closed(refused).await, "");
+    open.pop();
+    let began = Instant::now();
+    loop {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let asked = stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        if asked.is_ok() && until_closed(stream).await.starts_with("HTTP/1.1 200") {
+            return;
+        }
+        assert!(began.elapsed() < SOON, "there is no room again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn health_version_and_metrics_tell_the_truth() {
+    let mut server = TestServer::with("[server]\ndialects = [\"liveperson\"]").await;
+    let api = server.api();
+    assert_eq!(api.get("/healthz").await.status, 200);
+    assert_eq!(api.get("/readyz").await.json()["status"], "ready");
+    assert_eq!(api.get("/version").await.json()["version"], env!("CARGO_PKG_VERSION"));
+    let ann = api.speaker("ann").await;
+    let id = ann.open().await;
+    ann.say(&id, "x").await;
+    let mut agent = api.agent("ada", "3").await;
+    agent.follow(&id, 0).await;
+    let metrics = api.get("/metrics").await;
+    assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
+    for name in [
+        "tieline_connections", "tieline_sessions", "tieline_websockets_total", "tieline_requests_total", "tieline_http_requests_total",
+        "tieline_http_request_seconds_bucket", "tieline_store_commit_seconds_bucket", "tieline_store_commit_decisions_bucket",
+        "tieline_store_waiting", "tieline_store_unprojected", "tieline_deliveries_total",
+    ] {
+        assert!(metrics.text.lines().any(|line| line.starts_with(name)), "{name}");
+    }
+    assert!(!metrics.text.contains(&id), "no conversation is in a label");
+    // While it drains it is not ready.
+    server.begin_stop();
+    assert_eq!(agent.closed().await.0, 1012);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn operators_pages_can_have_an_address_of_their_own() {
+    let port = free_port();
+    let server = TestServer::with(&format!("[internal]\nlisten = \"127.0.0.1:{port}\"")).await;
+    assert_eq!(server.api().get("/metrics").await.status, 404);
+    let inside = Api::new(std::net::SocketAddr::from(([127, 0, 0, 1], port)));
+    assert_eq!(inside.get("/readyz").await.status, 200);
+    assert_eq!(inside.get("/api/account/demo/service/baseURI.json").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_dialect_that_is_off_says_so() {
+    let server = TestServer::with("[server]\ndialects = []").await;
+    let reply = server.api().get("/api/account/demo/service/baseURI.json").await;
+    assert_eq!(reply.status, 404);
+    assert!(reply.text.contains("server.dialects"), "{}", reply.text);
+    assert_eq!(server.api().get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn tls_is_served_with_a_ca_that_a_client_can_trust_and_keeps() {
+    let server = TestServer::with("[server.tls]\nlisten = \"127.0.0.1:0\"\nself_signed = true").await;
+    let ca = std::fs::read(server.data().join("tls/ca.pem")).unwrap();
+    let address = server.tls.unwrap();
+    let client = || {
+        let certificate = reqwest::Certificate::from_pem(&ca).unwrap();
+        reqwest::Client::builder().no_proxy().tls_certs_only([certificate]).build().unwrap()
+    };
+    for host in ["127.0.0.1", "localhost"] {
+        let reply = client().get(format!("https://{host}:{}/readyz", address.port())).send().await.unwrap();
+        assert_eq!(reply.status().as_u16(), 200, "{host}");
+    }
+    let untrusting = reqwest::Client::builder().no_proxy().build().unwrap();
+    assert!(untrusting.get(format!("https://127.0.0.1:{}/readyz", address.port())).send().await.is_err());
+    let server = server.restart().await;
+    assert_eq!(std::fs::read(server.data().join("tls/ca.pem")).unwrap(), ca, "clients that trust it go on doing so");
+    let reply = client().get(format!("https://127.0.0.1:{}/readyz", server.tls.unwrap().port())).send().await.unwrap();
+    assert_eq!(reply.status().as_u16(), 200);
+}
+
+#[tokio::test]
+async fn sigterm_drains_answers_what_was_asked_and_exits_with_0() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut process = TestProcess::start(dir.path(), free_port(), &[]).await;
+    let ann = process.api().speaker("ann").await;
+    let id = ann.open().await;
+    let mut socket = ann.consumer_socket().await;
+    let publishing = tokio::spawn(async move {
+        let mut acked = 0;
+        for number in 0_u64.. {
+            let sent = futures::SinkExt::send(&mut socket.socket, tokio_tungstenite::tungstenite::Message::text(publish("p", &id, &number.to_string()).to_string()));
+            if sent.await.is_err() {
+                return (id, acked, 1006);
+            }
+            match socket.come().await {
+                Came::Frame(frame) => {
+                    assert_eq!(frame["code"], 200);
+                    acked += 1;
+                }
+                Came::Closed(code) => return (id, acked, code),
+                Came::Gone => return (id, acked, 1006),
+            }
+        }
+        unreachable!("the numbers do not end")
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let status = tokio::task::spawn_blocking(move || process.end("TERM")).await.unwrap();
+    assert_eq!(status.code(), Some(0));
+    let (id, acked, code) = publishing.await.unwrap();
+    assert_eq!(code, 1012, "told to come back");
+    let process = TestProcess::start(dir.path(), free_port(), &[]).await;
+    let mut agent = process.api().agent("ada", "3").await;
+    let head = agent.follow(&id, 0).await["body"]["headSeq"].as_u64().unwrap();
+    assert!(head + 1 >= acked && acked > 0, "{acked} acked, the log ends at {head}");
+}
+
+#[tokio::test]
+async fn a_second_process_on_one_folder_is_refused_with_a_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let _first = TestProcess::start(dir.path(), free_port(), &[]).await;
+    let second = Command::new(env!("CARGO_BIN_EXE_tieline"))
+        .current_dir(dir.path())
+        .env("TIELINE__SERVER__LISTEN", format!("127.0.0.1:{}", free_port()))
+        .env("TIELINE__SERVER__DATA_DIR", dir.path().join("data"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(said.contains("in use by another process") && said.contains("server.data_dir"), "{said}");
+}
+
+#[test]
+fn the_command_line_says_what_is_wrong_and_with_which_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = tieline(dir.path(), &["check"]);
+    let shown = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(check.status.success() && shown.contains("listen = \"127.0.0.1:8080\"") && !shown.contains("ada-demo"), "{shown}");
+    let init = tieline(dir.path(), &["init"]);
+    assert!(init.status.success(), "{init:?}");
+    let text = std::fs::read_to_string(dir.path().join("config.toml")).unwrap();
+    assert!(!text.contains("ada-demo") && text.contains("# "), "its own secrets, and the comments");
+    assert!(tieline(dir.path(), &["check"]).status.success());
+    assert_eq!(tieline(dir.path(), &["init"]).status.code(), Some(1), "it does not write over a file");
+    assert!(tieline(dir.path(), &["init", "--force"]).status.success());
+    std::fs::write(dir.path().join("bad.toml"), "[server]\nlissten = \"127.0.0.1:80\"\n").unwrap();
+    for command in ["check", "serve"] {
+        let bad = tieline(dir.path(), &["--config", "bad.toml", command]);
+        let said = String::from_utf8_lossy(&bad.stderr).into_owned();
+        assert_eq!(bad.status.code(), Some(78), "{said}");
+        assert!(said.contains("bad.toml:2:1") && said.contains("lissten") && said.contains("`listen`"), "{said}");
+    }
+    assert_eq!(tieline(dir.path(), &["--config", "none.toml", "check"]).status.code(), Some(78));
+    assert_eq!(tieline(dir.path(), &["nonsense"]).status.code(), Some(2));
+    assert_eq!(tieline(dir.path(), &["send", "--account", "demo"]).status.code(), Some(2));
+    let away = tieline(dir.path(), &["health", "--url", "http://127.0.0.1:1"]);
+    let said = String::from_utf8_lossy(&away.stderr).into_owned();
+    assert!(away.status.code() == Some(1) && said.contains("tieline serve"), "{said}");
+    let token = tieline(dir.path(), &["token", "app", "--account", "demo"]);
+    let token = String::from_utf8(token.stdout).unwrap();
+    assert_eq!((token.lines().count(), token.trim().split('.').count()), (1, 3), "the token alone");
+}

@@ -1,1 +1,177 @@
-//! x
+//! Programs that are not ours: what the README tells a newcomer to type, and vendors' and stock clients.
+
+use crate::crash::has;
+use crate::support::*;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The shell blocks of a section of the README, in order.
+fn blocks(section: &str) -> Vec<String> {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let from = readme.find(section).unwrap_or_else(|| panic!("the README has no section {section:?}"));
+    let body = &readme[from + section.len()..];
+    let body = &body[..body.find("\n## ").unwrap_or(body.len())];
+    body.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// A process that ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < SOON * 2, "{what} does not happen");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The blocks as they stand in the README, but for the port and the folder, which must be this test's own.
+#[test]
+fn the_readmes_first_minute_works_word_for_word() {
+    let blocks = blocks("## A minute to the first message");
+    let [tail, open, curl, wscat, other, again] = blocks.as_slice() else { panic!("the blocks are six: {blocks:?}") };
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let binaries = Path::new(env!("CARGO_BIN_EXE_tieline")).parent().unwrap();
+    let shell = |script: &str| {
+        let mut command = Command::new("bash");
+        command.arg("-c").arg(script.replace("127.0.0.1:8080", &format!("127.0.0.1:{port}"))).current_dir(dir.path());
+        command.env("TIELINE__SERVER__LISTEN", format!("127.0.0.1:{port}")).env("TIELINE__LOG__LEVEL", "warn");
+        command
+    };
+    // The block that puts the program into the path names the release folder of the checkout.
+    let path = format!("export PATH=\"{}:$PATH\"\n", binaries.display());
+    let tail = tail.replace("export PATH=\"$PWD/target/release:$PATH\"\n", &path);
+    assert!(tail.starts_with(&path), "{tail}");
+    let serve = || Running(shell(&format!("{path}exec tieline")).stdout(Stdio::null()).spawn().unwrap());
+    let health = || shell(&format!("{path}tieline health")).stderr(Stdio::null()).stdout(Stdio::null()).status().unwrap().success();
+    let mut gateway = serve();
+    until("readiness", health);
+    let seen = dir.path().join("tail.out");
+    let out = std::fs::File::create(&seen).unwrap();
+    let _tail = Running(shell(&tail.replace("tieline tail", "exec tieline tail")).stdout(out).stderr(Stdio::null()).spawn().unwrap());
+    let run = |script: String| {
+        let mut child = shell(&script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // Held open as a terminal is: wscat leaves when its input ends.
+        let _terminal = child.stdin.take();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{script}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let id = run(format!("{path}{open}"));
+    assert_eq!(id.len(), 36, "the id alone: {id}");
+    let given = format!("{path}CONVERSATION={id}\n");
+    let tokens: String = curl.lines().filter(|line| line.starts_with("APP=") || line.starts_with("ANN=")).map(|line| format!("{line}\n")).collect();
+    assert_eq!(run(format!("{given}{curl}")), r#"{"code":"OK","body":{"sequence":1},"reqId":"1"}"#);
+    let mut texts = vec!["hello from tieline send", "hello from curl"];
+    if has_npx() {
+        let said = run(format!("{given}{tokens}{wscat}"));
+        assert!(said.contains(r#""reqId":"2","code":200"#), "{said}");
+        texts.push("hello from wscat");
+    } else {
+        println!("SKIPPED the wscat block of the_readmes_first_minute: npx is not installed");
+    }
+    assert_eq!(run(format!("{given}{tokens}{other}")), "401");
+    gateway.0.kill().unwrap();
+    gateway.0.wait().unwrap();
+    let _gateway = serve();
+    until("readiness after the kill", health);
+    assert_eq!(run(format!("{given}{again}")), texts.len().to_string());
+    texts.push("still here");
+    let expected: Vec<String> = texts.iter().enumerate().map(|(number, text)| format!("{id} {number} CONSUMER: {text}")).collect();
+    until("every message in the tail", || std::fs::read_to_string(&seen).unwrap().lines().count() >= expected.len());
+    assert_eq!(std::fs::read_to_string(&seen).unwrap().lines().collect::<Vec<_>>(), expected);
+}
+
+fn has_npx() -> bool {
+    Command::new("npx").arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+/// Runs a program of `tests/clients` against a gateway of its own, over TLS too. It is skipped, by name, where what it
+/// needs was not installed by `cargo xtask test`.
+fn client(name: &str, program: &Path, script: &str, needs: &Path) {
+    if !needs.exists() {
+        assert!(std::env::var_os("TIELINE_CLIENTS").is_none(), "{} is missing, and was to be installed", needs.display());
+        println!("SKIPPED {name}: {} is missing; `cargo xtask test` installs it", needs.display());
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let server = runtime.block_on(TestServer::with("[server.tls]\nlisten = \"127.0.0.1:0\"\nself_signed = true"));
+    let output = Command::new(program)
+        .arg(script)
+        .current_dir(root().join("tests/clients"))
+        .env("TIELINE_HTTP", format!("http://{}", server.address))
+        .env("TIELINE_HTTPS", format!("https://localhost:{}", server.tls.unwrap().port()))
+        .env("NODE_EXTRA_CA_CERTS", server.data().join("tls/ca.pem"))
+        .output()
+        .unwrap();
+    let (said, wrong) = (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned());
+    println!("{}", said.trim());
+    assert!(output.status.success() && said.contains("ok "), "{name}: {said}\n{wrong}");
+    drop(runtime);
+}
+
+fn clients(path: &str) -> PathBuf {
+    root().join("tests/clients").join(path)
+}
+
+#[test]
+fn a_stock_node_client_does_the_complete_run_with_an_agent_on_v2() {
+    client("ws", Path::new("node"), "run_ws.mjs", &clients("node_modules/ws"));
+}
+
+#[test]
+fn a_stock_python_client_does_the_complete_run_with_an_agent_on_v3() {
+    client("websockets", &clients(".venv/bin/python"), "run_websockets.py", &clients(".venv/bin/python"));
+}
+
+#[test]
+fn the_vendors_agent_sdk_works_unchanged_over_tls() {
+    client("node-agent-sdk", Path::new("node"), "node_agent_sdk.cjs", &clients("node_modules/node-agent-sdk"));
+}
+
+/// Imports run one way: no module names one above it. The order is the map in `lib.rs`.
+#[test]
+fn no_module_imports_one_above_it() {
+    let order = ["domain", "store", "hub", "identity", "gateway", "session", "dialect", "http", "cli"];
+    let siblings = [("store", "hub"), ("hub", "store")];
+    let mut wrong = Vec::new();
+    let mut files = vec![root().join("src")];
+    let mut looked_at = 0;
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let inside = path.strip_prefix(root().join("src")).unwrap();
+        let module = inside.components().next().unwrap().as_os_str().to_string_lossy().replace(".rs", "");
+        let Some(own) = order.iter().position(|name| *name == module) else { continue };
+        looked_at += 1;
+        for line in std::fs::read_to_string(&path).unwrap().lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for (place, name) in order.iter().enumerate() {
+                let is_above = place > own || siblings.contains(&(module.as_str(), *name));
+                if is_above && line.contains(&format!("crate::{name}")) {
+                    wrong.push(format!("{}: {}", inside.display(), line.trim()));
+                }
+            }
+        }
+    }
+    assert!(looked_at > 20, "{looked_at}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // And the map in `lib.rs` names each of them.
+    let map = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    assert!(order.iter().all(|name| map.contains(&format!("//! | [`{name}`]"))));
+    assert!(!has("nonexistent-tool"), "the check for tools can fail");
+}

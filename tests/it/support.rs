@@ -184,6 +184,11 @@ impl TestProcess {
         self.child.wait().unwrap();
     }
 
+    /// Waits until it has ended by itself.
+    pub fn wait(&mut self) {
+        self.child.wait().unwrap();
+    }
+
     /// A signal by its name; returns how the process ended.
     pub fn end(&mut self, signal: &str) -> std::process::ExitStatus {
         let sent = std::process::Command::new("kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status();
