@@ -15,7 +15,9 @@ fn corpus(id: &str) -> Vec<(String, &'static str)> {
     let body = |body: &str| format!("{{\"kind\":\"req\",\"id\":\"x\",\"type\":\"ms.PublishEvent\",\"body\":{body}}}");
     let event = |event: &str| body(&format!("{{\"dialogId\":\"{id}\",\"event\":{event}}}"));
     let field = |field: &str| {
-        format!("{{\"kind\":\"req\",\"id\":\"x\",\"type\":\"cm.UpdateConversationField\",\"body\":{{\"conversationId\":\"{id}\",\"conversationField\":{field}}}}}")
+        format!(
+            "{{\"kind\":\"req\",\"id\":\"x\",\"type\":\"cm.UpdateConversationField\",\"body\":{{\"conversationId\":\"{id}\",\"conversationField\":{field}}}}}"
+        )
     };
     vec![
         ("".into(), "not a JSON request"),
@@ -48,11 +50,19 @@ fn corpus(id: &str) -> Vec<(String, &'static str)> {
         (event("{\"type\":\"ContentEvent\",\"message\":{}}"), "must be a string"),
         (event("{\"type\":\"ContentEvent\",\"message\":\"\\ud83d\"}"), "surrogate"),
         (event(&format!("{{\"type\":\"ContentEvent\",\"message\":\"{}\"}}", "a".repeat(8001))), "the limit is 8000"),
-        (event(&format!("{{\"type\":\"RichContentEvent\",\"content\":{{\"type\":\"text\",\"text\":\"{}\"}}}}", "a".repeat(15_000))), "the limit is 15000"),
+        (
+            event(&format!("{{\"type\":\"RichContentEvent\",\"content\":{{\"type\":\"text\",\"text\":\"{}\"}}}}", "a".repeat(15_000))),
+            "the limit is 15000",
+        ),
         (event("{\"type\":\"AcceptStatusEvent\",\"status\":\"READ\"}"), "sequenceList is missing"),
         (event("{\"type\":\"AcceptStatusEvent\",\"status\":\"READ\",\"sequenceList\":[-1]}"), "sequenceList must be"),
         (event("{\"type\":\"ChatStateEvent\"}"), "chatState is missing"),
-        (body(&format!("{{\"dialogId\":\"{id}\",\"messageAudience\":\"NOBODY\",\"event\":{{\"type\":\"ContentEvent\",\"message\":\"x\"}}}}")), "messageAudience"),
+        (
+            body(&format!(
+                "{{\"dialogId\":\"{id}\",\"messageAudience\":\"NOBODY\",\"event\":{{\"type\":\"ContentEvent\",\"message\":\"x\"}}}}"
+            )),
+            "messageAudience",
+        ),
         (field("[]"), "conversationField is missing"),
         (field("7"), "not understood"),
         (field("{}"), "conversationField.field is missing"),
@@ -61,11 +71,22 @@ fn corpus(id: &str) -> Vec<(String, &'static str)> {
         (field("{\"field\":\"TTRField\",\"ttrType\":\"SOON\"}"), "ttrType"),
         (field("{\"field\":\"ConversationStateField\",\"conversationState\":\"OPEN\"}"), "only be set to CLOSE"),
         ("{\"kind\":\"req\",\"id\":\"x\",\"type\":\"ms.SubscribeMessagingEvents\",\"body\":{\"fromSeq\":0}}".into(), "dialogId is missing"),
-        (format!("{{\"kind\":\"req\",\"id\":\"x\",\"type\":\"ms.SubscribeMessagingEvents\",\"body\":{{\"dialogId\":\"{id}\",\"fromSeq\":-1}}}}"), "not understood"),
+        (
+            format!(
+                "{{\"kind\":\"req\",\"id\":\"x\",\"type\":\"ms.SubscribeMessagingEvents\",\"body\":{{\"dialogId\":\"{id}\",\"fromSeq\":-1}}}}"
+            ),
+            "not understood",
+        ),
         ("{\"kind\":\"req\",\"id\":\"x\",\"type\":\"userprofile.SetUserProfile\",\"body\":[]}".into(), "must be an object"),
-        ("{\"kind\":\"req\",\"id\":\"x\",\"type\":\"cm.ConsumerRequestConversation\",\"body\":{\"skillId\":\"nowhere\"}}".into(), "Skill nowhere"),
+        (
+            "{\"kind\":\"req\",\"id\":\"x\",\"type\":\"cm.ConsumerRequestConversation\",\"body\":{\"skillId\":\"nowhere\"}}".into(),
+            "Skill nowhere",
+        ),
         ("{\"kind\":\"req\",\"id\":\"x\",\"type\":\"cm.ConsumerRequestConversation\",\"body\":{\"brandId\":\"other\"}}".into(), "brandId"),
-        ("{\"kind\":\"req\",\"id\":\"x\",\"type\":\"cm.ConsumerRequestConversation\",\"body\":{\"ttrDefName\":\"LATER\"}}".into(), "ttrDefName"),
+        (
+            "{\"kind\":\"req\",\"id\":\"x\",\"type\":\"cm.ConsumerRequestConversation\",\"body\":{\"ttrDefName\":\"LATER\"}}".into(),
+            "ttrDefName",
+        ),
         ("{\"kind\":\"req\",\"id\":\"x\",\"type\":\"cqm.SubscribeExConversations\",\"body\":{\"stage\":[\"AJAR\"]}}".into(), "AJAR"),
     ]
 }
@@ -82,9 +103,17 @@ async fn bad_frames_get_one_clear_reply_each_and_the_socket_goes_on() {
         socket.send_text(text.clone()).await;
         let answer = socket.frame().await;
         let shown: String = text.chars().take(120).collect();
-        assert_eq!((&answer["kind"], &answer["code"], &answer["type"]), (&json!("resp"), &json!(400), &json!("StringResponse")), "{shown}: {answer}");
+        assert_eq!(
+            (&answer["kind"], &answer["code"], &answer["type"]),
+            (&json!("resp"), &json!(400), &json!("StringResponse")),
+            "{shown}: {answer}"
+        );
         assert!(answer["body"].as_str().unwrap().contains(reason), "{shown}: {answer}");
-        let has_id = text.contains("\"id\":\"x\"") && !text.contains("EOF") && !reason.contains("deeper") && !reason.contains("surrogate") && *reason != "EOF";
+        let has_id = text.contains("\"id\":\"x\"")
+            && !text.contains("EOF")
+            && !reason.contains("deeper")
+            && !reason.contains("surrogate")
+            && *reason != "EOF";
         assert_eq!(answer["reqId"] == "x", has_id, "{shown}: {answer}");
         // A good one in between, so that the bad ones are not in a row.
         assert_eq!(socket.ask(&request("ok", "GetClock", json!({}))).await["code"], 200, "{shown}");
@@ -116,7 +145,15 @@ async fn any_text_survives_unchanged() {
     let server = TestServer::start().await;
     let ann = server.api().speaker("ann").await;
     let id = ann.open().await;
-    let texts = ["emoji 😀👩‍👩‍👧", "nul \u{0} here", "line\u{2028}separator\u{2029}", "bidi \u{202e}txt\u{202c}", "quote \" back \\ slash", "\u{7f}\u{80}\u{feff}", "\n\r\t"];
+    let texts = [
+        "emoji 😀👩‍👩‍👧",
+        "nul \u{0} here",
+        "line\u{2028}separator\u{2029}",
+        "bidi \u{202e}txt\u{202c}",
+        "quote \" back \\ slash",
+        "\u{7f}\u{80}\u{feff}",
+        "\n\r\t",
+    ];
     for text in texts {
         ann.say(&id, text).await;
     }
@@ -131,7 +168,13 @@ async fn any_text_survives_unchanged() {
         let message = futures::StreamExt::next(&mut agent.socket).await.unwrap().unwrap();
         if let Message::Text(text) = message {
             let frame: serde_json::Value = serde_json::from_str(&text).unwrap();
-            seen.extend(frame["body"]["changes"].as_array().into_iter().flatten().map(|change| change["event"]["message"].as_str().unwrap().to_owned()));
+            seen.extend(
+                frame["body"]["changes"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(|change| change["event"]["message"].as_str().unwrap().to_owned()),
+            );
             last = text.to_string();
         }
     }
@@ -226,7 +269,10 @@ async fn http_that_is_wrong_gets_a_clear_answer() {
     let long = [b"GET / HTTP/1.1\r\nx: ".to_vec(), vec![b'a'; 40_000]].concat();
     let answer = raw(long).await;
     assert!(answer.starts_with("HTTP/1.1 431") || answer.is_empty(), "{answer}");
-    let head = format!("POST /api/account/demo/messaging/consumer/conversation/send?v=3 HTTP/1.1\r\nhost: x\r\nauthorization: {}\r\nx-lp-on-behalf: {}\r\nconnection: close\r\ncontent-length: 2\r\n\r\n", ann.app, ann.jws);
+    let head = format!(
+        "POST /api/account/demo/messaging/consumer/conversation/send?v=3 HTTP/1.1\r\nhost: x\r\nauthorization: {}\r\nx-lp-on-behalf: {}\r\nconnection: close\r\ncontent-length: 2\r\n\r\n",
+        ann.app, ann.jws
+    );
     assert!(raw([head.into_bytes(), vec![0xff, 0xfe]].concat()).await.contains("not UTF-8"));
     // No upgrade, and upgrades of other kinds.
     let path = format!("/ws_api/account/{ACCOUNT}/messaging/consumer?v=3");
@@ -265,7 +311,9 @@ async fn a_browser_may_connect_from_its_own_and_from_listed_origins() {
     ] {
         match api.socket(path, &[("origin", origin)]).await {
             Ok(_) => assert!(is_allowed, "{origin}"),
-            Err(tokio_tungstenite::tungstenite::Error::Http(response)) => assert_eq!((response.status().as_u16(), is_allowed), (403, false), "{origin}"),
+            Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
+                assert_eq!((response.status().as_u16(), is_allowed), (403, false), "{origin}")
+            }
             Err(error) => panic!("{origin}: {error}"),
         }
     }

@@ -23,10 +23,6 @@ impl Attempts {
         self.0.insert(value.to_owned(), outcome);
     }
 
-    pub fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
-    }
-
     pub fn acked(&self) -> usize {
         self.0.values().filter(|outcome| matches!(outcome, Outcome::Acked(_))).count()
     }

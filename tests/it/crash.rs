@@ -99,10 +99,10 @@ async fn follower(api: Api, bearer: String, conversation: String, until: Arc<Mut
             );
             let _ = subscribed.await;
             loop {
-                if let Some(end) = *until.lock().await {
-                    if view.len() as u64 >= end {
-                        return view;
-                    }
+                if let Some(end) = *until.lock().await
+                    && view.len() as u64 >= end
+                {
+                    return view;
                 }
                 let Ok(came) = tokio::time::timeout(Duration::from_millis(300), socket.come()).await else { continue };
                 let Came::Frame(frame) = came else { break };
@@ -125,7 +125,9 @@ async fn read_log(agent: &mut Ws, conversation: &str) -> View {
         if events.is_empty() {
             return log;
         }
-        log.extend(events.iter().map(|change| (change["sequence"].as_u64().unwrap(), change["event"]["message"].as_str().unwrap().to_owned())));
+        log.extend(
+            events.iter().map(|change| (change["sequence"].as_u64().unwrap(), change["event"]["message"].as_str().unwrap().to_owned())),
+        );
     }
 }
 
@@ -151,7 +153,16 @@ async fn what_was_acked_survives_being_killed_under_load() {
             let (conversation, speaker) = conversations[number % CONVERSATIONS].clone();
             let attempts = attempts[number % CONVERSATIONS].clone();
             // Two to each conversation by each transport.
-            tokio::spawn(Publisher { number: number / CONVERSATIONS + 4 * (number % CONVERSATIONS), speaker, conversation, stop: stop.clone(), attempts }.run())
+            tokio::spawn(
+                Publisher {
+                    number: number / CONVERSATIONS + 4 * (number % CONVERSATIONS),
+                    speaker,
+                    conversation,
+                    stop: stop.clone(),
+                    attempts,
+                }
+                .run(),
+            )
         })
         .collect();
     let ends: Vec<_> = (0..CONVERSATIONS).map(|_| Arc::new(Mutex::new(None))).collect();
@@ -222,7 +233,8 @@ fn traced(file: &Path) -> Vec<Call> {
             unfinished.insert(pid, (time, rest.to_owned()));
             continue;
         }
-        let (began, begun) = if rest.starts_with("<...") { unfinished.remove(pid).unwrap_or((time, String::new())) } else { (time, String::new()) };
+        let (began, begun) =
+            if rest.starts_with("<...") { unfinished.remove(pid).unwrap_or((time, String::new())) } else { (time, String::new()) };
         let took = rest.rsplit_once('<').and_then(|(_, took)| took.trim_end_matches('>').parse::<f64>().ok()).unwrap_or(0.0);
         // A call that was interrupted by another thread's line ends where it is resumed.
         let ended = if begun.is_empty() { began + took } else { time };
@@ -241,7 +253,18 @@ async fn each_ack_waits_for_a_sync_and_many_share_one() {
     const PIPELINED: usize = 1_000;
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");
-    let strace = ["strace", "-f", "-ttt", "-T", "-s", "256", "-e", "trace=fsync,fdatasync,sendto,sendmsg,write,writev,recvfrom,read", "-o", trace.to_str().unwrap()];
+    let strace = [
+        "strace",
+        "-f",
+        "-ttt",
+        "-T",
+        "-s",
+        "256",
+        "-e",
+        "trace=fsync,fdatasync,sendto,sendmsg,write,writev,recvfrom,read",
+        "-o",
+        trace.to_str().unwrap(),
+    ];
     let mut process = TestProcess::start(dir.path(), free_port(), &strace).await;
     let ann = process.api().speaker("ann").await;
     let id = ann.open().await;
@@ -267,7 +290,10 @@ async fn each_ack_waits_for_a_sync_and_many_share_one() {
     let calls = traced(&trace);
     let is_sync = |call: &&Call| (call.text.contains("fdatasync(") || call.text.contains("fsync(")) && call.text.contains("= 0");
     let syncs: Vec<&Call> = calls.iter().filter(is_sync).collect();
-    let sends: Vec<&Call> = calls.iter().filter(|call| call.text.contains("resp") && !call.text.contains("read(") && !call.text.contains("recvfrom(")).collect();
+    let sends: Vec<&Call> = calls
+        .iter()
+        .filter(|call| call.text.contains("resp") && !call.text.contains("read(") && !call.text.contains("recvfrom("))
+        .collect();
     let mut asked = 0.0;
     let mut last_send = None;
     for number in 0..SERIAL {

@@ -106,9 +106,17 @@ async fn health_version_and_metrics_tell_the_truth() {
     let metrics = api.get("/metrics").await;
     assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
     for name in [
-        "tieline_connections", "tieline_sessions", "tieline_websockets_total", "tieline_requests_total", "tieline_http_requests_total",
-        "tieline_http_request_seconds_bucket", "tieline_store_commit_seconds_bucket", "tieline_store_commit_decisions_bucket",
-        "tieline_store_waiting", "tieline_store_unprojected", "tieline_deliveries_total",
+        "tieline_connections",
+        "tieline_sessions",
+        "tieline_websockets_total",
+        "tieline_requests_total",
+        "tieline_http_requests_total",
+        "tieline_http_request_seconds_bucket",
+        "tieline_store_commit_seconds_bucket",
+        "tieline_store_commit_decisions_bucket",
+        "tieline_store_waiting",
+        "tieline_store_unprojected",
+        "tieline_deliveries_total",
     ] {
         assert!(metrics.text.lines().any(|line| line.starts_with(name)), "{name}");
     }
@@ -169,7 +177,10 @@ async fn sigterm_drains_answers_what_was_asked_and_exits_with_0() {
     let publishing = tokio::spawn(async move {
         let mut acked = 0;
         for number in 0_u64.. {
-            let sent = futures::SinkExt::send(&mut socket.socket, tokio_tungstenite::tungstenite::Message::text(publish("p", &id, &number.to_string()).to_string()));
+            let sent = futures::SinkExt::send(
+                &mut socket.socket,
+                tokio_tungstenite::tungstenite::Message::text(publish("p", &id, &number.to_string()).to_string()),
+            );
             if sent.await.is_err() {
                 return (id, acked, 1006);
             }

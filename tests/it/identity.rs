@@ -274,18 +274,15 @@ async fn what_was_acked_before_the_end_is_all_that_is_acked() {
     let fresh = Speaker { app: api.app_token().await, ..ann.clone() };
     let mut socket = fresh.consumer_socket().await;
     let mut acked = 0_u64;
-    let code = 'end: loop {
+    let code = loop {
         socket.send_all(&id, acked).await;
-        loop {
-            match socket.come().await {
-                Came::Frame(frame) => {
-                    assert_eq!(frame["code"], 200);
-                    acked += 1;
-                    break;
-                }
-                Came::Closed(code) => break 'end code,
-                Came::Gone => break 'end 1006,
+        match socket.come().await {
+            Came::Frame(frame) => {
+                assert_eq!(frame["code"], 200);
+                acked += 1;
             }
+            Came::Closed(code) => break code,
+            Came::Gone => break 1006,
         }
     };
     assert_eq!(code, 4401);

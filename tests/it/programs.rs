@@ -73,7 +73,8 @@ fn the_readmes_first_minute_works_word_for_word() {
     let id = run(format!("{path}{open}"));
     assert_eq!(id.len(), 36, "the id alone: {id}");
     let given = format!("{path}CONVERSATION={id}\n");
-    let tokens: String = curl.lines().filter(|line| line.starts_with("APP=") || line.starts_with("ANN=")).map(|line| format!("{line}\n")).collect();
+    let tokens: String =
+        curl.lines().filter(|line| line.starts_with("APP=") || line.starts_with("ANN=")).map(|line| format!("{line}\n")).collect();
     assert_eq!(run(format!("{given}{curl}")), r#"{"code":"OK","body":{"sequence":1},"reqId":"1"}"#);
     let mut texts = vec!["hello from tieline send", "hello from curl"];
     if has_npx() {

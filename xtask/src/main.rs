@@ -1,1 +1,124 @@
-fn main() {}
+//! `cargo xtask test [FILTER …]`: fetches what the tests need, runs every test, and repeats at the end what was skipped
+//! and which figures were measured.
+
+use anyhow::{Context, bail};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let done = match arguments.next().as_deref() {
+        Some("test") => test(&arguments.collect::<Vec<_>>()),
+        _ => {
+            eprintln!("usage: cargo xtask test [FILTER …]");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    // The manifest of this crate lies one below.
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or_else(|| Path::new(".")).to_owned()
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let shown = format!("{command:?}");
+    let status = command.status().with_context(|| shown.clone())?;
+    if status.success() { Ok(()) } else { bail!("{shown}: {status}") }
+}
+
+/// Whether a program can be started.
+fn has(program: &str, flag: &str) -> bool {
+    Command::new(program).arg(flag).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n")
+}
+
+/// Programs that suites need, each with the flag that it answers and Debian's packages that bring it.
+const PROGRAMS: [(&str, &str, &[&str]); 5] = [
+    ("strace", "-V", &["strace"]),
+    ("node", "--version", &["nodejs"]),
+    ("npm", "--version", &["npm"]),
+    ("python3", "--version", &["python3", "python3-venv"]),
+    ("curl", "--version", &["curl"]),
+];
+
+/// Fetches what is missing. What cannot be had is said here, and its suites report themselves as skipped.
+fn fetch() {
+    let missing: Vec<_> = PROGRAMS.iter().filter(|(program, flag, _)| !has(program, flag)).collect();
+    if !missing.is_empty() {
+        let packages = missing.iter().flat_map(|(_, _, packages)| packages.iter());
+        if is_root() && has("apt-get", "--version") {
+            let installed = run(Command::new("apt-get").arg("update").arg("-qq"))
+                .and_then(|()| run(Command::new("apt-get").args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages)));
+            warn(installed, "packages");
+        } else {
+            let names: Vec<_> = packages.copied().collect();
+            eprintln!("xtask: install {} to run every suite", names.join(", "));
+        }
+    }
+    let clients = root().join("tests/clients");
+    let fresh = |made: &Path, from: &Path| {
+        let time = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+        time(made).is_some_and(|made| time(from).is_some_and(|from| made >= from))
+    };
+    let lock = clients.join("package-lock.json");
+    if !fresh(&clients.join("node_modules/.package-lock.json"), &lock) {
+        warn(run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&clients)), "npm packages");
+    }
+    let (venv, requirements) = (clients.join(".venv"), clients.join("requirements.txt"));
+    let mark = venv.join("installed");
+    if !fresh(&mark, &requirements) {
+        let made = run(Command::new("python3").args(["-m", "venv"]).arg(&venv))
+            .and_then(|()| run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "--requirement"]).arg(&requirements)))
+            .and_then(|()| Ok(std::fs::write(&mark, "")?));
+        warn(made, "Python packages");
+    }
+}
+
+fn warn(done: anyhow::Result<()>, what: &str) {
+    if let Err(error) = done {
+        eprintln!("xtask: {what} cannot be fetched: {error:#}");
+    }
+}
+
+/// Lines that must not be lost in the tests' output: suites that were skipped, and figures.
+fn is_worth_repeating(line: &str) -> bool {
+    ["SKIPPED ", "crash: ", "syncs: ", "tokens: ", "expiry: ", "ownership: ", "fanout: ", "bad input: ", "ok "]
+        .iter()
+        .any(|start| line.starts_with(start))
+}
+
+fn test(filter: &[String]) -> anyhow::Result<()> {
+    fetch();
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["test", "--workspace", "--", "--show-output"]).args(filter).current_dir(root()).stdout(Stdio::piped());
+    let mut child = command.spawn().context("cargo test")?;
+    let output = child.stdout.take().context("the tests have no output")?;
+    let mut repeated = Vec::new();
+    let mut stdout = std::io::stdout();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        writeln!(stdout, "{line}")?;
+        if is_worth_repeating(&line) {
+            repeated.push(line);
+        }
+    }
+    let status = child.wait()?;
+    println!("\nFigures, and what was skipped:");
+    for line in repeated {
+        println!("  {line}");
+    }
+    if status.success() { Ok(()) } else { bail!("tests failed: {status}") }
+}

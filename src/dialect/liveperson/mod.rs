@@ -105,7 +105,9 @@ impl Native {
 
     /// What answers on the dialect's paths while it is switched off.
     pub fn switched_off() -> Router {
-        let off = || async { error::response(None, &Error::fault(ErrorCode::NotFound, "this dialect is off; add \"liveperson\" to server.dialects")) };
+        let off = || async {
+            error::response(None, &Error::fault(ErrorCode::NotFound, "this dialect is off; add \"liveperson\" to server.dialects"))
+        };
         let paths = ["/api/account/{*rest}", "/csdr/account/{*rest}", "/sentinel/api/account/{*rest}", "/ws_api/account/{*rest}"];
         paths.into_iter().fold(Router::new(), |routes, path| routes.route(path, axum::routing::any(off)))
     }
