@@ -22,3 +22,6 @@ pub use refusal::Refusal;
 
 /// Milliseconds since 1970.
 pub type Millis = i64;
+
+#[cfg(test)]
+mod tests;

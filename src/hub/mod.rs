@@ -415,3 +415,6 @@ impl Drop for Interest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

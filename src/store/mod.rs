@@ -13,6 +13,8 @@
 //!
 //! [`Store`] is the contract; [`sqlite`] keeps it on one machine.
 
+#[cfg(test)]
+mod contract;
 mod memory;
 pub mod sqlite;
 

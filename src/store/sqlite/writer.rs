@@ -444,6 +444,17 @@ fn keep_session(connection: &Connection, row: &SessionRow) -> rusqlite::Result<(
     Ok(())
 }
 
+#[cfg(test)]
+impl Writer {
+    pub(super) fn set_page_limit(&self, pages: u32) {
+        self.connection.execute_batch(&format!("PRAGMA max_page_count = {pages}")).unwrap();
+    }
+
+    pub(super) fn project_some(&mut self, most: usize) {
+        self.projected = projection::project(&mut self.connection, &self.memory, self.projected, most).unwrap();
+    }
+}
+
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Writer").field("position", &self.position).field("projected", &self.projected).finish_non_exhaustive()

@@ -1,0 +1,110 @@
+//! Outboxes stay bounded and say what was missed; interests end with their guards.
+
+use super::*;
+use crate::domain::{Entry, Message, Person, Role};
+use futures::task::noop_waker;
+use tieline_protocol::event::EventClass;
+
+fn sight(sequence: u64, bytes: usize) -> Arc<Sight> {
+    let audience =
+        Audience { account: "demo".into(), conversation: "a".into(), consumer: "ann".into(), app: None, agents: vec!["1".into()] };
+    let message = Message {
+        conversation: "a".into(),
+        dialog: "a".into(),
+        sequence,
+        class: EventClass::Content,
+        from: Person::Consumer("ann".into()),
+        role: Role::Consumer,
+        whisper: false,
+        event: serde_json::value::to_raw_value(&"x".repeat(bytes)).unwrap(),
+        metadata: None,
+        encoded_metadata: None,
+        app: None,
+    };
+    Arc::new(Sight {
+        position: sequence + 1,
+        at: 0,
+        account: "demo".into(),
+        entry: Entry::Published(Box::new(message)),
+        audience: Some(Arc::new(audience)),
+    })
+}
+
+fn join(hub: &Arc<Hub>) -> Membership {
+    let actor = Actor::Application { account: "demo".into(), app: "app".into() };
+    hub.join(hub.next_connection(), actor)
+}
+
+fn deliver(hub: &Arc<Hub>) {
+    for shard in &hub.shards {
+        shard.deliver(std::mem::take(&mut *lock(&shard.queue)));
+    }
+}
+
+fn dialog() -> Topic {
+    Topic::Dialog("a".into(), "a".into())
+}
+
+#[test]
+fn an_outbox_that_is_not_emptied_keeps_the_first_number_missed_and_no_more_memory() {
+    let hub = Hub::new(2);
+    let session = join(&hub);
+    let _interest = session.follow(dialog());
+    for (sequence, bytes) in (0..5_000).map(|sequence| (sequence, 10)) {
+        hub.announce(vec![sight(sequence, bytes)], Vec::new());
+        deliver(&hub);
+    }
+    let taken = session.outbox().take(&noop_waker()).unwrap();
+    let first_missed = taken.gaps[&DialogId::from("a")];
+    assert_eq!(taken.items.len() as u64, first_missed, "what waits is a prefix, the gap begins behind it");
+    assert!(taken.items.len() <= 1_024 && !taken.lost);
+    assert!(session.outbox().take(&noop_waker()).is_none());
+    // By bytes, too.
+    for sequence in 0..50 {
+        hub.announce(vec![sight(sequence, 60_000)], Vec::new());
+    }
+    deliver(&hub);
+    let taken = session.outbox().take(&noop_waker()).unwrap();
+    assert!(taken.items.len() <= 20, "{} large events wait", taken.items.len());
+    assert_eq!(taken.gaps[&DialogId::from("a")], taken.items.len() as u64);
+}
+
+#[test]
+fn an_announcer_that_is_behind_keeps_heads_and_sessions_read_the_gap() {
+    let hub = Hub::new(1);
+    let session = join(&hub);
+    let _interest = session.follow(dialog());
+    let more = QUEUE as u64 + 10;
+    hub.announce((0..more).map(|sequence| sight(sequence, 1)).collect(), Vec::new());
+    assert_eq!(lock(&hub.shards[0].queue).items.len(), QUEUE);
+    deliver(&hub);
+    let taken = session.outbox().take(&noop_waker()).unwrap();
+    assert!(taken.gaps.contains_key(&DialogId::from("a")));
+}
+
+#[test]
+fn interests_are_counted_and_end_with_their_guards() {
+    let hub = Hub::new(3);
+    let session = join(&hub);
+    let other = join(&hub);
+    assert_eq!(hub.sessions(), 2);
+    let (one, two) = (session.follow(dialog()), session.follow(dialog()));
+    let agent = other.follow(Topic::AgentEvents("demo".into(), "1".into()));
+    let heard = |session: &Membership| {
+        hub.announce(vec![sight(0, 1)], Vec::new());
+        deliver(&hub);
+        session.outbox().take(&noop_waker()).map_or(0, |taken| taken.items.len())
+    };
+    assert_eq!(heard(&session), 1, "two interests in one topic hear once");
+    assert_eq!(heard(&other), 2, "an agent hears by its conversations");
+    drop(one);
+    session.outbox().take(&noop_waker());
+    assert_eq!(heard(&session), 1);
+    drop(two);
+    session.outbox().take(&noop_waker());
+    assert_eq!(heard(&session), 0);
+    drop(agent);
+    assert!(hub.shards.iter().all(|shard| lock(&shard.index).is_empty()), "nothing is left of them");
+    drop((session, other));
+    assert_eq!(hub.sessions(), 0);
+}

@@ -1,0 +1,156 @@
+//! The contract, and what is SQLite's own: a full disk, a folder in use, and the writer step by step.
+
+use super::super::contract::{self, Told};
+use super::super::{Health, Range, Store, StoreError};
+use super::writer::{Job, Writer};
+use super::*;
+use crate::domain::{Actor, Command, Draft, Outcome, Ttr, decide};
+use std::sync::atomic::{AtomicI64, Ordering};
+use tieline_protocol::event::EventClass;
+
+fn clock() -> Clock {
+    let ticks = AtomicI64::new(1_000);
+    Arc::new(move || ticks.fetch_add(1, Ordering::Relaxed))
+}
+
+fn announce(told: Told) -> Announce {
+    Box::new(move |committed| told.lock().unwrap().push(committed))
+}
+
+fn open(folder: &Path, told: Told) -> Arc<dyn Store> {
+    Arc::new(SqliteStore::open(folder, clock(), announce(told)).unwrap())
+}
+
+macro_rules! contract {
+    ($($name:ident),+ $(,)?) => { $(
+        #[tokio::test]
+        async fn $name() {
+            contract::$name(open).await;
+        }
+    )+ };
+}
+
+contract!(
+    numbers_are_dense_and_announced_in_order,
+    ranges_are_inclusive_ascending_and_the_same_from_memory_and_disk,
+    a_refusal_or_a_panic_fails_alone,
+    a_key_is_answered_once_and_again,
+    a_restart_changes_nothing_that_is_read,
+    a_batch_that_opens_and_publishes_counts_as_one_change,
+    a_closed_store_answers_and_a_probe_says_that_it_writes,
+    scope_keys_bound_what_a_rule_sees,
+);
+
+#[tokio::test]
+async fn one_process_per_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path(), Told::default());
+    let second = SqliteStore::open(dir.path(), clock(), announce(Told::default()));
+    assert!(matches!(second, Err(OpenError::InUse(_))), "{second:?}");
+    first.close().await;
+    drop(first);
+    assert!(SqliteStore::open(dir.path(), clock(), announce(Told::default())).is_ok());
+}
+
+/// A writer that is driven by hand, on a database of its own.
+struct ByHand {
+    writer: Writer,
+    memory: Arc<Memory>,
+    health: watch::Receiver<Health>,
+    path: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl ByHand {
+    fn start(pragma: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tieline.db");
+        let mut connection = connect(&path).unwrap();
+        migrations::migrations::runner().run(&mut connection).unwrap();
+        connection.execute_batch(pragma).unwrap();
+        let memory = Arc::new(Memory::default());
+        let (tell, health) = watch::channel(Health::Writing);
+        let writer = Writer::start(connection, memory.clone(), clock(), announce(Told::default()), tell).unwrap();
+        Self { writer, memory, health, path, _dir: dir }
+    }
+
+    fn step(&mut self, commands: Vec<Vec<Command>>) -> Vec<Result<Vec<Outcome>, StoreError>> {
+        let (jobs, answers): (Vec<_>, Vec<_>) = commands
+            .into_iter()
+            .map(|commands| {
+                let actor = Actor::Consumer { account: "demo".into(), id: "ann".into(), app: None };
+                let scope = commands.iter().flat_map(|command| command.scope(&actor)).collect();
+                let rule = Box::new(move |draft: &mut Draft<'_>| decide(&actor, &commands, draft));
+                let (tell, answer) = oneshot::channel();
+                (Job::Decide(Box::new(Decision { account: "demo".into(), scope, rule, retry: None, resend: None }), tell), answer)
+            })
+            .unzip();
+        self.writer.step(jobs);
+        answers
+            .into_iter()
+            .map(|mut answer| answer.try_recv().expect("each is answered in the step").map(|decided| decided.outcomes))
+            .collect()
+    }
+}
+
+fn opening(id: &str) -> Command {
+    let ttr = Ttr { kind: "NORMAL".into(), seconds: 3600 };
+    Command::Open { conversation: id.into(), consumer: None, queue: "-1".into(), ttr, context: None, campaign: None }
+}
+
+fn text(id: &str, text: &str) -> Command {
+    let event = serde_json::value::to_raw_value(&serde_json::json!({"type": "ContentEvent", "message": text})).unwrap();
+    let conversation = tieline_protocol::ids::ConversationId::from(id);
+    let dialog = conversation.main_dialog();
+    Command::Publish { conversation, dialog, class: EventClass::Content, event, metadata: None, encoded_metadata: None, whisper: false }
+}
+
+#[test]
+fn nothing_is_seen_before_its_commit_and_a_full_disk_refuses_whole_batches() {
+    let mut store = ByHand::start("PRAGMA max_page_count = 60;");
+    assert!(store.step(vec![vec![opening("a")]])[0].is_ok());
+    let mut acked = 0;
+    let refused = loop {
+        let answers = store.step(vec![vec![text("a", &"x".repeat(2_000))], vec![text("a", "y")], vec![text("nowhere", "z")]]);
+        match &answers[0] {
+            Ok(_) => acked += 2,
+            Err(_) => break answers,
+        }
+        assert!(acked < 10_000, "the disk does not fill");
+    };
+    assert_eq!(refused[..2], [Err(StoreError::DiskFull), Err(StoreError::DiskFull)], "certain: nothing was written");
+    assert!(matches!(refused[2], Err(StoreError::Refused(..) | StoreError::DiskFull)));
+    assert_eq!(*store.health.borrow(), Health::DiskFull);
+    let id = tieline_protocol::ids::ConversationId::from("a");
+    assert_eq!(store.memory.read().conversation(&id).unwrap().next, [acked], "nothing of the failed batch is seen");
+    // Room again: writes work without a restart, and numbers go on without a hole.
+    rusqlite::Connection::open(&store.path).unwrap();
+    store.writer.set_page_limit(1_000_000);
+    assert_eq!(store.step(vec![vec![text("a", "z")]]), [Ok(vec![Outcome::Published { sequence: acked, resends: 0 }])]);
+    assert_eq!(*store.health.borrow(), Health::Writing);
+}
+
+#[test]
+fn the_projections_catch_up_from_wherever_they_were() {
+    let mut store = ByHand::start("");
+    store.step(vec![vec![opening("a")]]);
+    for number in 0..40 {
+        store.step(vec![vec![text("a", &number.to_string())]]);
+        if number % 7 == 0 {
+            // Some of it is projected, with state rows that are ahead of the cursor.
+            store.writer.project_some(5);
+        }
+    }
+    let ByHand { writer, memory, path, _dir, .. } = store;
+    let before = serde_json::to_string(memory.read().conversation(&"a".into()).unwrap()).unwrap();
+    drop(writer);
+    let memory = Arc::new(Memory::default());
+    let connection = connect(&path).unwrap();
+    let cursor = projection::cursor(&connection).unwrap();
+    let head = projection::catch_up(&connection, &memory, cursor).unwrap();
+    assert!(cursor > 0 && cursor < head, "a crash in between: {cursor} of {head}");
+    assert_eq!(head, 41);
+    assert_eq!(serde_json::to_string(memory.read().conversation(&"a".into()).unwrap()).unwrap(), before);
+    let all = reader::events(&connection, &memory, &"a".into(), Range::Forward { from: 0, to: u64::MAX, limit: 1000 }).unwrap();
+    assert_eq!(all.iter().map(|sight| sight.message().unwrap().sequence).collect::<Vec<_>>(), (0..40).collect::<Vec<_>>());
+}
