@@ -19,6 +19,9 @@ use tokio::time::Instant;
 /// Cursors of dialogs that were heard unasked; beyond it those at rest are forgotten and begin anew with the next event.
 const UNASKED: usize = 4_096;
 
+/// Most dialogs that one connection follows.
+const MOST: usize = 50_000;
+
 /// A dialog that may be followed from now on.
 pub(super) struct Start {
     pub(super) dialog: DialogId,
@@ -39,8 +42,16 @@ struct Cursor {
     hold: Hold,
     /// Whether the peer is still to be told that there is nothing, if there is nothing.
     first: bool,
+    /// Whether it stands in the list of those that need a look.
+    is_restless: bool,
     /// None for a dialog that is heard unasked.
-    _interest: Option<Interest>,
+    interest: Option<Interest>,
+}
+
+impl Cursor {
+    fn needs_a_look(&self) -> bool {
+        self.hold != Hold::Over || self.behind || self.reading.is_some()
+    }
 }
 
 /// The dialogs of a session.
@@ -48,13 +59,15 @@ pub(super) struct Dialogs {
     slot: Slot,
     sees_whispers: bool,
     cursors: HashMap<DialogId, Cursor>,
+    /// The dialogs that are held, behind or being read: all that a turn must look at, however many are followed.
+    restless: Vec<DialogId>,
     /// An agent's interest in all of its conversations, which begin to be followed when they are first heard.
     unasked: Option<Interest>,
 }
 
 impl Dialogs {
     pub(super) fn new(slot: Slot, sees_whispers: bool, unasked: Option<Interest>) -> Self {
-        Self { slot, sees_whispers, cursors: HashMap::new(), unasked }
+        Self { slot, sees_whispers, cursors: HashMap::new(), restless: Vec::new(), unasked }
     }
 
     /// Follows a dialog. One that is followed already is replayed and goes on, each event live once.
@@ -63,9 +76,26 @@ impl Dialogs {
         let heard = followed.head.map_or(0, |head| head + 1);
         let known = self.cursors.remove(&dialog);
         let next = known.as_ref().map_or(followed.next, |known| known.next.min(followed.next));
+        let is_restless = known.as_ref().is_some_and(|known| known.is_restless);
         let heard = known.map_or(heard, |known| known.heard.max(heard));
-        let cursor = Cursor { next, heard, reading: None, behind: true, hold: Hold::Flush, first: true, _interest: Some(interest) };
-        self.cursors.insert(dialog, cursor);
+        let cursor =
+            Cursor { next, heard, reading: None, behind: true, hold: Hold::Flush, first: true, is_restless, interest: Some(interest) };
+        self.cursors.insert(dialog.clone(), cursor);
+        self.stir(&dialog);
+    }
+
+    /// Puts a dialog on the list of those that need a look, if it is one and not there yet.
+    fn stir(&mut self, dialog: &DialogId) {
+        if let Some(cursor) = self.cursors.get_mut(dialog)
+            && cursor.needs_a_look()
+            && !std::mem::replace(&mut cursor.is_restless, true)
+        {
+            self.restless.push(dialog.clone());
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.cursors.len() >= MOST
     }
 
     pub(super) fn hears(&self, dialog: &DialogId) -> bool {
@@ -82,7 +112,7 @@ impl Dialogs {
         }
         if message.sequence > cursor.next {
             cursor.behind = true;
-            return;
+            return self.stir(&message.dialog);
         }
         cursor.next += 1;
         if !message.whisper || self.sees_whispers {
@@ -95,6 +125,7 @@ impl Dialogs {
         if let Some(cursor) = self.cursor(&dialog, sequence) {
             cursor.heard = cursor.heard.max(sequence + 1);
             cursor.behind = true;
+            self.stir(&dialog);
         }
     }
 
@@ -102,21 +133,33 @@ impl Dialogs {
     fn cursor(&mut self, dialog: &DialogId, sequence: u64) -> Option<&mut Cursor> {
         if self.unasked.is_some() && !self.cursors.contains_key(dialog) {
             if self.cursors.len() >= UNASKED {
-                self.cursors.retain(|_, cursor| cursor._interest.is_some() || cursor.reading.is_some() || cursor.behind);
+                self.cursors.retain(|_, cursor| cursor.interest.is_some() || cursor.needs_a_look());
             }
-            let fresh =
-                Cursor { next: sequence, heard: sequence, reading: None, behind: false, hold: Hold::Over, first: false, _interest: None };
+            let fresh = Cursor {
+                next: sequence,
+                heard: sequence,
+                reading: None,
+                behind: false,
+                hold: Hold::Over,
+                first: false,
+                is_restless: false,
+                interest: None,
+            };
             self.cursors.insert(dialog.clone(), fresh);
         }
         self.cursors.get_mut(dialog)
     }
 
     pub(super) fn flushed(&mut self, now: Instant) {
-        self.cursors.values_mut().for_each(|cursor| cursor.hold.flushed(now));
+        for dialog in &self.restless {
+            if let Some(cursor) = self.cursors.get_mut(dialog) {
+                cursor.hold.flushed(now);
+            }
+        }
     }
 
     pub(super) fn deadline(&self) -> impl Iterator<Item = Instant> {
-        self.cursors.values().filter_map(|cursor| cursor.hold.deadline())
+        self.restless.iter().filter_map(|dialog| self.cursors.get(dialog)?.hold.deadline())
     }
 
     /// Reads on for who is behind.
@@ -128,32 +171,48 @@ impl Dialogs {
         codec: &C,
         out: &mut VecDeque<Out>,
     ) {
-        let sees_whispers = self.sees_whispers;
-        for (dialog, cursor) in &mut self.cursors {
-            if !cursor.hold.is_over(now) || !(cursor.behind || cursor.reading.is_some()) {
-                continue;
+        let Self { cursors, restless, sees_whispers, .. } = self;
+        restless.retain(|dialog| {
+            let Some(cursor) = cursors.get_mut(dialog) else { return false };
+            if cursor.hold.is_over(now) && (cursor.behind || cursor.reading.is_some()) {
+                cursor.read_on(context, dialog, *sees_whispers, gateway, codec, out);
             }
-            let reading = cursor.reading.get_or_insert_with(|| {
-                cursor.behind = false;
-                gateway.store().events(dialog.clone(), Range::Forward { from: cursor.next, to: u64::MAX, limit: CATCH_UP })
-            });
-            let Poll::Ready(read) = reading.as_mut().poll(context) else { continue };
-            cursor.reading = None;
-            // A read that failed is tried again when the next event comes; the loop must not spin on a sick disk.
-            let Ok(sights) = read else { continue };
-            let last = sights.last().and_then(|sight| sight.message()).map(|message| message.sequence + 1);
-            cursor.next = last.unwrap_or(cursor.next);
-            cursor.heard = cursor.heard.max(cursor.next);
-            cursor.behind = sights.len() == CATCH_UP || (cursor.next < cursor.heard && last.is_some());
-            let shown: Vec<_> =
-                sights.into_iter().filter(|sight| sees_whispers || sight.message().is_none_or(|message| !message.whisper)).collect();
-            if !shown.is_empty() || (cursor.first && !cursor.behind) {
-                cursor.first = false;
-                out.extend(codec.events(dialog, &shown).into_iter().map(Out::Frame));
-            }
-            if cursor.behind {
-                context.waker().wake_by_ref();
-            }
+            cursor.is_restless = cursor.needs_a_look();
+            cursor.is_restless
+        });
+    }
+}
+
+impl Cursor {
+    fn read_on<C: Codec>(
+        &mut self,
+        context: &mut Context<'_>,
+        dialog: &DialogId,
+        sees_whispers: bool,
+        gateway: &Arc<Gateway>,
+        codec: &C,
+        out: &mut VecDeque<Out>,
+    ) {
+        let reading = self.reading.get_or_insert_with(|| {
+            self.behind = false;
+            gateway.store().events(dialog.clone(), Range::Forward { from: self.next, to: u64::MAX, limit: CATCH_UP })
+        });
+        let Poll::Ready(read) = reading.as_mut().poll(context) else { return };
+        self.reading = None;
+        // A read that failed is tried again when the next event comes; the loop must not spin on a sick disk.
+        let Ok(sights) = read else { return };
+        let last = sights.last().and_then(|sight| sight.message()).map(|message| message.sequence + 1);
+        self.next = last.unwrap_or(self.next);
+        self.heard = self.heard.max(self.next);
+        self.behind = sights.len() == CATCH_UP || (self.next < self.heard && last.is_some());
+        let shown: Vec<_> =
+            sights.into_iter().filter(|sight| sees_whispers || sight.message().is_none_or(|message| !message.whisper)).collect();
+        if !shown.is_empty() || (self.first && !self.behind) {
+            self.first = false;
+            out.extend(codec.events(dialog, &shown).into_iter().map(Out::Frame));
+        }
+        if self.behind {
+            context.waker().wake_by_ref();
         }
     }
 }

@@ -27,7 +27,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tieline_protocol::code::CloseCode;
+use tieline_protocol::code::{CloseCode, ErrorCode};
 use tieline_protocol::ids::ConversationId;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -235,10 +235,10 @@ impl<C: Codec> Session<C> {
             }
             Ask::Watch(actor, filter) => match gateway.narrow(&actor, filter) {
                 Err(error) => (ready(Err(error)), Then::Nothing),
-                Ok(filter) => {
-                    let id = self.watches.add(&self.membership, filter);
-                    (ready(Ok(Answer::Watching(id.clone()))), Then::Watch(id))
-                }
+                Ok(filter) => match self.watches.add(&self.membership, filter) {
+                    Some(id) => (ready(Ok(Answer::Watching(id.clone()))), Then::Watch(id)),
+                    None => (ready(Err(too_many_subscriptions())), Then::Nothing),
+                },
             },
             Ask::Rewatch(actor, id, filter) => match gateway.narrow(&actor, filter) {
                 Err(error) => (ready(Err(error)), Then::Nothing),
@@ -251,6 +251,7 @@ impl<C: Codec> Session<C> {
                 let result = if self.watches.remove(&id) { Ok(Answer::Unwatched) } else { Err(no_such_subscription(&id)) };
                 (ready(result), Then::Nothing)
             }
+            Ask::Follow { .. } if self.dialogs.is_full() => (ready(Err(too_many_subscriptions())), Then::Nothing),
             Ask::Follow { actor, conversation, dialog, from, epoch } => {
                 // The interest comes before the head is read, so that nothing falls between.
                 let interest = self.membership.follow(Topic::Dialog(conversation.clone(), dialog.clone()));
@@ -446,6 +447,10 @@ impl<C: Codec> Session<C> {
             Poll::Pending => Poll::Pending,
         }
     }
+}
+
+fn too_many_subscriptions() -> Error {
+    Error::fault(ErrorCode::TooMany, "this connection has too many subscriptions; end some, or open another connection")
 }
 
 fn no_such_subscription(id: &str) -> Error {

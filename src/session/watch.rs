@@ -33,6 +33,9 @@ enum Stage {
     Sent(u64),
 }
 
+/// Most subscriptions of one connection; each is looked at for each change that reaches it.
+const MOST: usize = 256;
+
 /// The subscriptions of a session.
 #[derive(Default)]
 pub(super) struct Watches(HashMap<String, Watch>);
@@ -42,14 +45,18 @@ fn interests(membership: &Membership, filter: &ConversationFilter) -> Vec<Intere
 }
 
 impl Watches {
-    pub(super) fn add(&mut self, membership: &Membership, filter: ConversationFilter) -> String {
+    /// A new subscription; none if there are too many.
+    pub(super) fn add(&mut self, membership: &Membership, filter: ConversationFilter) -> Option<String> {
+        if self.0.len() >= MOST {
+            return None;
+        }
         let id = uuid::Uuid::new_v4().to_string();
         let interests = interests(membership, &filter);
         self.0.insert(
             id.clone(),
             Watch { filter, hold: Hold::Reply, snapshot: Stage::Wanted, waiting: HashMap::new(), _interests: interests },
         );
-        id
+        Some(id)
     }
 
     /// Gives a subscription another filter; it begins with a snapshot again. Whether there is one of this id.

@@ -8,8 +8,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId};
 
-/// Entries kept after they are projected, so that who just fell behind is served without the disk.
+/// Entries kept after they are projected, so that who just fell behind is served without the disk: so many at most, and
+/// so many bytes.
 const RECENT: usize = 16_384;
+const RECENT_BYTES: usize = 32 * 1024 * 1024;
 /// Conversations and consumers kept after they are projected, so that a live conversation is decided without the disk.
 const CLEAN: usize = 50_000;
 
@@ -28,6 +30,7 @@ pub(crate) struct Inner {
     /// Every entry above this position is in `recent`, whose positions are contiguous.
     floor: u64,
     recent: VecDeque<Arc<Sight>>,
+    recent_bytes: usize,
     by_dialog: HashMap<DialogId, VecDeque<Arc<Sight>>>,
     dirty: HashMap<ConversationId, At<Conversation>>,
     clean: HashMap<ConversationId, At<Conversation>>,
@@ -59,6 +62,7 @@ impl Inner {
         if let Some(message) = sight.message() {
             self.by_dialog.entry(message.dialog.clone()).or_default().push_back(sight.clone());
         }
+        self.recent_bytes += weight(&sight);
         self.recent.push_back(sight);
     }
 
@@ -153,7 +157,8 @@ impl Inner {
                 self.clean_consumers.insert(key.clone(), at);
             }
         }
-        while self.recent.len() > RECENT && self.recent.front().is_some_and(|sight| sight.position <= projected) {
+        let is_full = |inner: &Self| inner.recent.len() > RECENT || inner.recent_bytes > RECENT_BYTES;
+        while is_full(self) && self.recent.front().is_some_and(|sight| sight.position <= projected) {
             self.drop_oldest();
         }
     }
@@ -161,6 +166,7 @@ impl Inner {
     fn drop_oldest(&mut self) {
         let Some(oldest) = self.recent.pop_front() else { return };
         self.floor = oldest.position;
+        self.recent_bytes -= weight(&oldest);
         let Some(message) = oldest.message() else { return };
         if let Some(entries) = self.by_dialog.get_mut(&message.dialog) {
             entries.pop_front();
@@ -169,6 +175,14 @@ impl Inner {
             }
         }
     }
+}
+
+/// About how many bytes an entry holds on to.
+fn weight(sight: &Sight) -> usize {
+    let texts = sight
+        .message()
+        .map_or(0, |message| message.event.get().len() + message.metadata.as_ref().map_or(0, |metadata| metadata.get().len()));
+    texts + 512
 }
 
 /// Drops a tenth of a full cache, whichever come first in its keyed, hence random, order.

@@ -21,12 +21,12 @@ const CONNECTIONS: usize = 4;
 pub(super) struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
-    places: Semaphore,
+    places: Arc<Semaphore>,
 }
 
 impl Readers {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, idle: Mutex::default(), places: Semaphore::new(CONNECTIONS) }
+        Self { path, idle: Mutex::default(), places: Arc::new(Semaphore::new(CONNECTIONS)) }
     }
 
     /// Runs a read on a connection, off the runtime's own threads.
@@ -35,8 +35,10 @@ impl Readers {
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
         let this = self.clone();
-        let Ok(_place) = self.places.acquire().await else { return Err(ReadError) };
+        let Ok(place) = self.places.clone().acquire_owned().await else { return Err(ReadError) };
         let done = tokio::task::spawn_blocking(move || {
+            // Kept until the read is done, also when nobody waits for it any more.
+            let _place = place;
             let idle = this.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let connection = idle.map_or_else(|| this.open(), Ok)?;
             let found = read(&connection);
