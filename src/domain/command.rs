@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 use tieline_protocol::event::EventClass;
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, QueueId};
 
+/// Most bytes of a consumer's profile, as JSON: all that was ever set of it, and what is set now.
+const LARGEST_PROFILE: usize = 64 * 1024;
+
 /// What an actor wants. Whether ids name something of the directory (agents, queues) is known before.
 #[derive(Debug, Clone)]
 pub enum Command {
@@ -68,6 +71,8 @@ pub enum Command {
         dialog: DialogId,
         /// The event as it came.
         event: Box<RawValue>,
+        /// Whether only the brand's side may see it.
+        whisper: bool,
     },
     /// Changes a conversation: all of the changes or none.
     Update {
@@ -219,8 +224,9 @@ fn one(actor: &Actor, command: &Command, draft: &mut Draft<'_>) -> Result<Outcom
         Command::SetProfile { profile } => set_profile(actor, profile, draft),
         Command::Open { .. } => open(actor, command, draft),
         Command::Publish { .. } => publish(actor, command, draft),
-        Command::Type { conversation, dialog, .. } => {
-            may_publish(actor, conversation, dialog, EventClass::Content, draft)?;
+        Command::Type { conversation, dialog, whisper, .. } => {
+            let (from, ..) = may_publish(actor, conversation, dialog, EventClass::Content, draft)?;
+            may_whisper(*whisper, &from)?;
             Ok(Outcome::Published { sequence: 0, resends: 0 })
         }
         Command::Update { conversation, changes } => update(actor, conversation, changes, draft),
@@ -243,6 +249,10 @@ fn set_profile(actor: &Actor, profile: &RawValue, draft: &mut Draft<'_>) -> Resu
     let (consumer, _) = speaking_consumer(actor)?;
     if !profile.get().starts_with('{') {
         return Err(Refusal::Invalid("a profile must be an object".into()));
+    }
+    let known: usize = serde_json::to_string(&draft.consumer(actor.account(), consumer).profile).map_or(0, |text| text.len());
+    if known + profile.get().len() > LARGEST_PROFILE {
+        return Err(Refusal::Invalid(format!("a profile has at most {LARGEST_PROFILE} bytes").into()));
     }
     if profile.get() != "{}" {
         let entry = Entry::ProfileSet { consumer: consumer.clone(), profile: profile.to_owned() };
@@ -317,14 +327,19 @@ fn may_publish(
     Ok((person, participant.role, conversation.next[place], conversation.details.app.clone()))
 }
 
+fn may_whisper(whisper: bool, from: &Person) -> Result<(), Refusal> {
+    if whisper && !from.is_agent() {
+        return Err(Refusal::Invalid("messageAudience AGENTS_AND_MANAGERS is for the brand's side; a consumer writes to ALL".into()));
+    }
+    Ok(())
+}
+
 fn publish(actor: &Actor, command: &Command, draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
     let Command::Publish { conversation, dialog, class, event, metadata, encoded_metadata, whisper } = command else {
         return Ok(Outcome::Updated);
     };
     let (from, role, sequence, app) = may_publish(actor, conversation, dialog, *class, draft)?;
-    if *whisper && !from.is_agent() {
-        return Err(Refusal::Invalid("messageAudience AGENTS_AND_MANAGERS is for the brand's side; a consumer writes to ALL".into()));
-    }
+    may_whisper(*whisper, &from)?;
     let resends = draft.resends();
     draft.publish(Message {
         conversation: conversation.clone(),

@@ -276,7 +276,7 @@ impl Conversation {
     /// The time that an entry written now gets: the clock's, but never earlier than the last one.
     #[must_use]
     pub fn clock(&self, now: Millis) -> Millis {
-        now.max(self.last_at + 1)
+        now.max(self.last_at.saturating_add(1))
     }
 
     /// A dialog by its id, with its place.
@@ -303,7 +303,8 @@ impl Conversation {
         if message.from.is_agent() {
             self.due = -1;
         } else if self.due < 0 {
-            self.due = at + i64::try_from(self.details.ttr.seconds).unwrap_or(i64::MAX / 2000) * 1000;
+            let seconds = Millis::try_from(self.details.ttr.seconds).unwrap_or(Millis::MAX);
+            self.due = at.saturating_add(seconds.saturating_mul(1000));
         }
     }
 

@@ -297,7 +297,7 @@ impl Gateway {
 
     /// Checks a typing state like an event, and shows it.
     async fn show_typing(&self, actor: &Actor, command: &Command) -> Result<(), Error> {
-        let Command::Type { conversation: id, dialog, event } = command else { return Ok(()) };
+        let Command::Type { conversation: id, dialog, event, whisper } = command else { return Ok(()) };
         let conversation = match self.store.conversation_at_hand(id) {
             Some(conversation) => Some(conversation),
             None => self.store.conversation(id.clone()).await.map_err(|_| Error::Unreadable)?,
@@ -307,7 +307,7 @@ impl Gateway {
         decide(actor, std::slice::from_ref(command), &mut draft).map_err(|(place, refusal)| StoreError::Refused(place, refusal))?;
         let (Some(conversation), Some(from)) = (view.0, actor.person()) else { return Ok(()) };
         let role = conversation.details.participant(&from).map_or(Role::Consumer, |participant| participant.role);
-        self.hub.show_typing(Typing::new(conversation.audience.clone(), dialog.clone(), from, role, event.clone()));
+        self.hub.show_typing(Typing::new(conversation.audience.clone(), dialog.clone(), (from, role), event.clone(), *whisper));
         Ok(())
     }
 

@@ -99,18 +99,18 @@ pub(super) async fn serve<D: Doorway>(
         Err(error) => return tracing::debug!(%error, "the upgrade failed"),
     };
     let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config(&around.limits))).await;
-    let (code, talked) = match admission {
-        Admission::Turned(code) => (Some(code), true),
+    let code = match admission {
+        Admission::Turned(code) => Some(code),
         Admission::Known(admitted) => run(&around, &mut socket, *admitted, None, connection, &progress).await,
         Admission::Unknown(doorway) => match identify(&around, &mut socket, doorway).await {
             Ok((reply, admitted)) => run(&around, &mut socket, admitted, Some(reply), connection, &progress).await,
-            Err(code) => (code, true),
+            Err(code) => code,
         },
     };
     let number = code.map_or(1006, CloseCode::number);
     metrics::counter!("tieline_websocket_closes_total", "code" => number.to_string()).increment(1);
     tracing::info!(code = number, "websocket closed");
-    if let (Some(code), true) = (code, talked) {
+    if let Some(code) = code {
         farewell(socket, code).await;
     }
 }
@@ -217,7 +217,7 @@ fn is_reset(error: &tokio_tungstenite::tungstenite::error::ProtocolError) -> boo
     matches!(error, tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)
 }
 
-/// Runs a session; what it ended with, and whether the peer still takes writes.
+/// Runs a session to its end; the code to close with, if anybody is left to be told.
 async fn run<S, C>(
     around: &Surroundings,
     socket: &mut S,
@@ -225,7 +225,7 @@ async fn run<S, C>(
     reply: Option<Frame>,
     connection: ConnectionId,
     progress: &Progress,
-) -> (Option<CloseCode>, bool)
+) -> Option<CloseCode>
 where
     S: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Unpin,
     C: Codec,
@@ -236,7 +236,7 @@ where
     if let Some(reply) = reply
         && timeout(around.limits.write_timeout.0, socket.send(Message::Text(reply))).await.is_err()
     {
-        return (Some(CloseCode::SlowConsumer), false);
+        return Some(CloseCode::SlowConsumer);
     }
     drive(around, socket, &mut session, progress).await
 }
@@ -255,12 +255,12 @@ impl Clocks {
         let now = Instant::now();
         // The first ping is spread, so that sockets which came together are not pinged together.
         let spread = limits.ping.0.mul_f64(random_fraction());
-        Self { heard: now, next_ping: now + spread, bytes: progress.bytes(), partial_since: None }
+        Self { heard: now, next_ping: now + spread, bytes: progress.read(), partial_since: None }
     }
 
     fn heard(&mut self, progress: &Progress) {
         self.heard = Instant::now();
-        self.bytes = progress.bytes();
+        self.bytes = progress.read();
         self.partial_since = None;
     }
 
@@ -278,7 +278,7 @@ impl Clocks {
         if now >= self.heard + limits.idle.0 {
             return Err(CloseCode::Idle);
         }
-        if is_reading && progress.bytes() > self.bytes {
+        if is_reading && progress.read() > self.bytes {
             let since = *self.partial_since.get_or_insert(now);
             if now >= since + limits.body_timeout.0 {
                 return Err(CloseCode::Policy);
@@ -297,8 +297,8 @@ fn random_fraction() -> f64 {
     f64::from(u32::from_ne_bytes(crate::identity::random())) / f64::from(u32::MAX)
 }
 
-/// The loop. It returns the code to close with, if anybody is left to be told, and whether the peer takes writes.
-async fn drive<S, C>(around: &Surroundings, socket: &mut S, session: &mut Session<C>, progress: &Progress) -> (Option<CloseCode>, bool)
+/// The loop. It returns the code to close with, if anybody is left to be told.
+async fn drive<S, C>(around: &Surroundings, socket: &mut S, session: &mut Session<C>, progress: &Progress) -> Option<CloseCode>
 where
     S: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Unpin,
     C: Codec,
@@ -319,7 +319,7 @@ where
         let is_reading = leave_by.is_none() && session.is_accepting();
         // Only what can be dropped without loss is waited for here; the work is done behind the arrows.
         tokio::select! {
-            () = &mut ended => return (Some(CloseCode::Token), true),
+            () = &mut ended => return Some(CloseCode::Token),
             () = &mut stopped, if leave_by.is_none() => leave_by = Some(Instant::now() + FAREWELL),
             () = session.ready() => {}
             message = socket.next(), if is_reading => {
@@ -328,9 +328,11 @@ where
                 while let Some(message) = next.take() {
                     clocks.heard(progress);
                     match message.map_or(Err(None), read) {
+                        // A credential that has ended asks for nothing more.
+                        Ok(Heard::Text(_)) if session.lease().is_over() => return Some(CloseCode::Token),
                         Ok(Heard::Text(text)) => end = end.or(session.accept(text.as_str()).err()),
                         Ok(Heard::Sign) => {}
-                        Err(code) => return (code, true),
+                        Err(code) => return code,
                     }
                     taken += 1;
                     if taken < TURN && end.is_none() && session.is_accepting() {
@@ -340,41 +342,58 @@ where
             }
             () = sleep_until(clock) => match clocks.look(limits, progress, is_reading) {
                 Ok(ping) => control = ping,
-                Err(code) => return (Some(code), true),
+                Err(code) => return Some(code),
             },
         }
         // Polled once more without waiting: what was just accepted may be answered already.
         let _ = session.ready().now_or_never();
         // Whatever became ready with the credential's end is not told any more.
         if session.lease().is_over() {
-            return (Some(CloseCode::Token), true);
+            return Some(CloseCode::Token);
         }
         if session.is_lost() {
             metrics::counter!("tieline_slow_consumers_total").increment(1);
-            return (Some(CloseCode::SlowConsumer), true);
+            return Some(CloseCode::SlowConsumer);
         }
+        let write = steadily(limits.write_timeout.0, progress, write_ready(socket, session, control.take()));
         let written = tokio::select! {
             // In order: a write that is done is not taken back by a lease that ends just then.
             biased;
-            written = timeout(limits.write_timeout.0, write_ready(socket, session, control.take())) => written,
-            () = &mut ended => return (Some(CloseCode::Token), false),
+            written = write => written,
+            () = &mut ended => return Some(CloseCode::Token),
         };
         match written {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
                 tracing::debug!(%error, "the socket broke");
-                return (None, false);
+                return None;
             }
-            Err(_) => {
+            None => {
                 metrics::counter!("tieline_slow_consumers_total").increment(1);
-                return (Some(CloseCode::SlowConsumer), false);
+                return Some(CloseCode::SlowConsumer);
             }
         }
         if end.is_some() {
-            return (end, true);
+            return end;
         }
         if leave_by.is_some_and(|leave_by| session.is_settled() || Instant::now() >= leave_by) {
-            return (Some(CloseCode::Restart), true);
+            return Some(CloseCode::Restart);
+        }
+    }
+}
+
+/// The least that a peer must take within each write timeout, to count as slow and not as stalled.
+const TRICKLE: u64 = 4 * 1024;
+
+/// Waits for a write as long as it gets on; none if it stalls.
+async fn steadily<T>(time: Duration, progress: &Progress, write: impl Future<Output = T>) -> Option<T> {
+    let mut write = pin!(write);
+    loop {
+        let before = progress.written();
+        match timeout(time, write.as_mut()).await {
+            Ok(done) => return Some(done),
+            Err(_) if progress.written() >= before + TRICKLE => {}
+            Err(_) => return None,
         }
     }
 }

@@ -85,14 +85,16 @@ pub struct Typing {
     pub role: Role,
     /// The event as it came.
     pub event: Box<RawValue>,
+    /// Whether only the brand's side may see it.
+    pub whisper: bool,
     frames: Frames,
 }
 
 impl Typing {
-    /// A typing state.
+    /// A typing state of somebody in a role.
     #[must_use]
-    pub fn new(audience: Arc<Audience>, dialog: DialogId, from: Person, role: Role, event: Box<RawValue>) -> Self {
-        Self { audience, dialog, from, role, event, frames: Frames::default() }
+    pub fn new(audience: Arc<Audience>, dialog: DialogId, (from, role): (Person, Role), event: Box<RawValue>, whisper: bool) -> Self {
+        Self { audience, dialog, from, role, event, whisper, frames: Frames::default() }
     }
 
     /// The encoding of a slot.

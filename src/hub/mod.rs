@@ -101,7 +101,7 @@ pub struct Hub {
 struct Shard {
     queue: Mutex<Queue>,
     wake: Notify,
-    index: Mutex<HashMap<Topic, Vec<Subscriber>>>,
+    index: Mutex<HashMap<Topic, HashMap<ConnectionId, Subscriber>>>,
 }
 
 #[derive(Debug)]
@@ -119,6 +119,23 @@ struct Queue {
     missed: HashMap<DialogId, (u64, Arc<Audience>)>,
     feeds: HashSet<Topic>,
     changes: HashMap<ConversationId, Arc<ConversationChange>>,
+}
+
+/// Announcements delivered in one go.
+const SLICE: usize = 256;
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.missed.is_empty() && self.feeds.is_empty() && self.changes.is_empty()
+    }
+
+    /// The next items; with the last of them what did not fit, which is newer.
+    fn slice(&mut self) -> Self {
+        if self.items.len() <= SLICE {
+            return std::mem::take(self);
+        }
+        Self { items: self.items.drain(..SLICE).collect(), ..Self::default() }
+    }
 }
 
 #[derive(Debug)]
@@ -173,7 +190,12 @@ impl Hub {
                     queue.feeds.insert(topic.clone());
                 });
                 if let Some(message) = sight.message() {
-                    queue.missed.entry(message.dialog.clone()).or_insert((message.sequence, audience));
+                    let missed = queue.missed.entry(message.dialog.clone()).or_insert_with(|| (message.sequence, audience.clone()));
+                    if missed.1.agents != audience.agents {
+                        let mut all = (*missed.1).clone();
+                        all.agents.extend(audience.agents.iter().filter(|agent| !missed.1.agents.contains(agent)).cloned());
+                        missed.1 = Arc::new(all);
+                    }
                 }
             }
             touched.insert(shard);
@@ -210,13 +232,15 @@ impl Hub {
         loop {
             shard.wake.notified().await;
             loop {
-                let batch = std::mem::take(&mut *lock(&shard.queue));
-                if batch.items.is_empty() && batch.missed.is_empty() && batch.feeds.is_empty() && batch.changes.is_empty() {
+                let mut batch = std::mem::take(&mut *lock(&shard.queue));
+                if batch.is_empty() {
                     break;
                 }
-                shard.deliver(batch);
-                // A flood in one shard must not keep the others' sessions from their turn.
-                tokio::task::yield_now().await;
+                // In slices, so that sessions come to their turn before their outboxes overflow.
+                while !batch.is_empty() {
+                    shard.deliver(batch.slice());
+                    tokio::task::yield_now().await;
+                }
             }
         }
     }
@@ -260,7 +284,7 @@ impl Shard {
         let mut woken: Vec<Arc<Outbox>> = Vec::new();
         let mut deliveries = 0_u64;
         let mut tell = |topic: &Topic, push: &mut dyn FnMut(&Subscriber) -> bool| {
-            for subscriber in index.get(topic).into_iter().flatten() {
+            for subscriber in index.get(topic).into_iter().flat_map(HashMap::values) {
                 deliveries += 1;
                 if push(subscriber) {
                     woken.push(subscriber.outbox.clone());
@@ -372,11 +396,8 @@ impl Membership {
     pub fn follow(&self, topic: Topic) -> Interest {
         for shard in self.hub.shards_of(&topic) {
             let mut index = lock(&self.hub.shards[shard].index);
-            let subscribers = index.entry(topic.clone()).or_default();
-            match subscribers.iter_mut().find(|subscriber| subscriber.connection == self.connection) {
-                Some(subscriber) => subscriber.times += 1,
-                None => subscribers.push(Subscriber { connection: self.connection, outbox: self.outbox.clone(), times: 1 }),
-            }
+            let fresh = || Subscriber { connection: self.connection, outbox: self.outbox.clone(), times: 0 };
+            index.entry(topic.clone()).or_default().entry(self.connection).or_insert_with(fresh).times += 1;
         }
         Interest { hub: self.hub.clone(), connection: self.connection, topic }
     }
@@ -403,10 +424,10 @@ impl Drop for Interest {
         for shard in self.hub.shards_of(&self.topic) {
             let mut index = lock(&self.hub.shards[shard].index);
             let Some(subscribers) = index.get_mut(&self.topic) else { continue };
-            if let Some(place) = subscribers.iter().position(|subscriber| subscriber.connection == self.connection) {
-                subscribers[place].times -= 1;
-                if subscribers[place].times == 0 {
-                    subscribers.swap_remove(place);
+            if let Some(subscriber) = subscribers.get_mut(&self.connection) {
+                subscriber.times -= 1;
+                if subscriber.times == 0 {
+                    subscribers.remove(&self.connection);
                 }
             }
             if subscribers.is_empty() {

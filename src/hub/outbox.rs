@@ -16,6 +16,8 @@ use tieline_protocol::ids::{ConversationId, DialogId};
 /// Most items that wait, and how many bytes of shared encodings they may keep alive.
 const ITEMS: usize = 1_024;
 const BYTES: usize = 1024 * 1024;
+/// About what a changed conversation keeps alive.
+const CHANGE: usize = 4 * 1024;
 /// Dialogs and conversations that may be missed before the session counts as lost.
 const MISSED: usize = 16_384;
 
@@ -76,10 +78,11 @@ impl Outbox {
     pub(super) fn push_event(&self, event: &Arc<Announcement>) -> bool {
         self.put(|state| {
             let Some(message) = event.sight.message() else { return };
-            if state.full() {
+            // Behind a gap everything of the dialog is read from the log.
+            if state.full() || state.taken.gaps.contains_key(&message.dialog) {
                 state.miss(&message.dialog, message.sequence);
             } else {
-                state.bytes += message.event.get().len();
+                state.bytes += message.event.get().len() + message.metadata.as_ref().map_or(0, |metadata| metadata.get().len());
                 state.taken.items.push_back(Item::Event(event.clone()));
             }
         })
@@ -91,6 +94,7 @@ impl Outbox {
                 coalesce(&mut state.taken.changes, change.clone());
                 state.taken.lost |= state.taken.changes.len() > MISSED;
             } else {
+                state.bytes += CHANGE;
                 state.taken.items.push_back(Item::Change(change.clone()));
             }
         })
@@ -98,7 +102,8 @@ impl Outbox {
 
     pub(super) fn push_typing(&self, typing: &Arc<Typing>) -> bool {
         self.put(|state| {
-            if state.taken.items.len() < ITEMS / 2 {
+            if state.taken.items.len() < ITEMS / 2 && state.bytes < BYTES / 2 {
+                state.bytes += typing.event.get().len();
                 state.taken.items.push_back(Item::Typing(typing.clone()));
             }
         })

@@ -25,6 +25,7 @@ pub struct Account {
     logins: HashMap<String, UserId>,
     pids: HashMap<ParticipantId, UserId>,
     queues: HashSet<QueueId>,
+    nobody: Password,
 }
 
 /// An application.
@@ -93,7 +94,9 @@ impl Account {
             let known = App { secret: app.client_secret.clone(), scopes: app.scopes.clone(), reply_sequence: app.reply_sequence };
             (ClientId::from(app.client_id.as_str()), known)
         });
+        let uses_hashes = account.agents.iter().any(|agent| agent.password_hash.is_some());
         Self {
+            nobody: Password::nobodys(uses_hashes),
             id: AccountId::from(account.id.as_str()),
             apps: apps.collect(),
             logins: agents.iter().map(|agent| (agent.login.clone(), agent.user.clone())).collect(),
@@ -114,6 +117,11 @@ impl Account {
     #[must_use]
     pub fn agent_by_login(&self, login: &str) -> Option<&Agent> {
         self.agents.get(self.logins.get(login)?)
+    }
+
+    /// A password that nobody has, and that takes as long to check as the account's others.
+    pub(super) fn nobodys_password(&self) -> Password {
+        self.nobody.clone()
     }
 
     /// Whether there is such a queue. The queue of conversations without one always is.
@@ -147,6 +155,13 @@ impl Agent {
 }
 
 impl Password {
+    fn nobodys(is_hash: bool) -> Self {
+        use argon2::password_hash::PasswordHasher;
+        let random = config::random_secret();
+        let hash = if is_hash { argon2::Argon2::default().hash_password(random.as_bytes()).ok() } else { None };
+        hash.map_or_else(|| Self::Plain(random.into()), |hash| Self::Hash(hash.to_string().into()))
+    }
+
     /// Whether it is this one. It takes a while for a hash, so call it off the runtime's own threads.
     pub(super) fn is(&self, given: &str) -> bool {
         match self {

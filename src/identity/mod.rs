@@ -79,6 +79,7 @@ pub struct Identity {
     lifetimes: crate::config::Tokens,
     sessions: DashMap<String, Session>,
     checked: Mutex<HashMap<[u8; 32], Checked>>,
+    hashing: tokio::sync::Semaphore,
 }
 
 #[derive(Debug, Clone)]
@@ -191,7 +192,14 @@ impl Identity {
     /// Puts the parts together.
     #[must_use]
     pub fn new(issuer: Issuer, store: Arc<dyn Store>, config: &Config) -> Self {
-        Self { issuer, store, lifetimes: config.tokens.clone(), sessions: DashMap::new(), checked: Mutex::default() }
+        Self {
+            issuer,
+            store,
+            lifetimes: config.tokens.clone(),
+            sessions: DashMap::new(),
+            checked: Mutex::default(),
+            hashing: tokio::sync::Semaphore::new(2),
+        }
     }
 
     /// Who there is.
@@ -333,8 +341,10 @@ impl Identity {
     pub async fn login(&self, account: &Account, login: &str, password: &str) -> Result<Login, Denied> {
         let agent = account.agent_by_login(login).cloned();
         // An unknown login costs what a known one costs.
-        let stored = agent.as_ref().map_or_else(|| directory::Password::Plain("".into()), |agent| agent.password.clone());
+        let stored = agent.as_ref().map_or_else(|| account.nobodys_password(), |agent| agent.password.clone());
         let given = password.to_owned();
+        // Each check of a hash takes memory and a core for a while; more at once would only take more.
+        let _turn = self.hashing.acquire().await.map_err(|_| Denied::Unavailable)?;
         let is_right = tokio::task::spawn_blocking(move || stored.is(&given)).await.unwrap_or(false);
         let agent = agent.filter(|_| is_right).ok_or(Denied::Invalid)?;
         let session = uuid::Uuid::new_v4().simple().to_string();
@@ -411,8 +421,8 @@ impl Identity {
         let mut session = self.own_session(account, id, csrf).await?;
         session.row.ended = true;
         self.keep(session.row).await?;
+        // It stays on the map for a while, over: a look-up that began before must not bring it back.
         session.lease.revoke();
-        self.sessions.remove(id);
         Ok(())
     }
 

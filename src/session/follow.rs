@@ -4,21 +4,24 @@
 //! something is missing, so the log is read. Catching up after a subscription, after a full outbox and after a gap are
 //! the same case. One batch is read per turn, so a long catch-up never keeps the loop from its other duties.
 
-use super::{Codec, Hold, Out};
+use super::{Codec, Hold, Out, Outgoing};
 use crate::domain::{Conversation, Sight};
 use crate::gateway::{CATCH_UP, Followed, Gateway};
 use crate::hub::{Announcement, Interest, Slot};
 use crate::store::{Range, ReadError};
 use futures::future::BoxFuture;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tieline_protocol::ids::{AccountId, ClientId, DialogId};
 use tokio::time::Instant;
 
 /// Cursors of dialogs that were heard unasked; beyond it those at rest are forgotten and begin anew with the next event.
 const UNASKED: usize = 4_096;
 
+/// How long a read that failed waits before it is tried again.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// Most dialogs that one connection follows.
 const MOST: usize = 50_000;
 
@@ -98,11 +101,12 @@ impl Dialogs {
         self.cursors.len() >= MOST
     }
 
-    pub(super) fn hears(&self, dialog: &DialogId) -> bool {
-        self.unasked.is_some() || self.cursors.contains_key(dialog)
+    /// Whether a typing state in a dialog is for this peer.
+    pub(super) fn hears(&self, dialog: &DialogId, whisper: bool) -> bool {
+        (self.unasked.is_some() || self.cursors.contains_key(dialog)) && (!whisper || self.sees_whispers)
     }
 
-    pub(super) fn event<C: Codec>(&mut self, event: &Arc<Announcement>, codec: &C, out: &mut VecDeque<Out>) {
+    pub(super) fn event<C: Codec>(&mut self, event: &Arc<Announcement>, codec: &C, out: &mut Outgoing) {
         let Some(message) = event.sight.message() else { return };
         let Some(cursor) = self.cursor(&message.dialog, message.sequence) else { return };
         cursor.heard = cursor.heard.max(message.sequence + 1);
@@ -117,7 +121,7 @@ impl Dialogs {
         cursor.next += 1;
         if !message.whisper || self.sees_whispers {
             let encode = |sight: &Arc<Sight>| codec.events(&message.dialog, std::slice::from_ref(sight)).pop().unwrap_or_default();
-            out.push_back(Out::Frame(event.frame(self.slot, encode)));
+            out.push(Out::Frame(event.frame(self.slot, encode)));
         }
     }
 
@@ -169,12 +173,12 @@ impl Dialogs {
         now: Instant,
         gateway: &Arc<Gateway>,
         codec: &C,
-        out: &mut VecDeque<Out>,
+        out: &mut Outgoing,
     ) {
         let Self { cursors, restless, sees_whispers, .. } = self;
         restless.retain(|dialog| {
             let Some(cursor) = cursors.get_mut(dialog) else { return false };
-            if cursor.hold.is_over(now) && (cursor.behind || cursor.reading.is_some()) {
+            if cursor.hold.is_over(now) && (cursor.behind || cursor.reading.is_some()) && !out.is_full() {
                 cursor.read_on(context, dialog, *sees_whispers, gateway, codec, out);
             }
             cursor.is_restless = cursor.needs_a_look();
@@ -191,7 +195,7 @@ impl Cursor {
         sees_whispers: bool,
         gateway: &Arc<Gateway>,
         codec: &C,
-        out: &mut VecDeque<Out>,
+        out: &mut Outgoing,
     ) {
         let reading = self.reading.get_or_insert_with(|| {
             self.behind = false;
@@ -199,12 +203,17 @@ impl Cursor {
         });
         let Poll::Ready(read) = reading.as_mut().poll(context) else { return };
         self.reading = None;
-        // A read that failed is tried again when the next event comes; the loop must not spin on a sick disk.
-        let Ok(sights) = read else { return };
+        let Ok(sights) = read else {
+            // Tried again after a while; the loop must not spin on a sick disk.
+            self.behind = true;
+            self.hold = Hold::Until(Instant::now() + RETRY);
+            return;
+        };
         let last = sights.last().and_then(|sight| sight.message()).map(|message| message.sequence + 1);
         self.next = last.unwrap_or(self.next);
         self.heard = self.heard.max(self.next);
-        self.behind = sights.len() == CATCH_UP || (self.next < self.heard && last.is_some());
+        // A read may give less than there is, by count or by bytes; until all that was heard of is read, there is more.
+        self.behind |= sights.len() == CATCH_UP || (self.next < self.heard && last.is_some());
         let shown: Vec<_> =
             sights.into_iter().filter(|sight| sees_whispers || sight.message().is_none_or(|message| !message.whisper)).collect();
         if !shown.is_empty() || (self.first && !self.behind) {
@@ -252,7 +261,7 @@ impl FeedCursor {
         now: Instant,
         gateway: &Arc<Gateway>,
         codec: &C,
-        out: &mut VecDeque<Out>,
+        out: &mut Outgoing,
     ) {
         if !self.hold.is_over(now) || !(self.behind || self.reading.is_some()) {
             return;
@@ -263,7 +272,11 @@ impl FeedCursor {
         });
         let Poll::Ready(read) = reading.as_mut().poll(context) else { return };
         self.reading = None;
-        let Ok((entries, reached)) = read else { return };
+        let Ok((entries, reached)) = read else {
+            self.behind = true;
+            self.hold = Hold::Until(now + RETRY);
+            return;
+        };
         // Until a read finds nothing new, there may be more.
         self.behind |= reached > self.after;
         self.after = reached;

@@ -38,6 +38,44 @@ pub const HOLD: Duration = Duration::from_millis(50);
 /// Bytes of requests that may wait beside their number.
 const PENDING_BYTES: usize = 256 * 1024;
 
+/// Bytes of frames that may wait to be sent before nothing more is made ready.
+const OUT_BYTES: usize = 256 * 1024;
+
+/// The frames that wait to be sent.
+#[derive(Debug, Default)]
+struct Outgoing {
+    frames: VecDeque<Out>,
+    bytes: usize,
+}
+
+impl Outgoing {
+    fn push(&mut self, out: Out) {
+        self.bytes += out.frame().len();
+        self.frames.push_back(out);
+    }
+
+    fn pop(&mut self) -> Option<Out> {
+        let out = self.frames.pop_front()?;
+        self.bytes -= out.frame().len();
+        Some(out)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Whether what is ready must leave first. The session is polled again when it has.
+    fn is_full(&self) -> bool {
+        self.bytes >= OUT_BYTES
+    }
+}
+
+impl Extend<Out> for Outgoing {
+    fn extend<T: IntoIterator<Item = Out>>(&mut self, frames: T) {
+        frames.into_iter().for_each(|out| self.push(out));
+    }
+}
+
 /// A frame to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Out {
@@ -45,6 +83,14 @@ pub enum Out {
     Frame(Frame),
     /// Must leave in a write of its own; [`Session::flushed`] must be called after it.
     Alone(Frame),
+}
+
+impl Out {
+    fn frame(&self) -> &Frame {
+        match self {
+            Self::Frame(frame) | Self::Alone(frame) => frame,
+        }
+    }
 }
 
 /// Where something stands that must not follow its reply too closely.
@@ -124,7 +170,7 @@ pub struct Session<C: Codec> {
     feed: Option<FeedCursor>,
     /// Conversations opened here whose reply has not settled.
     opened: HashMap<ConversationId, Hold>,
-    out: VecDeque<Out>,
+    out: Outgoing,
     timer: Option<Pin<Box<Sleep>>>,
     lost: bool,
     // Last: interests go before the membership they were taken with.
@@ -136,7 +182,7 @@ impl<C: Codec> std::fmt::Debug for Session<C> {
         f.debug_struct("Session")
             .field("connection", &self.membership.connection())
             .field("pending", &self.pending.len())
-            .field("out", &self.out.len())
+            .field("out", &self.out.frames.len())
             .finish_non_exhaustive()
     }
 }
@@ -175,7 +221,7 @@ impl<C: Codec> Session<C> {
             bad_frames: 0,
             most_bad_frames: limits.bad_frames,
             opened: HashMap::new(),
-            out: VecDeque::new(),
+            out: Outgoing::default(),
             timer: None,
             lost: false,
             membership,
@@ -297,7 +343,7 @@ impl<C: Codec> Session<C> {
 
     /// The next frame to send.
     pub fn pop(&mut self) -> Option<Out> {
-        self.out.pop_front()
+        self.out.pop()
     }
 
     /// Whether everything that was asked is answered.
@@ -328,7 +374,9 @@ impl<C: Codec> Session<C> {
             return Poll::Ready(());
         }
         self.poll_replies(context);
-        while let Some(taken) = self.membership.outbox().take(context.waker()) {
+        // What is not taken now waits in the outbox, which is bounded.
+        while !self.out.is_full() {
+            let Some(taken) = self.membership.outbox().take(context.waker()) else { break };
             self.hear(taken);
         }
         let now = Instant::now();
@@ -347,7 +395,7 @@ impl<C: Codec> Session<C> {
 
     /// Replies leave in the order of their requests.
     fn poll_replies(&mut self, context: &mut Context<'_>) {
-        while let Some(front) = self.pending.front_mut() {
+        while let Some(front) = self.pending.front_mut().filter(|_| !self.out.is_full()) {
             let result = match &mut front.answer {
                 Waiting::Ready(result) => Poll::Ready(result.take().unwrap_or(Err(Error::Unreadable))),
                 Waiting::Decision(answer) => Pin::new(answer).poll(context).map(|result| result.map(Answer::Decided)),
@@ -393,7 +441,7 @@ impl<C: Codec> Session<C> {
                 is_good
             }
         };
-        self.out.push_back(if holds { Out::Alone(frame) } else { Out::Frame(frame) });
+        self.out.push(if holds { Out::Alone(frame) } else { Out::Frame(frame) });
     }
 
     /// Takes in what was announced.
@@ -407,9 +455,9 @@ impl<C: Codec> Session<C> {
                     self.watches.change_heard(&change, &self.codec, &self.opened, self.gateway.identity().now(), &mut self.out)
                 }
                 Item::Typing(typing) => {
-                    if self.dialogs.hears(&typing.dialog) || self.feed.is_some() {
+                    if self.dialogs.hears(&typing.dialog, typing.whisper) || self.feed.is_some() {
                         let frame = typing.frame(self.codec.slot(), |typing| self.codec.typing(typing));
-                        self.out.push_back(Out::Frame(frame));
+                        self.out.push(Out::Frame(frame));
                     }
                 }
             }

@@ -3,13 +3,14 @@
 //! A subscription is about state, not a stream: first a snapshot, then what changed since, each conversation by its
 //! newest state. Changes that come before the snapshot wait; those the snapshot already holds are dropped.
 
-use super::{ChangeKind, Codec, Hold, Out};
+use super::follow::RETRY;
+use super::{ChangeKind, Codec, Hold, OUT_BYTES, Out, Outgoing};
 use crate::domain::{ConversationFilter, Millis};
 use crate::gateway::{Error, Gateway};
 use crate::hub::{ConversationChange, Frame, Interest, Membership, Reach, Topic};
 use crate::store::Snapshot;
 use futures::future::BoxFuture;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tieline_protocol::ids::ConversationId;
@@ -34,7 +35,10 @@ enum Stage {
 }
 
 /// Most subscriptions of one connection; each is looked at for each change that reaches it.
-const MOST: usize = 256;
+const MOST: usize = 64;
+/// Bytes of conversations in one notification. Clients take the first for the whole, so it is seldom reached: a thousand
+/// conversations without a context of their own fit.
+const LARGEST: usize = 8 * OUT_BYTES;
 
 /// The subscriptions of a session.
 #[derive(Default)]
@@ -92,7 +96,7 @@ impl Watches {
         codec: &C,
         held: &HashMap<ConversationId, Hold>,
         now: Millis,
-        out: &mut VecDeque<Out>,
+        out: &mut Outgoing,
     ) {
         for (id, watch) in &mut self.0 {
             match watch.snapshot {
@@ -114,10 +118,10 @@ impl Watches {
         gateway: &Arc<Gateway>,
         codec: &C,
         held: &HashMap<ConversationId, Hold>,
-        out: &mut VecDeque<Out>,
+        out: &mut Outgoing,
     ) {
         for (id, watch) in &mut self.0 {
-            if !watch.hold.is_over(now) {
+            if !watch.hold.is_over(now) || out.is_full() {
                 continue;
             }
             if matches!(watch.snapshot, Stage::Wanted) {
@@ -130,9 +134,9 @@ impl Watches {
                 match read {
                     Ok(snapshot) => out.extend(watch.seam(codec, id, at, &snapshot)),
                     Err(error) => {
-                        // Tried again when the session is next polled, which its pings see to.
                         tracing::debug!(%error, "a snapshot cannot be read");
                         watch.snapshot = Stage::Wanted;
+                        watch.hold = Hold::Until(now + RETRY);
                     }
                 }
             } else if !watch.waiting.is_empty() {
@@ -176,9 +180,21 @@ impl Watch {
 
     /// The snapshot, and behind it what changed since it was taken.
     fn seam<C: Codec>(&mut self, codec: &C, id: &str, now: Millis, snapshot: &Snapshot) -> Vec<Out> {
-        let changes: Vec<(ChangeKind, Frame)> =
-            snapshot.conversations.iter().map(|conversation| (ChangeKind::Upsert, codec.conversation(conversation))).collect();
-        let mut out = vec![Out::Frame(codec.conversations(id, now, &changes))];
+        // One notification, unless it would be a very large one.
+        let mut batches: Vec<Vec<(ChangeKind, Frame)>> = vec![Vec::new()];
+        let mut size = 0;
+        for conversation in &snapshot.conversations {
+            let frame = codec.conversation(conversation);
+            size += frame.len();
+            if size > LARGEST {
+                batches.push(Vec::new());
+                size = frame.len();
+            }
+            if let Some(batch) = batches.last_mut() {
+                batch.push((ChangeKind::Upsert, frame));
+            }
+        }
+        let mut out: Vec<Out> = batches.iter().map(|changes| Out::Frame(codec.conversations(id, now, changes))).collect();
         let inside: HashSet<_> = snapshot.conversations.iter().map(|conversation| &conversation.details.id).collect();
         for change in std::mem::take(&mut self.waiting).into_values() {
             if change.after.details.version > snapshot.position {

@@ -32,6 +32,7 @@ pub(crate) struct Inner {
     recent: VecDeque<Arc<Sight>>,
     recent_bytes: usize,
     by_dialog: HashMap<DialogId, VecDeque<Arc<Sight>>>,
+    by_app: HashMap<(AccountId, ClientId), VecDeque<Arc<Sight>>>,
     dirty: HashMap<ConversationId, At<Conversation>>,
     clean: HashMap<ConversationId, At<Conversation>>,
     dirty_consumers: HashMap<(AccountId, ConsumerId), At<Consumer>>,
@@ -61,6 +62,9 @@ impl Inner {
     pub(crate) fn push(&mut self, sight: Arc<Sight>) {
         if let Some(message) = sight.message() {
             self.by_dialog.entry(message.dialog.clone()).or_default().push_back(sight.clone());
+        }
+        if let Some(app) = app_of(&sight) {
+            self.by_app.entry(app).or_default().push_back(sight.clone());
         }
         self.recent_bytes += weight(&sight);
         self.recent.push_back(sight);
@@ -111,8 +115,8 @@ impl Inner {
         self.floor
     }
 
-    pub(crate) fn dirty_ids(&self) -> HashSet<ConversationId> {
-        self.dirty.keys().cloned().collect()
+    pub(crate) fn dirty_ids(&self, account: &AccountId) -> HashSet<ConversationId> {
+        self.dirty.iter().filter(|(_, at)| at.state.details.account == *account).map(|(id, _)| id.clone()).collect()
     }
 
     pub(crate) fn dirty_matching(&self, filter: &ConversationFilter) -> Vec<Conversation> {
@@ -125,18 +129,24 @@ impl Inner {
     }
 
     /// The dialog's entries that are here, ascending and without holes up to the newest.
-    pub(crate) fn dialog(&self, dialog: &DialogId) -> impl DoubleEndedIterator<Item = &Arc<Sight>> {
-        self.by_dialog.get(dialog).into_iter().flatten()
+    pub(crate) fn dialog(&self, dialog: &DialogId) -> Option<&VecDeque<Arc<Sight>>> {
+        self.by_dialog.get(dialog)
+    }
+
+    /// Whether every entry after a position is here.
+    pub(crate) fn reaches(&self, position: u64) -> bool {
+        position >= self.floor
+    }
+
+    /// An application's entries that are here, ascending.
+    pub(crate) fn app(&self, account: &AccountId, app: &ClientId) -> Option<&VecDeque<Arc<Sight>>> {
+        self.by_app.get(&(account.clone(), app.clone()))
     }
 
     /// Entries after a position, if they all are here.
     pub(crate) fn after(&self, position: u64) -> Option<impl Iterator<Item = &Arc<Sight>>> {
         let skip = usize::try_from(position.checked_sub(self.floor)?).ok()?;
         Some(self.recent.iter().skip(skip))
-    }
-
-    pub(crate) fn belongs_to(sight: &Sight, account: &AccountId, app: &ClientId) -> bool {
-        sight.account == *account && sight.audience.as_ref().is_some_and(|audience| audience.app.as_ref() == Some(app))
     }
 
     /// Everything up to `projected` is on disk: what was last touched there is clean, and what is old may go.
@@ -167,18 +177,31 @@ impl Inner {
         let Some(oldest) = self.recent.pop_front() else { return };
         self.floor = oldest.position;
         self.recent_bytes -= weight(&oldest);
-        let Some(message) = oldest.message() else { return };
-        if let Some(entries) = self.by_dialog.get_mut(&message.dialog) {
-            entries.pop_front();
-            if entries.is_empty() {
-                self.by_dialog.remove(&message.dialog);
-            }
+        if let Some(app) = app_of(&oldest) {
+            drop_first(&mut self.by_app, &app);
+        }
+        if let Some(message) = oldest.message() {
+            drop_first(&mut self.by_dialog, &message.dialog);
+        }
+    }
+}
+
+/// Whose feed an entry belongs to.
+fn app_of(sight: &Sight) -> Option<(AccountId, ClientId)> {
+    Some((sight.account.clone(), sight.audience.as_ref()?.app.clone()?))
+}
+
+fn drop_first<K: Eq + std::hash::Hash>(lists: &mut HashMap<K, VecDeque<Arc<Sight>>>, key: &K) {
+    if let Some(list) = lists.get_mut(key) {
+        list.pop_front();
+        if list.is_empty() {
+            lists.remove(key);
         }
     }
 }
 
 /// About how many bytes an entry holds on to.
-fn weight(sight: &Sight) -> usize {
+pub(crate) fn weight(sight: &Sight) -> usize {
     let texts = sight
         .message()
         .map_or(0, |message| message.event.get().len() + message.metadata.as_ref().map_or(0, |metadata| metadata.get().len()));

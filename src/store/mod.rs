@@ -198,7 +198,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Hands in a decision. The answer comes after the commit; a receiver that is dropped means nobody waits.
     fn decide(&self, decision: Decision) -> oneshot::Receiver<Result<Decided, StoreError>>;
 
-    /// Events of a dialog, ascending.
+    /// Events of a dialog, ascending. Fewer may come than are asked for, where they are large; who wants more asks again
+    /// from where they end. At least one comes, if there is one.
     fn events(&self, dialog: DialogId, range: Range) -> BoxFuture<'static, Result<Vec<Arc<Sight>>, ReadError>>;
 
     /// A conversation.

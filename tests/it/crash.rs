@@ -226,8 +226,9 @@ fn traced(file: &Path) -> Vec<Call> {
     let mut unfinished: std::collections::HashMap<&str, (f64, String)> = std::collections::HashMap::new();
     let mut calls = Vec::new();
     for line in text.lines() {
-        let mut words = line.splitn(3, ' ').filter(|word| !word.is_empty());
-        let (Some(pid), Some(time), Some(rest)) = (words.next(), words.next(), words.next()) else { continue };
+        // The process's number is padded.
+        let Some((pid, line)) = line.split_once(' ') else { continue };
+        let Some((time, rest)) = line.trim_start().split_once(' ') else { continue };
         let Ok(time) = time.parse::<f64>() else { continue };
         if rest.ends_with("<unfinished ...>") {
             unfinished.insert(pid, (time, rest.to_owned()));

@@ -160,6 +160,10 @@ impl Native {
             Ok(text) => text,
             Err(error) => return failed(&Failed::new(None, error)),
         };
+        // The body may have taken its time, and a token that has ended since is not acted on.
+        if let Err(error) = self.speaker(account, headers) {
+            return failed(&Failed::new(None, error));
+        }
         let key = headers.get("idempotency-key").map(|key| key.to_str().unwrap_or(""));
         let caller = Caller { gateway: &self.gateway, account, actor: &actor, version: Version::V3 };
         let parsed = match call {

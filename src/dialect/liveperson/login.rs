@@ -40,10 +40,13 @@ pub(super) async fn login(
     let (Some(username), Some(password)) = (credentials.username, credentials.password) else {
         return refused(StatusCode::BAD_REQUEST, "username and password are needed; other ways to sign in are not offered");
     };
-    if let Err(wait) = native.logins.check(&format!("{account}/{username}"), peer.0.ip()) {
+    let account = native.account(&account);
+    let known = account.and_then(|account| account.agent_by_login(&username).map(|agent| format!("{}/{}", account.id, agent.user)));
+    // Names that are not ours share one count, so that they cannot fill the memory.
+    if let Err(wait) = native.logins.check(known.as_deref().unwrap_or_default(), peer.0.ip()) {
         return wait.say(refused(StatusCode::TOO_MANY_REQUESTS, "too many attempts for this login"));
     }
-    let Some(account) = native.account(&account) else { return refused(StatusCode::UNAUTHORIZED, "wrong login or password") };
+    let Some(account) = account else { return refused(StatusCode::UNAUTHORIZED, "wrong login or password") };
     match native.gateway.identity().login(account, &username, &password).await {
         Ok(login) => welcome(&native, account, &login, &headers),
         Err(Denied::Invalid) => refused(StatusCode::UNAUTHORIZED, "wrong login or password"),

@@ -36,6 +36,10 @@ pub(super) fn old_id(account: &AccountId, person: &Person) -> String {
     }
 }
 
+fn audience(whisper: bool) -> &'static str {
+    if whisper { "AGENTS_AND_MANAGERS" } else { "ALL" }
+}
+
 /// Calls `then` with an event as it is shown.
 pub(super) fn with_event<T>(version: Version, sight: &Sight, then: impl FnOnce(notify::EventChange<'_>) -> T) -> Option<T> {
     let message = sight.message()?;
@@ -50,7 +54,7 @@ pub(super) fn with_event<T>(version: Version, sight: &Sight, then: impl FnOnce(n
         event: &message.event,
         conversation_id: message.conversation.as_str(),
         dialog_id: message.dialog.as_str(),
-        message_audience: if message.whisper { "AGENTS_AND_MANAGERS" } else { "ALL" },
+        message_audience: audience(message.whisper),
         metadata: message.metadata.as_deref(),
         encoded_metadata: message.encoded_metadata.as_deref(),
     }))
@@ -69,7 +73,7 @@ pub(super) fn with_typing<T>(version: Version, typing: &Typing, then: impl FnOnc
         event: &typing.event,
         conversation_id: typing.audience.conversation.as_str(),
         dialog_id: typing.dialog.as_str(),
-        message_audience: "ALL",
+        message_audience: audience(typing.whisper),
         metadata: None,
         encoded_metadata: None,
     })

@@ -11,13 +11,25 @@ use serde_json::value::RawValue;
 use tieline_protocol::body;
 use tieline_protocol::envelope::{self, OneOrMany};
 use tieline_protocol::event::{Event, inspect};
-use tieline_protocol::ids::{ConsumerId, ConversationId, DialogId, QueueId};
+use tieline_protocol::ids::{ConsumerId, ConversationId, DialogId, QueueId, UserId};
 use tieline_protocol::json;
 use tieline_protocol::kind::{RequestKind, Version};
 
 /// Events in an answer to a query that does not say how many, by version, and at most.
 const QUERY_V3: usize = 100;
 const QUERY_MOST: usize = 1_000;
+
+/// Longest time to respond, in seconds: ten years.
+const LONGEST_TTR: u64 = 10 * 365 * 86_400;
+
+/// Largest context or campaign of a conversation, in bytes; each is shown in every notification about it.
+const LARGEST_CONTEXT: usize = 8 * 1024;
+
+/// Longest id of a conversation or dialog; ours are shorter.
+const LONGEST_ID: usize = 128;
+
+/// Most agents in one filter.
+const MOST_AGENTS: usize = 100;
 
 /// Longest note and other text of a conversation's fields, in characters.
 const LONGEST_FIELD: usize = 10_000;
@@ -135,6 +147,10 @@ impl Caller<'_> {
         }
         let queue = body.skill_id.as_ref().map(|skill| skill.0.as_str()).filter(|skill| !skill.is_empty());
         let keep = |raw: Option<&RawValue>| raw.filter(|raw| raw.get() != "null").map(ToOwned::to_owned);
+        let parts = [("conversationContext", body.conversation_context), ("campaignInfo", body.campaign_info)];
+        if let Some((name, _)) = parts.into_iter().find(|(_, raw)| raw.is_some_and(|raw| raw.get().len() > LARGEST_CONTEXT)) {
+            return Err(Error::invalid(format!("{name} has more than {LARGEST_CONTEXT} bytes")));
+        }
         Ok(Command::Open {
             conversation: ConversationId::from(uuid::Uuid::new_v4().to_string()),
             consumer: consumer.filter(|_| kind == RequestKind::AgentRequestConversation),
@@ -160,7 +176,7 @@ impl Caller<'_> {
             }
         };
         match inspect(event, self.gateway.limits()).map_err(Error::invalid)? {
-            Event::Typing => Ok(Command::Type { conversation, dialog, event: event.to_owned() }),
+            Event::Typing => Ok(Command::Type { conversation, dialog, event: event.to_owned(), whisper }),
             Event::Stored(class) => Ok(Command::Publish {
                 conversation,
                 dialog,
@@ -175,12 +191,13 @@ impl Caller<'_> {
 
     fn update(&self, body: body::UpdateConversationField) -> Result<Command, Error> {
         let conversation = body.conversation_id.filter(|id| !id.is_empty()).ok_or_else(|| Error::missing("conversationId is missing"))?;
+        let (conversation, _) = place(Some(conversation), None)?;
         let fields = body.conversation_field.map_or_else(Vec::new, OneOrMany::into_vec);
         if fields.is_empty() {
             return Err(Error::missing("conversationField is missing"));
         }
         let changes = fields.iter().map(|field| self.field(field)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Command::Update { conversation: ConversationId::from(conversation), changes: transfer_last(changes) })
+        Ok(Command::Update { conversation, changes: transfer_last(changes) })
     }
 
     fn field(&self, field: &body::ConversationField) -> Result<FieldChange, Error> {
@@ -211,6 +228,9 @@ impl Caller<'_> {
             Some("ParticipantsChange") => self.participants_change(field),
             Some("Skill") => {
                 field.skill.as_ref().map(|skill| FieldChange::SetQueue(QueueId::from(skill.0.as_str()))).ok_or_else(|| missing("skill"))
+            }
+            Some("TTRField") if field.value.is_some_and(|seconds| seconds > LONGEST_TTR) => {
+                Err(Error::invalid(format!("value is more than {LONGEST_TTR} seconds")))
             }
             Some("TTRField") => Ttr::named(field.ttr_type.as_deref(), field.value)
                 .map(FieldChange::SetTtr)
@@ -267,11 +287,17 @@ impl Caller<'_> {
             }
             Ok(known)
         };
-        let mut agents = Vec::new();
+        let mut agents: Vec<UserId> = Vec::new();
         for name in body.agent_ids.map_or_else(Vec::new, OneOrMany::into_vec) {
             // An agent that is not there takes part in nothing, but must still narrow the filter.
             let known = self.account.agent(&name).map(|agent| agent.user.clone());
-            agents.push(known.unwrap_or_else(|| name.as_str().into()));
+            let user = known.unwrap_or_else(|| name.as_str().into());
+            if !agents.contains(&user) {
+                agents.push(user);
+            }
+            if agents.len() > MOST_AGENTS {
+                return Err(Error::invalid(format!("agentIds names more than {MOST_AGENTS} agents")));
+            }
         }
         let locked_only =
             matches!(&body.conv_state, Some(OneOrMany::Many(states)) if !states.is_empty() && states.iter().all(|state| state == "LOCKED"));
@@ -333,6 +359,9 @@ fn rating(field: &body::ConversationField) -> Result<FieldChange, Error> {
 
 /// A dialog and its conversation. Without one, the dialog is a MAIN one, which has its conversation's id.
 fn place(conversation: Option<String>, dialog: Option<String>) -> Result<(ConversationId, DialogId), Error> {
+    if [&conversation, &dialog].into_iter().flatten().any(|id| id.len() > LONGEST_ID) {
+        return Err(Error::invalid(format!("an id has more than {LONGEST_ID} characters")));
+    }
     match (conversation.filter(|id| !id.is_empty()), dialog.filter(|id| !id.is_empty())) {
         (None, None) => Err(Error::missing("dialogId is missing")),
         (Some(conversation), None) => {

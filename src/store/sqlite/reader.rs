@@ -1,12 +1,12 @@
 //! Reads: memory first, then the disk for what memory does not have. Memory is looked at before the disk, because
 //! entries only ever move from there to here: what memory no longer had is on disk by then.
 
-use super::super::memory::{Inner, Memory};
+use super::super::memory::{Inner, Memory, weight};
 use super::super::{Feed, Range, ReadError, Snapshot};
 use super::row;
 use crate::domain::{Conversation, ConversationFilter, OpenState, Sight};
 use rusqlite::{Connection, OpenFlags, params_from_iter};
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -65,50 +65,87 @@ impl Readers {
     }
 }
 
+/// Bytes of events in one read; a reader that wants more asks again.
+const BUDGET: usize = 1024 * 1024;
+
+fn sequence(sight: &Arc<Sight>) -> u64 {
+    sight.message().map_or(0, |message| message.sequence)
+}
+
+/// Takes entries up to a number and up to the budget, but at least one. Whether the budget ended it.
+fn within(entries: impl Iterator<Item = rusqlite::Result<Arc<Sight>>>, limit: usize) -> rusqlite::Result<(Vec<Arc<Sight>>, bool)> {
+    let mut found = Vec::new();
+    let mut bytes = 0;
+    for entry in entries.take(limit) {
+        let entry = entry?;
+        bytes += weight(&entry);
+        found.push(entry);
+        if bytes > BUDGET {
+            return Ok((found, true));
+        }
+    }
+    Ok((found, false))
+}
+
+/// The part of a dialog's entries in memory that a range asks for, in the range's own direction. Numbers have no holes,
+/// so a number says where its entry stands.
+fn in_memory(entries: &VecDeque<Arc<Sight>>, range: Range) -> (Vec<Arc<Sight>>, bool) {
+    let oldest = entries.front().map_or(0, sequence);
+    let place = |number: u64| usize::try_from(number.saturating_sub(oldest)).unwrap_or(usize::MAX).min(entries.len());
+    let end = |to: u64| if to < oldest { 0 } else { place(to.saturating_add(1)) };
+    let taken = match range {
+        Range::Forward { from, to, limit } => within(entries.range(place(from).min(end(to))..end(to)).cloned().map(Ok), limit),
+        Range::Backward { to, limit } => within(entries.range(..end(to)).rev().cloned().map(Ok), limit),
+    };
+    // Memory gives no errors.
+    taken.unwrap_or_default()
+}
+
 /// Events, if memory has all that the range asks for.
 pub(super) fn events_at_hand(memory: &Inner, dialog: &DialogId, range: Range) -> Option<Vec<Arc<Sight>>> {
-    let sequence = |sight: &Arc<Sight>| sight.message().map_or(0, |message| message.sequence);
-    let oldest = memory.dialog(dialog).next().map(sequence)?;
+    let entries = memory.dialog(dialog)?;
+    let oldest = entries.front().map(sequence)?;
     match range {
-        Range::Forward { from, to, limit } if from >= oldest => {
-            let wanted = memory.dialog(dialog).filter(|sight| (from..=to).contains(&sequence(sight)));
-            Some(wanted.take(limit).cloned().collect())
-        }
-        Range::Backward { to, limit } => {
-            let mut found: Vec<_> = memory.dialog(dialog).rev().filter(|sight| sequence(sight) <= to).take(limit).cloned().collect();
+        Range::Forward { from, .. } => (from >= oldest).then(|| in_memory(entries, range).0),
+        Range::Backward { limit, .. } => {
+            let (mut found, is_cut) = in_memory(entries, range);
             found.reverse();
-            (oldest == 0 || found.len() == limit).then_some(found)
+            (oldest == 0 || found.len() == limit || is_cut).then_some(found)
         }
-        Range::Forward { .. } => None,
     }
 }
 
 pub(super) fn events(connection: &Connection, memory: &Memory, dialog: &DialogId, range: Range) -> rusqlite::Result<Vec<Arc<Sight>>> {
-    // What memory has, it has up to the newest; the disk has everything older.
-    let recent: Vec<Arc<Sight>> = memory.read().dialog(dialog).cloned().collect();
-    let sequence = |sight: &Arc<Sight>| sight.message().map_or(0, |message| message.sequence);
-    let below = recent.first().map_or(u64::MAX, sequence);
-    let on_disk = |from: u64, to: u64, limit: usize, order: &str| -> rusqlite::Result<Vec<Arc<Sight>>> {
-        let Some(last) = below.checked_sub(1).map(|last| last.min(to)) else { return Ok(Vec::new()) };
+    // What memory has, it has up to the newest; the disk has everything older. Memory's part is taken first.
+    let (below, (recent, is_recent_cut)) = {
+        let memory = memory.read();
+        memory
+            .dialog(dialog)
+            .map_or((u64::MAX, (Vec::new(), false)), |entries| (entries.front().map_or(u64::MAX, sequence), in_memory(entries, range)))
+    };
+    let on_disk = |from: u64, to: u64, limit: usize, order: &str| -> rusqlite::Result<(Vec<Arc<Sight>>, bool)> {
+        let Some(last) = below.checked_sub(1).map(|last| last.min(to)) else { return Ok((Vec::new(), false)) };
         let sql = format!(
             "SELECT j.position, j.at, j.account, j.entry FROM events e JOIN journal j USING (position)
              WHERE e.dialog = ?1 AND e.sequence BETWEEN ?2 AND ?3 ORDER BY e.sequence {order} LIMIT ?4"
         );
         let clamp = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let mut statement = connection.prepare_cached(&sql)?;
-        let rows = statement.query_map((dialog.as_str(), clamp(from), clamp(last), clamp(limit as u64)), row::sight)?;
-        rows.collect()
+        within(statement.query_map((dialog.as_str(), clamp(from), clamp(last), clamp(limit as u64)), row::sight)?, limit)
     };
     match range {
         Range::Forward { from, to, limit } => {
-            let mut found = on_disk(from, to, limit, "ASC")?;
-            let rest = limit - found.len();
-            found.extend(recent.into_iter().filter(|sight| (from..=to).contains(&sequence(sight))).take(rest));
+            let (mut found, is_cut) = on_disk(from, to, limit, "ASC")?;
+            if !is_cut {
+                found.extend(recent.into_iter().take(limit - found.len()));
+            }
             Ok(found)
         }
         Range::Backward { to, limit } => {
-            let mut found: Vec<_> = recent.into_iter().rev().filter(|sight| sequence(sight) <= to).take(limit).collect();
-            found.extend(on_disk(0, to, limit - found.len(), "DESC")?);
+            let mut found = recent;
+            if found.len() < limit && !is_recent_cut {
+                found.extend(on_disk(0, to, limit - found.len(), "DESC")?.0);
+            }
             found.reverse();
             Ok(found)
         }
@@ -125,7 +162,7 @@ pub(super) fn conversations(
         let memory = memory.read();
         let found = memory.dirty_matching(filter);
         // What is newer in memory than on disk counts as it is in memory, matching or not.
-        let fresh = memory.dirty_ids();
+        let fresh = memory.dirty_ids(&filter.account);
         (memory.head(), found, fresh)
     };
     found.extend(conversations_on_disk(connection, filter, limit, &fresh)?);
@@ -181,25 +218,26 @@ fn conversations_on_disk(
 }
 
 fn open_only(filter: &ConversationFilter) -> Option<u8> {
-    match filter.stages.as_slice() {
-        [OpenState::Open] => Some(1),
-        [OpenState::Closed] => Some(0),
+    match (filter.stages.as_slice(), filter.states.as_slice()) {
+        // With its MAIN dialog open a conversation is open; with it closed it may be either.
+        ([OpenState::Open], _) | (_, [OpenState::Open]) => Some(1),
+        ([OpenState::Closed], _) => Some(0),
         _ => None,
     }
 }
 
 /// A feed, if memory has everything after the position.
 pub(super) fn feed_at_hand(memory: &Inner, account: &AccountId, app: &ClientId, after: u64, limit: usize) -> Option<Feed> {
-    let mut found = Vec::new();
-    for sight in memory.after(after)? {
-        if Inner::belongs_to(sight, account, app) {
-            found.push(sight.clone());
-            if found.len() == limit {
-                return Some((found, sight.position));
-            }
-        }
+    if !memory.reaches(after) {
+        return None;
     }
-    Some((found, memory.head().max(after)))
+    let head = memory.head().max(after);
+    let Some(entries) = memory.app(account, app) else { return Some((Vec::new(), head)) };
+    let from = entries.partition_point(|sight| sight.position <= after);
+    let (found, _) = within(entries.range(from..).cloned().map(Ok), limit).unwrap_or_default();
+    let is_all = from + found.len() == entries.len();
+    let reached = if is_all { head } else { found.last().map_or(after, |last| last.position) };
+    Some((found, reached))
 }
 
 pub(super) fn feed(
@@ -216,7 +254,9 @@ pub(super) fn feed(
                WHERE f.account = ?1 AND f.app = ?2 AND f.position > ?3 AND f.position <= ?4 ORDER BY f.position LIMIT ?5";
     let mut statement = connection.prepare_cached(sql)?;
     let values = (account.as_str(), app.as_str(), after.cast_signed(), floor.cast_signed(), i64::try_from(limit).unwrap_or(i64::MAX));
-    let found = statement.query_map(values, row::sight)?.collect::<rusqlite::Result<Vec<_>>>()?;
-    let reached = if found.len() == limit { found.last().map_or(floor, |sight| sight.position) } else { floor.max(after) };
+    let (found, is_cut) = within(statement.query_map(values, row::sight)?, limit)?;
+    // There may be more, by count or by bytes: then the last one is how far this went.
+    let is_cut = is_cut || found.len() == limit;
+    let reached = if is_cut { found.last().map_or(floor, |sight| sight.position) } else { floor.max(after) };
     Ok((found, reached))
 }

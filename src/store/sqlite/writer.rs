@@ -65,7 +65,10 @@ struct Staged {
     conversations: HashMap<ConversationId, Conversation>,
     consumers: HashMap<(AccountId, ConsumerId), Consumer>,
     applied: HashMap<ConversationId, u64>,
+    applied_consumers: HashMap<(AccountId, ConsumerId), u64>,
     numbers: HashMap<AccountId, i64>,
+    /// Conversations as they were before the batch.
+    before: HashMap<ConversationId, Conversation>,
 }
 
 /// What one decision may see: its scope, loaded.
@@ -127,19 +130,23 @@ impl Writer {
                     Err(_) => break,
                 }
             };
-            let Some(first) = job else { continue };
-            let mut batch = vec![first];
-            batch.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(BATCH - 1));
-            metrics::gauge!("tieline_store_waiting").decrement(batch.len() as f64);
-            self.step(batch);
-            if *self.health.borrow() == Health::Failed {
-                return queue.iter().for_each(|job| job.fail(StoreError::Unknown));
+            if let Some(first) = job.filter(|_| !self.has_failed()) {
+                let mut batch = vec![first];
+                batch.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(BATCH - 1));
+                metrics::gauge!("tieline_store_waiting").decrement(batch.len() as f64);
+                self.step(batch);
+                // Under load nobody rests, and what is not projected must not grow.
+                while self.position - self.projected > TAIL as u64 && !self.has_failed() && self.project() {}
             }
-            if self.position - self.projected > TAIL as u64 {
-                self.project();
+            if self.has_failed() {
+                return queue.iter().for_each(|job| job.fail(StoreError::Unknown));
             }
         }
         while self.projected < self.position && self.project() {}
+    }
+
+    fn has_failed(&self) -> bool {
+        *self.health.borrow() == Health::Failed
     }
 
     /// Decides, commits, answers and tells about one batch.
@@ -150,7 +157,10 @@ impl Writer {
             Ok((staged, waiting)) => {
                 metrics::histogram!("tieline_store_commit_seconds").record(began.elapsed().as_secs_f64());
                 metrics::histogram!("tieline_store_commit_decisions").record(size as f64);
-                self.health.send_if_modified(|health| std::mem::replace(health, Health::Writing) != Health::Writing);
+                // From a full disk there is a way back, from a failed sync none.
+                self.health.send_if_modified(|health| {
+                    *health == Health::DiskFull && std::mem::replace(health, Health::Writing) == Health::DiskFull
+                });
                 let committed = self.publish(staged);
                 for answer in waiting {
                     match answer {
@@ -241,6 +251,7 @@ impl Writer {
             }
         };
         let Draft { sights, conversations, consumers, numbers, stored, .. } = draft;
+        let Scope { conversations: loaded, .. } = scope;
         for sight in &sights {
             self.connection.prepare_cached("INSERT INTO journal (position, at, account, entry) VALUES (?1, ?2, ?3, ?4)")?.execute((
                 sight.position.cast_signed(),
@@ -250,6 +261,9 @@ impl Writer {
             ))?;
             if let Some(id) = sight.entry.conversation() {
                 staged.applied.insert(id.clone(), sight.position);
+            }
+            if let Some(consumer) = projection::consumer_of(sight) {
+                staged.applied_consumers.insert(consumer, sight.position);
             }
         }
         if let Some(retry) = &decision.retry {
@@ -265,8 +279,10 @@ impl Writer {
         }
         // Conversations only looked at are not changed; what is staged has an entry.
         staged.conversations.extend(conversations.into_iter().filter(|(id, _)| staged.applied.contains_key(id)));
-        let touched = |key: &(AccountId, ConsumerId)| sights.iter().any(|sight| projection::consumer_of(sight).as_ref() == Some(key));
-        staged.consumers.extend(consumers.into_iter().filter(|(key, _)| touched(key)));
+        staged.consumers.extend(consumers.into_iter().filter(|(key, _)| staged.applied_consumers.contains_key(key)));
+        for (id, state) in loaded {
+            staged.before.entry(id).or_insert(state);
+        }
         staged.numbers.extend(numbers);
         staged.sights.extend(sights.into_iter().map(Arc::new));
         Ok(Ok(Decided { outcomes, replayed: false }))
@@ -368,7 +384,7 @@ impl Writer {
 
     /// The batch is on disk: readers see it from here on.
     fn publish(&mut self, staged: Staged) -> Committed {
-        let Staged { sights, conversations, consumers, applied, numbers } = staged;
+        let Staged { sights, conversations, consumers, applied, applied_consumers, numbers, mut before } = staged;
         self.position += sights.len() as u64;
         self.numbers.extend(numbers);
         let mut changes = Vec::new();
@@ -377,7 +393,8 @@ impl Writer {
             memory.push(sight.clone());
         }
         for (id, after) in conversations {
-            let before = memory.conversation(&id).cloned();
+            // Not from memory, which may have let go of it during the batch.
+            let before = before.remove(&id);
             let changed = before.as_ref().is_none_or(|before| before.details.version != after.details.version);
             memory.put(id.clone(), after.clone(), applied.get(&id).copied().unwrap_or(self.position));
             if changed {
@@ -385,7 +402,8 @@ impl Writer {
             }
         }
         for (key, state) in consumers {
-            memory.put_consumer(key, state, self.position);
+            let position = applied_consumers.get(&key).copied().unwrap_or(self.position);
+            memory.put_consumer(key, state, position);
         }
         metrics::gauge!("tieline_store_unprojected").set((self.position - self.projected) as f64);
         Committed { sights, changes }
@@ -415,14 +433,20 @@ impl Writer {
         metrics::counter!("tieline_store_failures_total").increment(1);
         let (health, answer) = match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => (Health::DiskFull, StoreError::DiskFull),
+            // A write that fails before the sync, as one over a file size limit or a quota does, has committed nothing.
+            _ if is_write_refused(error) => (Health::DiskFull, StoreError::DiskFull),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (*self.health.borrow(), StoreError::Busy),
             // After a failed sync nobody knows what is on disk, and a second sync may claim success over lost data.
             _ => (Health::Failed, StoreError::Unknown),
         };
         tracing::error!(%error, ?health, "the store cannot write");
-        self.health.send_if_modified(|now| std::mem::replace(now, health) != health);
+        self.health.send_if_modified(|now| *now != Health::Failed && std::mem::replace(now, health) != health);
         answer
     }
+}
+
+fn is_write_refused(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqliteFailure(failure, _) if failure.extended_code == rusqlite::ffi::SQLITE_IOERR_WRITE)
 }
 
 /// Waits for a commit that does not come, and so gets the failure instead of this empty answer.
@@ -439,7 +463,11 @@ fn unanswered(job: Job) -> Waiting {
 
 fn keep_session(connection: &Connection, row: &SessionRow) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("INSERT OR REPLACE INTO sessions (id, account, agent, csrf, expires, ended) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        // What has ended stays so, whatever a refresh that began before wants to write.
+        .prepare_cached(
+            "INSERT INTO sessions (id, account, agent, csrf, expires, ended) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, ended = max(ended, excluded.ended)",
+        )?
         .execute((&row.id, row.account.as_str(), &row.agent, &row.csrf, row.expires, row.ended))?;
     Ok(())
 }

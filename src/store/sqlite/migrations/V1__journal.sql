@@ -55,6 +55,7 @@ CREATE TABLE conversations (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX conversations_by_number ON conversations (account, number);
 CREATE INDEX conversations_by_update ON conversations (account, open, updated);
+CREATE INDEX conversations_by_time ON conversations (account, updated);
 CREATE INDEX conversations_by_consumer ON conversations (account, consumer, updated);
 
 CREATE TABLE conversation_agents (
