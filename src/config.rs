@@ -443,7 +443,7 @@ impl Config {
             let passwords = account.agents.iter_mut().filter_map(|agent| Some((agent.login.clone(), agent.password.as_mut()?)));
             for (name, secret) in secrets.chain(passwords) {
                 if DEFAULTS.contains(&format!("\"{}\"", secret.expose_secret())) {
-                    let random = random_secret();
+                    let random = crate::random::secret();
                     // Said here once: there is no other place from which the operator could learn it.
                     eprintln!(
                         "tieline: the demo secret of {name:?} is replaced, because a listener is not on loopback; it is {random} until the next start"
@@ -525,13 +525,6 @@ impl Config {
         }
         Ok(())
     }
-}
-
-/// 24 random bytes as text that is safe in a URL and in TOML.
-#[must_use]
-pub fn random_secret() -> String {
-    let bytes: [u8; 24] = crate::identity::random();
-    base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes)
 }
 
 /// The file's name and text, if there is a file.

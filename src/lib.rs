@@ -9,7 +9,8 @@
 //! main -> cli -> lib -> http -> dialect -> session -> gateway -> identity -> hub, store -> domain -> protocol
 //! ```
 //!
-//! Imports run this way and no other. [`config`] and [`throttle`] are leaves that anybody may use.
+//! Imports run this way and no other. [`config`], [`random`] and [`throttle`] lie beside it for anybody to use, and themselves
+//! use no more than [`domain`].
 //!
 //! | Module | What it is |
 //! |---|---|
@@ -50,6 +51,7 @@ pub mod gateway;
 pub mod http;
 pub mod hub;
 pub mod identity;
+pub mod random;
 pub mod session;
 pub mod store;
 pub mod throttle;

@@ -99,7 +99,7 @@ fn init(file: &std::path::Path, force: bool) -> anyhow::Result<ExitCode> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut text = crate::config::DEFAULTS.to_owned();
     for secret in ["demo-connector-secret", "ada-demo", "grace-demo"] {
-        text = text.replace(&format!("\"{secret}\""), &format!("\"{}\"", crate::config::random_secret()));
+        text = text.replace(&format!("\"{secret}\""), &format!("\"{}\"", crate::random::secret()));
     }
     let mut options = std::fs::OpenOptions::new();
     options.write(true).mode(0o600);

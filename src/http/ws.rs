@@ -254,7 +254,7 @@ impl Clocks {
     fn start(limits: &Limits, progress: &Progress) -> Self {
         let now = Instant::now();
         // The first ping is spread, so that sockets which came together are not pinged together.
-        let spread = limits.ping.0.mul_f64(random_fraction());
+        let spread = limits.ping.0.mul_f64(crate::random::fraction());
         Self { heard: now, next_ping: now + spread, bytes: progress.read(), partial_since: None }
     }
 
@@ -292,11 +292,6 @@ impl Clocks {
     }
 }
 
-/// A number from 0 to 1.
-fn random_fraction() -> f64 {
-    f64::from(u32::from_ne_bytes(crate::identity::random())) / f64::from(u32::MAX)
-}
-
 /// The loop. It returns the code to close with, if anybody is left to be told.
 async fn drive<S, C>(around: &Surroundings, socket: &mut S, session: &mut Session<C>, progress: &Progress) -> Option<CloseCode>
 where
@@ -308,7 +303,7 @@ where
     let mut ended = pin!(session.lease().clone().ended());
     let mut stopped = pin!(async {
         around.stop.cancelled().await;
-        sleep(around.spread.mul_f64(random_fraction())).await;
+        sleep(around.spread.mul_f64(crate::random::fraction())).await;
     });
     // Set when the gateway drains: until then what was asked may still be answered.
     let mut leave_by: Option<Instant> = None;

@@ -141,7 +141,7 @@ impl Agent {
             (_, Some(hash)) => Password::Hash(hash.clone()),
             (Some(plain), None) => Password::Plain(plain.clone()),
             // Refused by the configuration's own check; a random password lets nobody in.
-            (None, None) => Password::Plain(config::random_secret().into()),
+            (None, None) => Password::Plain(crate::random::secret().into()),
         };
         Self {
             user: UserId::from(agent.user_id.as_str()),
@@ -157,7 +157,7 @@ impl Agent {
 impl Password {
     fn nobodys(is_hash: bool) -> Self {
         use argon2::password_hash::PasswordHasher;
-        let random = config::random_secret();
+        let random = crate::random::secret();
         let hash = if is_hash { argon2::Argon2::default().hash_password(random.as_bytes()).ok() } else { None };
         hash.map_or_else(|| Self::Plain(random.into()), |hash| Self::Hash(hash.to_string().into()))
     }

@@ -485,14 +485,3 @@ pub fn fingerprint(parts: &[&str]) -> crate::store::Fingerprint {
     digest.copy_from_slice(context.finish().as_ref());
     digest
 }
-
-/// Random bytes.
-///
-/// # Panics
-/// If the system has none to give, in which case nothing secret can be made.
-#[must_use]
-pub fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the system gives random bytes");
-    bytes
-}

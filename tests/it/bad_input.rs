@@ -87,6 +87,18 @@ fn corpus(id: &str) -> Vec<(String, &'static str)> {
             "{\"kind\":\"req\",\"id\":\"x\",\"type\":\"cm.ConsumerRequestConversation\",\"body\":{\"ttrDefName\":\"LATER\"}}".into(),
             "ttrDefName",
         ),
+        (field("{\"field\":\"TTRField\",\"ttrType\":\"CUSTOM\",\"value\":100000000000000000}"), "seconds"),
+        (
+            format!(
+                "{{\"kind\":\"req\",\"id\":\"x\",\"type\":\"cm.ConsumerRequestConversation\",\"body\":{{\"brandId\":\"demo\",\"conversationContext\":{{\"x\":\"{}\"}}}}}}",
+                "c".repeat(9000)
+            ),
+            "conversationContext has more than",
+        ),
+        (
+            format!("{{\"kind\":\"req\",\"id\":\"x\",\"type\":\"ms.QueryMessages\",\"body\":{{\"dialogId\":\"{}\"}}}}", "d".repeat(129)),
+            "more than 128 characters",
+        ),
         ("{\"kind\":\"req\",\"id\":\"x\",\"type\":\"cqm.SubscribeExConversations\",\"body\":{\"stage\":[\"AJAR\"]}}".into(), "AJAR"),
     ]
 }
@@ -317,4 +329,69 @@ async fn a_browser_may_connect_from_its_own_and_from_listed_origins() {
             Err(error) => panic!("{origin}: {error}"),
         }
     }
+}
+
+#[tokio::test]
+async fn one_consumer_cannot_grow_without_end() {
+    let server = TestServer::start().await;
+    let ann = server.api().speaker("ann").await;
+    let id = ann.open().await;
+    let mut socket = ann.consumer_socket().await;
+    // A profile.
+    let mut refused = None;
+    for number in 0..10 {
+        let body = json!({format!("member-{number}"): "p".repeat(20_000)});
+        let answer = socket.ask(&request("p", "userprofile.SetUserProfile", body)).await;
+        if answer["code"] != 200 {
+            refused = Some((number, answer));
+            break;
+        }
+    }
+    let (number, answer) = refused.expect("it is refused at some size");
+    assert!(number == 3 && answer["body"].as_str().unwrap().contains("65536"), "{number}: {answer}");
+    // Subscriptions, and what they name.
+    let names: Vec<String> = (0..101).map(|number| number.to_string()).collect();
+    assert_eq!(socket.ask(&request("s", "cqm.SubscribeExConversations", json!({"agentIds": names}))).await["code"], 400);
+    let mut last = json!(null);
+    for _ in 0..65 {
+        last = socket.ask(&request("s", "cqm.SubscribeExConversations", json!({"conversationId": id}))).await;
+    }
+    assert_eq!(last["code"], 429, "{last}");
+}
+
+#[tokio::test]
+async fn large_answers_wait_for_who_reads_them() {
+    let server = TestServer::start().await;
+    let ann = server.api().speaker("ann").await;
+    let id = ann.open().await;
+    let mut socket = ann.consumer_socket().await;
+    let mut large = publish("l", &id, "x");
+    large["body"]["event"]["extra"] = json!("e".repeat(60_000));
+    for _ in 0..100 {
+        assert_eq!(socket.ask(&large).await["code"], 200);
+    }
+    // One answer is bounded by bytes: who wants more asks again from where it ends.
+    let mut from = 0;
+    let mut pages = 0;
+    while from < 100 {
+        let answer =
+            socket.ask(&request("q", "ms.QueryMessages", json!({"dialogId": id, "newerThanSequence": from, "maxQuantity": 1000}))).await;
+        let page: Vec<u64> = answer["body"].as_array().unwrap().iter().map(|change| change["sequence"].as_u64().unwrap()).collect();
+        assert_eq!(page, (from..from + page.len() as u64).collect::<Vec<_>>());
+        assert!(answer.to_string().len() < 2 * 1024 * 1024 && !page.is_empty());
+        from += page.len() as u64;
+        pages += 1;
+    }
+    assert!(pages > 3, "{pages}");
+    // Many asked at once are answered in order, each when the one before has left.
+    for number in 0..40 {
+        socket.send(&request(&number.to_string(), "ms.QueryMessages", json!({"dialogId": id, "newerThanSequence": 0}))).await;
+    }
+    for number in 0..40 {
+        assert_eq!(socket.frame().await["reqId"], number.to_string());
+    }
+    // And a replay of large events is whole.
+    let mut agent = server.api().agent("ada", "3").await;
+    agent.follow(&id, 0).await;
+    assert_eq!(agent.events(100).await.iter().map(|(number, _)| *number).collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
 }

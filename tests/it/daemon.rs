@@ -221,6 +221,40 @@ async fn a_second_process_on_one_folder_is_refused_with_a_reason() {
     assert!(said.contains("in use by another process") && said.contains("server.data_dir"), "{said}");
 }
 
+/// The file size limit stands for a disk that is full: a write fails, and nothing is committed.
+#[tokio::test]
+async fn a_disk_that_takes_no_more_refuses_writes_and_goes_on_reading() {
+    let dir = tempfile::tempdir().unwrap();
+    let limited = ["bash", "-c", "ulimit -f 2048; exec \"$0\" \"$@\""];
+    let mut process = TestProcess::start(dir.path(), free_port(), &limited).await;
+    let api = process.api();
+    let ann = api.speaker("ann").await;
+    let id = ann.open().await;
+    let text = "x".repeat(7_900);
+    let mut acked = 0_u64;
+    let refused = loop {
+        let reply = ann.post(SEND, publish("1", &id, &text).to_string()).await;
+        if reply.status != 200 {
+            break reply;
+        }
+        acked += 1;
+        assert!(acked < 5_000, "the limit is not reached");
+    };
+    assert_eq!((refused.status, refused.error_code()), (507, 50701), "{}", refused.text);
+    let ready = api.get("/readyz").await;
+    assert!(ready.status == 503 && ready.text.contains("disk is full"), "{}", ready.text);
+    assert_eq!(api.get("/healthz").await.status, 200, "the process itself is well");
+    // Who is signed in reads on; what was acked is there, and nothing else.
+    let mut socket = ann.consumer_socket().await;
+    let all =
+        socket.ask(&request("q", "ms.QueryMessages", json!({"dialogId": id, "olderThanSequence": 1_000_000, "maxQuantity": 1}))).await;
+    assert_eq!(all["body"][0]["sequence"].as_u64(), Some(acked - 1));
+    process.kill();
+    let process = TestProcess::start(dir.path(), free_port(), &[]).await;
+    let ann = process.api().speaker("ann").await;
+    assert_eq!(ann.say(&id, "room again").await, acked);
+}
+
 #[test]
 fn the_command_line_says_what_is_wrong_and_with_which_code() {
     let dir = tempfile::tempdir().unwrap();

@@ -368,6 +368,16 @@ async fn a_whisper_reaches_the_brands_side_only() {
     assert_eq!(all["body"].as_array().unwrap().len(), 1);
     whisper["id"] = json!("x");
     assert_eq!(consumer.ask(&whisper).await["code"], 400, "a consumer cannot whisper");
+    // Typing between agents is theirs, too.
+    let mut typing =
+        request("t", "ms.PublishEvent", json!({"dialogId": id, "event": {"type": "ChatStateEvent", "chatState": "COMPOSING"}}));
+    typing["body"]["messageAudience"] = json!("AGENTS_AND_MANAGERS");
+    assert_eq!(agent.ask(&typing).await["code"], 200);
+    let seen = manager.first(|frame| frame["body"]["changes"][0]["event"]["type"] == "ChatStateEvent").await;
+    assert_eq!(seen["body"]["changes"][0]["messageAudience"], "AGENTS_AND_MANAGERS");
+    agent.ask(&publish("p", &id, "after")).await;
+    let next = consumer.notification("ms.MessagingEventNotification").await;
+    assert_eq!(next["body"]["changes"][0]["event"]["message"], "after", "the consumer saw no typing in between");
 }
 
 #[tokio::test]
