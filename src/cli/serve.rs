@@ -11,6 +11,8 @@ use tracing_subscriber::EnvFilter;
 /// SIGXFSZ: a file over its size limit must be an error of the write, not the end of the process.
 const FILE_TOO_LARGE: i32 = 25;
 
+const TALKATIVE: [&str; 8] = ["tungstenite", "tokio_tungstenite", "hyper", "hyper_util", "h2", "rustls", "reqwest", "refinery_core"];
+
 pub(super) fn serve(config: Config, format: Option<LogFormat>) -> anyhow::Result<ExitCode> {
     log(&config, format)?;
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
@@ -32,6 +34,11 @@ fn log(config: &Config, format: Option<LogFormat>) -> anyhow::Result<()> {
         key: "log.level".into(),
         reason: format!("{error}; write info, debug or a filter"),
     })?;
+    // Libraries that would log frames, heads or addresses, and with them tokens and people's words, whatever the level.
+    let filter = TALKATIVE.iter().fold(filter, |filter, library| match format!("{library}=warn").parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    });
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format.unwrap_or(config.log.format) {
         LogFormat::Text => log.with_target(false).init(),

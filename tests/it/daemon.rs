@@ -221,6 +221,36 @@ async fn a_second_process_on_one_folder_is_refused_with_a_reason() {
     assert!(said.contains("in use by another process") && said.contains("server.data_dir"), "{said}");
 }
 
+#[tokio::test]
+async fn secrets_and_peoples_words_stay_out_of_logs_at_every_level_and_out_of_metrics() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let script = format!("export TIELINE__LOG__LEVEL=trace; exec \"$0\" \"$@\" 2> {}", log.display());
+    let mut process = TestProcess::start(dir.path(), free_port(), &["bash", "-c", &script]).await;
+    let api = process.api();
+    let ann = api.speaker("canary-consumer").await;
+    let id = ann.open().await;
+    ann.say(&id, "canary-text").await;
+    let login = api.login("ada").await;
+    let mut agent = api.agent_by(&login.bearer, "3").await;
+    agent.follow(&id, 0).await;
+    assert_eq!(agent.events(1).await.len(), 1);
+    let mut consumer = ann.consumer_socket().await;
+    consumer.ask(&publish("p", &id, "canary-frame")).await;
+    consumer.send_text("canary-bad-frame").await;
+    consumer.frame().await;
+    api.call("POST", "/api/account/demo/login", &[], json!({"username": "ada", "password": "canary-password"}).to_string()).await;
+    api.get("/api/account/demo/signup.jsonp?callback=canary-query").await;
+    let metrics = api.get("/metrics").await.text;
+    tokio::task::spawn_blocking(move || process.end("TERM")).await.unwrap();
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("websocket opened") && log.lines().count() > 10, "there is a log to look at: {log}");
+    for canary in ["canary", &ann.app, &ann.jws, &login.bearer, &login.csrf, &login.session, "demo-connector-secret", "ada-demo"] {
+        assert!(!log.contains(canary), "{canary:.20} is in the log: {:?}", log.lines().find(|line| line.contains(canary)));
+        assert!(!metrics.contains(canary), "{canary:.20} is in the metrics");
+    }
+}
+
 /// The file size limit stands for a disk that is full: a write fails, and nothing is committed.
 #[tokio::test]
 async fn a_disk_that_takes_no_more_refuses_writes_and_goes_on_reading() {
