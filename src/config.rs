@@ -483,6 +483,14 @@ impl Config {
         if self.limits.ping.0 >= self.limits.idle.0 {
             return fail("limits.ping", "ping must be shorter than idle, or healthy sockets are closed as idle".into());
         }
+        for file in [&tls.cert, &tls.key].into_iter().filter(|_| tls.listen.0.is_some() && cert) {
+            if !file.is_file() {
+                return fail("server.tls", format!("there is no file {}", file.display()));
+            }
+        }
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.level) {
+            return fail("log.level", format!("{error}; write error, warn, info, debug, trace, or a filter"));
+        }
         self.validate_accounts()
     }
 
@@ -509,6 +517,10 @@ impl Config {
             for agent in &account.agents {
                 if agent.user_id.is_empty() || !agent.user_id.chars().all(|c| c.is_ascii_digit()) {
                     return fail(at(&format!("agents.{}", agent.login)), "user_id must be digits, such as \"1001\"");
+                }
+                let hash = agent.password_hash.as_ref().map(ExposeSecret::expose_secret);
+                if hash.is_some_and(|hash| argon2::password_hash::phc::PasswordHash::new(hash).is_err()) {
+                    return fail(at(&format!("agents.{}", agent.login)), "password_hash is no Argon2 string, such as \"$argon2id$v=19$…\"");
                 }
                 if agent.password.is_some() == agent.password_hash.is_some() {
                     return fail(at(&format!("agents.{}", agent.login)), "write either password or password_hash");
@@ -712,6 +724,9 @@ mod tests {
             ("[server]\ndialects = [\"dixa\"]", "server.dialects"),
             ("[limits]\nping = \"2m\"", "limits.ping"),
             ("[[accounts]]\nid = \"a b\"", "accounts.id"),
+            ("[log]\nlevel = \"a=b=c\"", "log.level"),
+            ("[server.tls]\nlisten = \"127.0.0.1:1\"\ncert = \"/none\"\nkey = \"/none\"", "server.tls"),
+            ("[[accounts]]\nid = \"a\"\n[[accounts.agents]]\nuser_id = \"1\"\nlogin = \"x\"\npassword_hash = \"x\"", "accounts.a.agents.x"),
             ("[[accounts]]\nid = \"a\"\n[[accounts]]\nid = \"a\"", "accounts.a.id"),
             ("[[accounts]]\nid = \"a\"\n[[accounts.agents]]\nuser_id = \"x\"\nlogin = \"x\"\npassword = \"x\"", "accounts.a.agents.x"),
         ] {

@@ -77,13 +77,13 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The store does not open.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] store::sqlite::OpenError),
     /// The keys cannot be used.
-    #[error("{0}")]
+    #[error(transparent)]
     Keys(#[from] identity::KeyError),
     /// TLS cannot be served.
-    #[error("{0}")]
+    #[error(transparent)]
     Tls(#[from] http::TlsError),
     /// An address cannot be listened on.
     #[error("{address}: {source}; is another process listening there?")]

@@ -159,12 +159,8 @@ pub enum CloseCode {
     Policy,
     /// A message is over the limit.
     TooBig,
-    /// A fault of the gateway.
-    Internal,
     /// The gateway is restarting.
     Restart,
-    /// The gateway cannot take another connection now.
-    TryLater,
     /// The token has expired, is invalid or was revoked.
     Token,
     /// The peer took no write in time.
@@ -194,9 +190,7 @@ impl CloseCode {
         Self::NotUtf8,
         Self::Policy,
         Self::TooBig,
-        Self::Internal,
         Self::Restart,
-        Self::TryLater,
         Self::Token,
         Self::SlowConsumer,
     ];
@@ -212,9 +206,7 @@ impl CloseCode {
             Self::NotUtf8 => 1007,
             Self::Policy => 1008,
             Self::TooBig => 1009,
-            Self::Internal => 1011,
             Self::Restart => 1012,
-            Self::TryLater => 1013,
             Self::Token => 4401,
             Self::SlowConsumer => 4408,
         }
@@ -231,9 +223,7 @@ impl CloseCode {
             Self::NotUtf8 => "text is not UTF-8",
             Self::Policy => "too many bad frames, or no InitConnection in time",
             Self::TooBig => "message too big",
-            Self::Internal => "internal error",
             Self::Restart => "restarting: reconnect and resume",
-            Self::TryLater => "too many connections: try again later",
             Self::Token => "token expired, invalid or revoked",
             Self::SlowConsumer => "slow consumer: reconnect and resume by number",
         }
@@ -245,7 +235,7 @@ impl CloseCode {
         match self {
             Self::Normal => Advice::Done,
             Self::Protocol | Self::Binary | Self::NotUtf8 | Self::Policy | Self::TooBig => Advice::Fix,
-            Self::Idle | Self::Internal | Self::Restart | Self::TryLater | Self::SlowConsumer => Advice::Reconnect,
+            Self::Idle | Self::Restart | Self::SlowConsumer => Advice::Reconnect,
             Self::Token => Advice::NewToken,
         }
     }

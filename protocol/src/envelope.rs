@@ -227,6 +227,9 @@ pub struct Response<'a, B> {
     pub kind_name: &'a str,
     /// The result, or a sentence about the error.
     pub body: B,
+    /// `true` if this is the stored answer to an earlier request of the same idempotency key.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replayed: bool,
 }
 
 /// The text `"resp"`.

@@ -45,6 +45,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 pub(super) fn print(config: &Config, args: &TokenArgs) -> anyhow::Result<ExitCode> {
     let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+    let keys = config.server.data_dir.join("keys");
+    anyhow::ensure!(
+        keys.is_dir(),
+        "there are no keys in {}; a gateway makes them when it first starts: run this with its configuration, from its folder",
+        keys.display()
+    );
     let issuer = Issuer::open(config, crate::wall_clock())?;
     let account = issuer
         .directory()

@@ -33,7 +33,7 @@ pub enum Error {
     #[error("the store cannot be read now; try again")]
     Unreadable,
     /// The position is from another log.
-    #[error("this is log {epoch} with numbers {oldest} to {head:?}; read it from its beginning")]
+    #[error("the position is of another log; this is log {epoch}, its numbers begin at {oldest}{}", newest(*head))]
     OtherEpoch {
         /// The log that is served.
         epoch: String,
@@ -50,6 +50,10 @@ pub enum Error {
         /// What is wrong.
         detail: Cow<'static, str>,
     },
+}
+
+fn newest(head: Option<u64>) -> String {
+    head.map_or_else(|| " and there is none yet".to_owned(), |head| format!(" and end at {head}"))
 }
 
 impl Error {

@@ -29,6 +29,10 @@ impl Places {
         Arc::new(Self { most, most_per_address, taken: Mutex::default() })
     }
 
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let address = throttle::caller(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);

@@ -30,7 +30,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -117,7 +117,12 @@ impl Listener {
 
     fn take(&self, stream: TcpStream, peer: SocketAddr, router: Router, acceptor: Option<TlsAcceptor>) {
         let Some(place) = self.places.take(peer.ip()) else {
-            return tracing::debug!(%peer, "too many connections");
+            tracing::debug!(%peer, "too many connections");
+            // Said without waiting for a request, to whom it can be said; TLS would cost a handshake first.
+            if acceptor.is_none() && self.tasks.len() < self.places.most() + REFUSALS {
+                self.tasks.spawn(refuse(stream));
+            }
+            return;
         };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "nodelay");
@@ -149,6 +154,23 @@ impl Listener {
     pub fn acceptor(config: &Config) -> Result<TlsAcceptor, TlsError> {
         tls::server_config(&config.server.tls, &config.server.data_dir).map(TlsAcceptor::from)
     }
+}
+
+/// What a connection too many is told.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// Refusals said at one time; beyond it a connection is dropped without a word.
+const REFUSALS: usize = 256;
+
+async fn refuse(mut stream: TcpStream) {
+    let said = async {
+        stream.write_all(FULL).await?;
+        stream.shutdown().await?;
+        // Read on, so that what the peer was sending does not reset the reply away.
+        let mut sink = [0; 1024];
+        while stream.read(&mut sink).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    let _ = timeout(Duration::from_secs(1), said).await;
 }
 
 /// Serves one connection until it ends, is idle too long, or the gateway drains.

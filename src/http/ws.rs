@@ -258,10 +258,13 @@ impl Clocks {
         Self { heard: now, next_ping: now + spread, bytes: progress.read(), partial_since: None }
     }
 
-    fn heard(&mut self, progress: &Progress) {
+    /// Something came. A whole message ends what had begun; a sign of life does not.
+    fn heard(&mut self, progress: &Progress, is_message: bool) {
         self.heard = Instant::now();
-        self.bytes = progress.read();
-        self.partial_since = None;
+        if is_message || self.partial_since.is_none() {
+            self.bytes = progress.read();
+            self.partial_since = None;
+        }
     }
 
     /// When the loop must look at the clocks again.
@@ -321,7 +324,7 @@ where
                 let mut next = Some(message);
                 let mut taken = 0;
                 while let Some(message) = next.take() {
-                    clocks.heard(progress);
+                    clocks.heard(progress, matches!(message, Some(Ok(Message::Text(_)))));
                     match message.map_or(Err(None), read) {
                         // A credential that has ended asks for nothing more.
                         Ok(Heard::Text(_)) if session.lease().is_over() => return Some(CloseCode::Token),

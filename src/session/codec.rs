@@ -139,7 +139,7 @@ pub enum Answer {
     Following {
         /// The log.
         epoch: String,
-        /// The oldest number.
+        /// The oldest number of a dialog; where a feed begins for this session.
         oldest: u64,
         /// The newest number, if there is any.
         head: Option<u64>,

@@ -408,9 +408,9 @@ impl<C: Codec> Session<C> {
                 }),
                 Waiting::Feed(start) => start.as_mut().poll(context).map(|start| {
                     let start = start?;
-                    let head = start.head;
+                    let (after, head) = (start.after, start.head);
                     self.feed = Some(FeedCursor::new(start));
-                    Ok(Answer::Following { epoch: self.gateway.store().epoch().to_owned(), oldest: 0, head: Some(head) })
+                    Ok(Answer::Following { epoch: self.gateway.store().epoch().to_owned(), oldest: after, head: Some(head) })
                 }),
             };
             let Poll::Ready(result) = result else { return };

@@ -176,6 +176,9 @@ async fn a_key_makes_a_repeat_harmless_and_the_id_does_not() {
     let mut socket = ann.connector_socket().await;
     let replayed = socket.ask(&frame).await;
     assert_eq!(replayed, json!({"kind": "resp", "code": "OK", "body": {"sequence": 0}, "reqId": "9", "replayed": true}));
+    let mut consumer = ann.consumer_socket().await;
+    frame["headers"] = json!([{"type": "IdempotencyKey", "key": "key-1"}]);
+    assert_eq!(consumer.ask(&frame).await["replayed"], true, "over each transport");
     // Another body under the key is refused, another consumer's key is its own.
     let other = ann.post_with(SEND, &key, publish("1", &id, "twice").to_string()).await;
     assert_eq!((other.status, other.error_code()), (409, 40901));
@@ -373,4 +376,20 @@ async fn web_pages_may_sign_up_from_any_origin() {
     assert_eq!(claims(again.json()["token"].as_str().unwrap())["sub"], claims(&jwt)["sub"], "a fresh token for the same consumer");
     assert_eq!(api.call("POST", "/api/account/demo/anonymous/authorize", &[], "{\"id_token\":\"x\"}").await.status, 401);
     assert_eq!(api.call("POST", "/api/account/nobody/signup", &[], "").await.status, 404);
+}
+
+#[tokio::test]
+async fn events_can_be_queried_over_send() {
+    let server = TestServer::start().await;
+    let ann = server.api().speaker("ann").await;
+    let id = ann.open().await;
+    ann.say(&id, "a").await;
+    ann.say(&id, "b").await;
+    let reply = ann.post(SEND, request("7", "ms.QueryMessages", json!({"dialogId": id, "newerThanSequence": 1})).to_string()).await;
+    let answer = reply.json();
+    assert_eq!((reply.status, &answer["code"], &answer["reqId"]), (200, &json!("OK"), &json!("7")), "{}", reply.text);
+    assert_eq!(answer["body"][0]["event"]["message"], "b");
+    let bob = server.api().speaker("bob").await;
+    let reply = bob.post(SEND, request("7", "ms.QueryMessages", json!({"dialogId": id})).to_string()).await;
+    assert_eq!((reply.status, reply.error_code()), (401, 40103));
 }

@@ -2,7 +2,7 @@
 //! consumers, each request with the ConsumerJWS of the one it is for.
 
 use super::request::{Caller, PROFILE_SET, identity_of, key_in_envelope, kind_of, success_text};
-use super::socket::{bare, conversations_frame, name_of, typing_frame};
+use super::socket::{bare, changes, conversations_frame, name_of, typing_frame};
 use super::{Native, error, render};
 use crate::config::ReplySequence;
 use crate::domain::{Actor, Command, Conversation, Millis, Outcome, Sight};
@@ -14,12 +14,13 @@ use crate::store::Decided;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::code::ErrorCode;
-use tieline_protocol::envelope::{self, Batch, Code, ConnectorResponse, OkText, RespKind};
+use tieline_protocol::envelope::{self, Batch, Code, ConnectorResponse, Malformed, OkText, RespKind};
 use tieline_protocol::ids::{ClientId, ConversationId, DialogId};
 use tieline_protocol::kind::{RequestKind, Version};
 use tieline_protocol::{body, notify};
@@ -47,11 +48,19 @@ struct Parsed {
 struct Failed {
     id: Option<String>,
     error: Error,
+    /// Whether the text was no request at all.
+    is_malformed: bool,
+}
+
+impl From<Malformed> for Failed {
+    fn from(malformed: Malformed) -> Self {
+        Self { id: malformed.id, error: Error::invalid(malformed.reason), is_malformed: true }
+    }
 }
 
 impl Failed {
     fn new(id: Option<&str>, error: Error) -> Self {
-        Self { id: id.map(str::to_owned), error }
+        Self { id: id.map(str::to_owned), error, is_malformed: false }
     }
 }
 
@@ -65,7 +74,7 @@ fn connector_success(part: &Part, outcome: &Outcome, sequence: ReplySequence) ->
     }
 }
 
-fn success_frame(kind: Option<RespKind>, part: &Part, body: &Value, replayed: bool) -> String {
+fn success_frame(kind: Option<RespKind>, part: &Part, body: &impl Serialize, replayed: bool) -> String {
     render::to_text(&ConnectorResponse { kind, code: Code::Ok(OkText::Ok), body, req_id: &part.id, replayed })
 }
 
@@ -93,7 +102,7 @@ fn parse(caller: &Caller<'_>, texts: &[&str], key: Option<&str>) -> Result<Parse
     let mut key = key.map(str::to_owned);
     let mut resend = None;
     for text in texts {
-        let request = envelope::read(text).map_err(|malformed| Failed { id: malformed.id, error: Error::invalid(malformed.reason) })?;
+        let request = envelope::read(text).map_err(Failed::from)?;
         let fail = |error| Failed::new(Some(&request.id), error);
         let kind = kind_of(&request).map_err(fail)?;
         if kind == RequestKind::ConsumerRequestConversation {
@@ -166,6 +175,11 @@ impl Native {
         }
         let key = headers.get("idempotency-key").map(|key| key.to_str().unwrap_or(""));
         let caller = Caller { gateway: &self.gateway, account, actor: &actor, version: Version::V3 };
+        if call == Call::Send
+            && let Some(answered) = self.query(&caller, &text).await
+        {
+            return answered.unwrap_or_else(|error| failed(&error));
+        }
         let parsed = match call {
             Call::Send => parse(&caller, &[&text], key),
             Call::Conversation => batch(&text).and_then(|texts| parse(&caller, &texts, key)),
@@ -193,6 +207,24 @@ impl Native {
         }
     }
 
+    /// Answers SEND's queries; nothing if the request is none.
+    async fn query(&self, caller: &Caller<'_>, text: &str) -> Option<Result<Response, Failed>> {
+        let request = envelope::read(text).ok()?;
+        let kind = kind_of(&request).ok().filter(|kind| *kind == RequestKind::QueryMessages)?;
+        let fail = |error| Failed::new(Some(&request.id), error);
+        let (conversation, dialog, range) = match caller.ask(kind, &request) {
+            Ok(Ask::Events { conversation, dialog, range, .. }) => (conversation, dialog, range),
+            Ok(_) => return None,
+            Err(error) => return Some(Err(fail(error))),
+        };
+        let answer = self.gateway.events(caller.actor, &conversation, &dialog, range).await.map_err(fail);
+        Some(answer.map(|events| {
+            count_request(name_of(Some(kind)), 200);
+            let part = Part { id: request.id.clone(), kind, text: "" };
+            error::json(StatusCode::OK, success_frame(None, &part, &changes(Version::V3, &events), false))
+        }))
+    }
+
     /// The body as text, whole and in time.
     pub(super) async fn read_body(&self, body: Body, limit: usize) -> Result<String, Error> {
         let read = tokio::time::timeout(self.limits.body_timeout.0, axum::body::to_bytes(body, limit + 1)).await;
@@ -215,7 +247,7 @@ fn batch(text: &str) -> Result<Vec<&str>, Failed> {
     let texts = match envelope::split(text) {
         Ok(Batch::Many(texts)) => texts,
         Ok(Batch::One(_)) => return Err(Failed::new(None, Error::invalid("the body must be an array of requests"))),
-        Err(malformed) => return Err(Failed { id: malformed.id, error: Error::invalid(malformed.reason) }),
+        Err(malformed) => return Err(malformed.into()),
     };
     if texts.len() > LONGEST_BATCH {
         return Err(Failed::new(None, Error::invalid(format!("a batch has at most {LONGEST_BATCH} requests"))));
@@ -262,7 +294,7 @@ impl std::fmt::Debug for ConnectorCodec {
 
 impl ConnectorCodec {
     fn read(&mut self, text: &str) -> Result<(Tag, Ask), Failed> {
-        let batch = envelope::split(text).map_err(|malformed| Failed { id: malformed.id, error: Error::invalid(malformed.reason) })?;
+        let batch = envelope::split(text).map_err(Failed::from)?;
         let (texts, is_batch) = match batch {
             Batch::One(text) => (vec![text], false),
             Batch::Many(texts) => (texts, true),
@@ -270,7 +302,7 @@ impl ConnectorCodec {
         if texts.is_empty() || texts.len() > LONGEST_BATCH {
             return Err(Failed::new(None, Error::invalid(format!("a batch has 1 to {LONGEST_BATCH} requests"))));
         }
-        let first = envelope::read(texts[0]).map_err(|malformed| Failed { id: malformed.id, error: Error::invalid(malformed.reason) })?;
+        let first = envelope::read(texts[0]).map_err(Failed::from)?;
         let fail = |error| Failed::new(Some(&first.id), error);
         let kind = kind_of(&first).map_err(fail)?;
         if let (Some(ask), false) = (self.own(kind, &first).map_err(fail)?, is_batch) {
@@ -357,7 +389,7 @@ impl ConnectorCodec {
         }
     }
 
-    fn ok(&self, tag: &Tag, kind: RequestKind, body: &Value) -> Frame {
+    fn ok(&self, tag: &Tag, kind: RequestKind, body: &impl Serialize) -> Frame {
         let part = Part { id: tag.id.clone().unwrap_or_default(), kind, text: "" };
         Frame::from(success_frame(Some(RespKind::Resp), &part, body, false))
     }
@@ -398,10 +430,9 @@ impl Codec for ConnectorCodec {
     fn decode(&mut self, text: &str) -> Asked<Tag> {
         match self.read(text) {
             Ok((tag, ask)) => Asked { tag, ask },
-            Err(Failed { id, error }) => {
-                let is_bad = id.is_none();
+            Err(Failed { id, error, is_malformed }) => {
                 let tag = Tag { id, parts: Vec::new(), is_batch: false, kind: None, spoken: None };
-                Asked { tag, ask: if is_bad { Ask::Bad(error) } else { Ask::Refuse(error) } }
+                Asked { tag, ask: if is_malformed { Ask::Bad(error) } else { Ask::Refuse(error) } }
             }
         }
     }
@@ -439,17 +470,13 @@ impl Codec for ConnectorCodec {
             }
             Answer::Clock(now) => self.ok(&tag, kind, &json!({"currentTime": now})),
             Answer::Renewed => self.ok(&tag, kind, &json!({"msg": "Connection initialized successfully"})),
-            Answer::Following { epoch, head, .. } => {
-                let cursor = write_cursor(&epoch, head.unwrap_or(0));
-                self.ok(&tag, kind, &json!({"epoch": epoch, "cursor": cursor}))
+            Answer::Following { epoch, oldest, head } => {
+                // Where the feed begins for this socket, so that whoever keeps it skips nothing; and where the log ends.
+                let cursor = write_cursor(&epoch, oldest);
+                let head = write_cursor(&epoch, head.unwrap_or(0));
+                self.ok(&tag, kind, &json!({"epoch": epoch, "cursor": cursor, "head": head}))
             }
-            Answer::Events(events) => {
-                let changes: Vec<Value> = events
-                    .iter()
-                    .filter_map(|sight| render::with_event(Version::V3, sight, |change| serde_json::to_value(change).ok()).flatten())
-                    .collect();
-                self.ok(&tag, kind, &Value::Array(changes))
-            }
+            Answer::Events(events) => self.ok(&tag, kind, &changes(Version::V3, &events)),
             Answer::Profile(profile) => self.ok(&tag, kind, &render::profile(&profile)),
             Answer::Watching(_) | Answer::Unwatched => self.ok(&tag, kind, &json!({})),
         }

@@ -110,9 +110,13 @@ pub(super) fn bare(token: &str) -> &str {
     word_free.map_or(token, |(_, token)| token.trim())
 }
 
-fn response(version: Version, tag: &Tag, code: u16, body: impl Serialize) -> Frame {
+fn response(version: Version, tag: &Tag, body: impl Serialize) -> Frame {
+    replayable(version, tag, body, false)
+}
+
+fn replayable(version: Version, tag: &Tag, body: impl Serialize, replayed: bool) -> Frame {
     let kind_name = tag.kind.map_or(error_response(version), |kind| kind.response(version));
-    render::to_frame(&Response { kind: RespKind::Resp, req_id: tag.id.as_deref(), code, kind_name, body })
+    render::to_frame(&Response { kind: RespKind::Resp, req_id: tag.id.as_deref(), code: 200, kind_name, body, replayed })
 }
 
 /// The error as this protocol knows it: an integer code and a sentence.
@@ -122,7 +126,8 @@ fn error_frame(version: Version, actor: Option<&Actor>, id: Option<&str>, error:
         (true, Some(Actor::Agent { .. })) => 400,
         _ => error.code().status(),
     };
-    render::to_frame(&Response { kind: RespKind::Resp, req_id: id, code, kind_name: error_response(version), body: error.to_string() })
+    let kind_name = error_response(version);
+    render::to_frame(&Response { kind: RespKind::Resp, req_id: id, code, kind_name, body: error.to_string(), replayed: false })
 }
 
 impl Codec for SocketCodec {
@@ -173,22 +178,26 @@ impl Codec for SocketCodec {
         };
         match answer {
             Answer::Decided(decided) => match decided.outcomes.into_iter().next() {
-                Some(Outcome::Published { sequence, .. }) => response(version, &tag, 200, json!({"sequence": sequence})),
-                Some(Outcome::Opened { conversation }) => response(version, &tag, 200, json!({"conversationId": conversation})),
-                Some(Outcome::Updated | Outcome::ProfileSet | Outcome::ConsumerSeen) | None => response(version, &tag, 200, tag.text),
+                Some(Outcome::Published { sequence, .. }) => replayable(version, &tag, json!({"sequence": sequence}), decided.replayed),
+                Some(Outcome::Opened { conversation }) => {
+                    replayable(version, &tag, json!({"conversationId": conversation}), decided.replayed)
+                }
+                Some(Outcome::Updated | Outcome::ProfileSet | Outcome::ConsumerSeen) | None => {
+                    replayable(version, &tag, tag.text, decided.replayed)
+                }
             },
-            Answer::Clock(now) => response(version, &tag, 200, json!({"currentTime": now})),
+            Answer::Clock(now) => response(version, &tag, json!({"currentTime": now})),
             Answer::Watching(id) if tag.kind == Some(RequestKind::SubscribeExConversations) => {
-                response(version, &tag, 200, json!({"subscriptionId": id}))
+                response(version, &tag, json!({"subscriptionId": id}))
             }
-            Answer::Renewed | Answer::Unwatched | Answer::Watching(_) => response(version, &tag, 200, tag.text),
+            Answer::Renewed | Answer::Unwatched | Answer::Watching(_) => response(version, &tag, tag.text),
             Answer::Following { epoch, oldest, head } => {
                 let mut body = json!({"epoch": epoch, "oldestSeq": oldest});
                 body["headSeq"] = head.map_or_else(|| json!(-1), |head| json!(head));
-                response(version, &tag, 200, body)
+                response(version, &tag, body)
             }
-            Answer::Events(events) => response(version, &tag, 200, changes(version, &events)),
-            Answer::Profile(profile) => response(version, &tag, 200, render::profile(&profile)),
+            Answer::Events(events) => response(version, &tag, changes(version, &events)),
+            Answer::Profile(profile) => response(version, &tag, render::profile(&profile)),
         }
     }
 
@@ -220,7 +229,7 @@ pub(super) fn name_of(kind: Option<RequestKind>) -> &'static str {
 }
 
 /// Events as changes, each as the text it is shown as.
-fn changes(version: Version, events: &[Arc<Sight>]) -> Vec<Box<RawValue>> {
+pub(super) fn changes(version: Version, events: &[Arc<Sight>]) -> Vec<Box<RawValue>> {
     let raw = |sight: &Arc<Sight>| render::with_event(version, sight, |change| serde_json::value::to_raw_value(&change).ok()).flatten();
     events.iter().filter_map(raw).collect()
 }
@@ -312,7 +321,7 @@ impl Doorway for ConsumerDoorway {
             Ok((actor, time)) => {
                 let tag = Tag { id: Some(request.id.clone()), kind: Some(RequestKind::InitConnection), text: INITIALIZED };
                 let admitted = self.native.consumer(account.id.clone(), actor, Lease::lasting(time), Renewal::SignUp);
-                Greeting::Welcome(response(Version::V3, &tag, 200, INITIALIZED), Box::new(admitted))
+                Greeting::Welcome(response(Version::V3, &tag, INITIALIZED), Box::new(admitted))
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::domain::{Consumer, Conversation, ConversationFilter, Sight};
 use futures::future::BoxFuture;
 use rusqlite::Connection;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -142,7 +143,8 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
         let path = path.to_owned();
         move |source| OpenError::Folder { path, source }
     };
-    std::fs::create_dir_all(folder).map_err(failed(folder))?;
+    // People's words are in it: nobody else on the machine may look.
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
     let path = folder.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed(&path))?;
     match file.try_lock() {
@@ -235,6 +237,7 @@ impl Store for SqliteStore {
     fn close(&self) -> BoxFuture<'static, ()> {
         // The writer finishes what is in the queue when the last sender is gone.
         drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.readers.close();
         let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         Box::pin(async move {
             let Some(thread) = thread else { return };

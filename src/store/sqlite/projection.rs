@@ -30,9 +30,11 @@ pub(super) fn epoch(connection: &Connection) -> rusqlite::Result<String> {
     Ok(epoch)
 }
 
-/// A write that changes nothing anybody reads.
-pub(super) fn probe(connection: &Connection, at: i64) -> rusqlite::Result<()> {
-    set_meta(connection, "probe", &at.to_string())
+/// A write that changes nothing anybody reads: as small as can be, or, to see whether a disk that was full has room again,
+/// as large as a message.
+pub(super) fn probe(connection: &Connection, at: i64, was_full: bool) -> rusqlite::Result<()> {
+    let padding = if was_full { 64 * 1024 } else { 0 };
+    set_meta(connection, "probe", &format!("{at}{:padding$}", ""))
 }
 
 /// The position up to which the projections are on disk.

@@ -143,6 +143,10 @@ impl Writer {
             }
         }
         while self.projected < self.position && self.project() {}
+        // The whole database in one file, for whoever copies it while nothing runs.
+        if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+            tracing::warn!(%error, "the write-ahead log stays beside the database");
+        }
     }
 
     fn has_failed(&self) -> bool {
@@ -215,7 +219,7 @@ impl Writer {
                     waiting.push(Waiting::Done(answer));
                 }
                 Job::Probe(answer) => {
-                    failure = projection::probe(&self.connection, (self.clock)()).err();
+                    failure = projection::probe(&self.connection, (self.clock)(), *self.health.borrow() == Health::DiskFull).err();
                     waiting.push(Waiting::Done(answer));
                 }
             }
@@ -439,7 +443,11 @@ impl Writer {
             // After a failed sync nobody knows what is on disk, and a second sync may claim success over lost data.
             _ => (Health::Failed, StoreError::Unknown),
         };
-        tracing::error!(%error, ?health, "the store cannot write");
+        if *self.health.borrow() == health {
+            tracing::debug!(%error, ?health, "the store still cannot write");
+        } else {
+            tracing::error!(%error, ?health, "the store cannot write");
+        }
         self.health.send_if_modified(|now| *now != Health::Failed && std::mem::replace(now, health) != health);
         answer
     }
