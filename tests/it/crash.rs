@@ -284,7 +284,7 @@ async fn each_ack_waits_for_a_sync_and_many_share_one() {
         let _ = Command::new("kill").args(["-TERM", pid]).status();
     }
     let process = tokio::task::spawn_blocking(move || {
-        process.wait();
+        process.status();
         process
     });
     drop(process.await.unwrap());
@@ -309,4 +309,55 @@ async fn each_ack_waits_for_a_sync_and_many_share_one() {
     let shared = syncs.iter().filter(|sync| Some(sync.began) > last_send).count();
     println!("syncs: {SERIAL} serial publishes each behind a sync; {PIPELINED} pipelined ones with {shared} syncs");
     assert!(shared > 0 && shared * 4 < PIPELINED, "{shared} syncs for {PIPELINED} pipelined publishes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_sync_is_the_end_of_writing_and_of_the_process() {
+    if !has("strace") {
+        println!("SKIPPED a_failed_sync_is_the_end_of_writing_and_of_the_process: strace is not installed");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    // The first start makes the keys, on a disk that is well.
+    let mut process = TestProcess::start(dir.path(), port, &[]).await;
+    let ann = process.api().speaker("ann").await;
+    let id = ann.open().await;
+    process.kill();
+    let fails = "inject=fsync,fdatasync:error=EIO:when=60+";
+    let strace = ["strace", "-f", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", fails];
+    let mut process = TestProcess::start(dir.path(), port, &strace).await;
+    let mut acked = 0_u64;
+    // Until one is not acked, one at a time: from then on none may be.
+    loop {
+        match ann.try_say(&id, &format!("n{acked}")).await {
+            Outcome::Acked(sequence) => assert_eq!(sequence, acked),
+            Outcome::Unknown => break,
+            Outcome::Refused => panic!("a failed sync is no refusal: what is on disk is not known"),
+        }
+        acked += 1;
+        assert!(acked < 200, "no sync fails");
+    }
+    for number in 0..5 {
+        assert_eq!(ann.try_say(&id, &format!("late{number}")).await, Outcome::Unknown, "no ack after the first failed sync");
+    }
+    let status = tokio::task::spawn_blocking(move || process.status()).await.unwrap();
+    assert_eq!(status.code(), Some(1), "a supervisor starts it again");
+    let process = TestProcess::start(dir.path(), port, &[]).await;
+    let mut agent = process.api().agent("ada", "3").await;
+    let log = read_log(&mut agent, &id).await;
+    assert!(log.len() as u64 >= acked && log.iter().enumerate().all(|(place, (number, _))| *number == place as u64));
+    println!("crash: a failed sync after {acked} acks: 0 acked behind it, all {acked} there after the next start");
+}
+
+impl Speaker {
+    /// Publishes, and says what became of it.
+    async fn try_say(&self, conversation: &str, text: &str) -> Outcome {
+        let path = format!("/api/account/{ACCOUNT}/messaging/consumer/{SEND}?v=3");
+        match self.api.try_call("POST", &path, &self.headers(), publish("1", conversation, text).to_string()).await {
+            Ok(reply) if reply.status == 200 => Outcome::Acked(reply.json()["body"]["sequence"].as_u64().unwrap()),
+            Ok(reply) if reply.status < 500 => Outcome::Refused,
+            Ok(_) | Err(_) => Outcome::Unknown,
+        }
+    }
 }

@@ -184,9 +184,9 @@ impl TestProcess {
         self.child.wait().unwrap();
     }
 
-    /// Waits until it has ended by itself.
-    pub fn wait(&mut self) {
-        self.child.wait().unwrap();
+    /// How it ended by itself.
+    pub fn status(&mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// A signal by its name; returns how the process ended.
