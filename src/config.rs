@@ -14,6 +14,10 @@ use tieline_protocol::event::EventLimits;
 /// The defaults, and their documentation.
 pub const DEFAULTS: &str = include_str!("../config.toml");
 
+/// Bounds within which arithmetic with sizes and times cannot go wrong.
+const LARGEST_BODY: usize = 64 * 1024 * 1024;
+const LONGEST_SPAN: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 /// What environment variables of settings begin with.
 const PREFIX: &str = "TIELINE__";
 
@@ -480,6 +484,41 @@ impl Config {
                 );
             }
         }
+        let limits = &self.limits;
+        let counts = [
+            ("text", limits.text),
+            ("rich", limits.rich),
+            ("pending", limits.pending),
+            ("connections", limits.connections),
+            ("connections_per_address", limits.connections_per_address),
+            ("bad_frames", limits.bad_frames as usize),
+            ("logins_per_minute", limits.logins_per_minute as usize),
+            ("token_calls_per_minute", limits.token_calls_per_minute as usize),
+        ];
+        if let Some((name, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+            return fail(&format!("limits.{name}"), "it must be at least 1".into());
+        }
+        for (name, size) in [("message", limits.message), ("batch", limits.batch)] {
+            if !(1024..=LARGEST_BODY).contains(&size.0) {
+                return fail(&format!("limits.{name}"), "it must be between 1KiB and 64MiB".into());
+            }
+        }
+        let spans = [
+            ("server.drain", self.server.drain),
+            ("limits.head_timeout", limits.head_timeout),
+            ("limits.keep_alive", limits.keep_alive),
+            ("limits.body_timeout", limits.body_timeout),
+            ("limits.identify_timeout", limits.identify_timeout),
+            ("limits.idle", limits.idle),
+            ("limits.ping", limits.ping),
+            ("limits.write_timeout", limits.write_timeout),
+            ("tokens.app", self.tokens.app),
+            ("tokens.consumer", self.tokens.consumer),
+            ("tokens.agent", self.tokens.agent),
+        ];
+        if let Some((name, _)) = spans.into_iter().find(|(_, span)| span.0 > LONGEST_SPAN) {
+            return fail(name, "it must be at most ten years".into());
+        }
         if self.limits.ping.0 >= self.limits.idle.0 {
             return fail("limits.ping", "ping must be shorter than idle, or healthy sockets are closed as idle".into());
         }
@@ -519,7 +558,7 @@ impl Config {
                     return fail(at(&format!("agents.{}", agent.login)), "user_id must be digits, such as \"1001\"");
                 }
                 let hash = agent.password_hash.as_ref().map(ExposeSecret::expose_secret);
-                if hash.is_some_and(|hash| argon2::password_hash::phc::PasswordHash::new(hash).is_err()) {
+                if hash.is_some_and(|hash| !hash.starts_with("$argon2") || argon2::password_hash::phc::PasswordHash::new(hash).is_err()) {
                     return fail(at(&format!("agents.{}", agent.login)), "password_hash is no Argon2 string, such as \"$argon2id$v=19$…\"");
                 }
                 if agent.password.is_some() == agent.password_hash.is_some() {
@@ -723,6 +762,10 @@ mod tests {
             ("[server.tls]\nlisten = \"127.0.0.1:1\"", "server.tls"),
             ("[server]\ndialects = [\"dixa\"]", "server.dialects"),
             ("[limits]\nping = \"2m\"", "limits.ping"),
+            ("[limits]\npending = 0", "limits.pending"),
+            ("[limits]\nbad_frames = 0", "limits.bad_frames"),
+            ("[limits]\nmessage = \"18446744073709551615B\"", "limits.message"),
+            ("[tokens]\nagent = \"1000000000000000000s\"", "tokens.agent"),
             ("[[accounts]]\nid = \"a b\"", "accounts.id"),
             ("[log]\nlevel = \"a=b=c\"", "log.level"),
             ("[server.tls]\nlisten = \"127.0.0.1:1\"\ncert = \"/none\"\nkey = \"/none\"", "server.tls"),

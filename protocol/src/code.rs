@@ -155,7 +155,7 @@ pub enum CloseCode {
     Binary,
     /// A text frame is not UTF-8.
     NotUtf8,
-    /// Too many bad frames in a row, or nothing before the time for identification was over.
+    /// Too many bad frames in a row, or no identification, or no end of a message, in time.
     Policy,
     /// A message is over the limit.
     TooBig,
@@ -221,7 +221,7 @@ impl CloseCode {
             Self::Protocol => "protocol error",
             Self::Binary => "binary frames are not supported; send text",
             Self::NotUtf8 => "text is not UTF-8",
-            Self::Policy => "too many bad frames, or no InitConnection in time",
+            Self::Policy => "too many bad frames, or no InitConnection or no end of a message in time",
             Self::TooBig => "message too big",
             Self::Restart => "restarting: reconnect and resume",
             Self::Token => "token expired, invalid or revoked",

@@ -36,7 +36,7 @@ fn log(config: &Config, format: Option<LogFormat>) -> anyhow::Result<()> {
         reason: format!("{error}; write info, debug or a filter"),
     })?;
     // Libraries that would log frames, heads or addresses, and with them tokens and people's words, whatever the level.
-    let filter = TALKATIVE.iter().fold(filter, |filter, library| match format!("{library}=warn").parse() {
+    let filter = TALKATIVE.iter().fold(filter, |filter, library| match format!("{library}=off").parse() {
         Ok(directive) => filter.add_directive(directive),
         Err(_) => filter,
     });

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use tieline_protocol::event::EventClass;
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, QueueId};
 
-/// Most bytes of a consumer's profile, as JSON: all that was ever set of it, and what is set now.
+/// Most bytes of a consumer's profile, as JSON.
 const LARGEST_PROFILE: usize = 64 * 1024;
 
 /// What an actor wants. Whether ids name something of the directory (agents, queues) is known before.
@@ -250,8 +250,9 @@ fn set_profile(actor: &Actor, profile: &RawValue, draft: &mut Draft<'_>) -> Resu
     if !profile.get().starts_with('{') {
         return Err(Refusal::Invalid("a profile must be an object".into()));
     }
-    let known: usize = serde_json::to_string(&draft.consumer(actor.account(), consumer).profile).map_or(0, |text| text.len());
-    if known + profile.get().len() > LARGEST_PROFILE {
+    let mut merged = draft.consumer(actor.account(), consumer).profile.clone();
+    merged.extend(serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(profile.get()).unwrap_or_default());
+    if serde_json::to_string(&merged).map_or(0, |text| text.len()) > LARGEST_PROFILE {
         return Err(Refusal::Invalid(format!("a profile has at most {LARGEST_PROFILE} bytes").into()));
     }
     if profile.get() != "{}" {

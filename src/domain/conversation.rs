@@ -273,10 +273,18 @@ impl Conversation {
         self
     }
 
-    /// The time that an entry written now gets: the clock's, but never earlier than the last one.
+    /// The time that an event written now gets: the clock's, but never earlier than the last entry's. Numbers order
+    /// events, so many may share a time; growing strictly, times would run away from the clock under load.
     #[must_use]
-    pub fn clock(&self, now: Millis) -> Millis {
-        now.max(self.last_at.saturating_add(1))
+    pub fn event_time(&self, now: Millis) -> Millis {
+        now.max(self.last_at)
+    }
+
+    /// The time that a change written now gets: as an event's, but later than the last change's, by which clients order
+    /// what they hear of a conversation.
+    #[must_use]
+    pub fn change_time(&self, now: Millis) -> Millis {
+        self.event_time(now).max(self.details.updated.saturating_add(1))
     }
 
     /// A dialog by its id, with its place.

@@ -118,7 +118,7 @@ impl<'v> Draft<'v> {
     pub fn publish(&mut self, message: Message) {
         let now = self.now;
         let Some(conversation) = self.conversations.get_mut(&message.conversation) else { return };
-        let at = conversation.clock(now);
+        let at = conversation.event_time(now);
         conversation.add_message(&message, at);
         let account = conversation.details.account.clone();
         self.stored += 1;
@@ -129,7 +129,7 @@ impl<'v> Draft<'v> {
     pub fn change(&mut self, id: &ConversationId, by: Person, changes: Vec<Change>) {
         let (now, position) = (self.now, self.next_position());
         let Some(conversation) = self.conversations.get_mut(id) else { return };
-        let at = conversation.clock(now);
+        let at = conversation.change_time(now);
         conversation.change(&changes, at, position);
         let account = conversation.details.account.clone();
         self.write(&account, at, Entry::Changed { conversation: id.clone(), by, changes });

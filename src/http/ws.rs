@@ -241,6 +241,9 @@ where
     drive(around, socket, &mut session, progress).await
 }
 
+/// The largest ping, pong or close from a client, with its head and mask.
+const LARGEST_SIGN: u64 = 131;
+
 /// The clocks of one socket.
 struct Clocks {
     heard: Instant,
@@ -261,17 +264,21 @@ impl Clocks {
     /// Something came. A whole message ends what had begun; a sign of life does not.
     fn heard(&mut self, progress: &Progress, is_message: bool) {
         self.heard = Instant::now();
-        if is_message || self.partial_since.is_none() {
+        // A sign of life is itself a few bytes; if no more came since, it was all that had begun.
+        if is_message || self.partial_since.is_none() || progress.read() <= self.bytes + LARGEST_SIGN {
             self.bytes = progress.read();
             self.partial_since = None;
         }
     }
 
     /// When the loop must look at the clocks again.
-    fn next(&self, limits: &Limits) -> Instant {
+    fn next(&self, limits: &Limits, is_reading: bool) -> Instant {
         let idle = self.heard + limits.idle.0;
         // Looked at often enough to notice that a message has begun.
-        let partial = self.partial_since.map_or(self.heard.max(self.next_ping) + limits.ping.0, |since| since + limits.body_timeout.0);
+        let partial = self
+            .partial_since
+            .filter(|_| is_reading)
+            .map_or(self.heard.max(self.next_ping) + limits.ping.0, |since| since + limits.body_timeout.0);
         idle.min(self.next_ping).min(partial)
     }
 
@@ -313,8 +320,9 @@ where
     let mut end: Option<CloseCode> = None;
     let mut control: Option<Message> = None;
     loop {
-        let clock = leave_by.map_or_else(|| clocks.next(limits), |leave_by| leave_by.min(clocks.next(limits)));
         let is_reading = leave_by.is_none() && session.is_accepting();
+        let clock = clocks.next(limits, is_reading);
+        let clock = leave_by.map_or(clock, |leave_by| leave_by.min(clock));
         // Only what can be dropped without loss is waited for here; the work is done behind the arrows.
         tokio::select! {
             () = &mut ended => return Some(CloseCode::Token),
@@ -353,6 +361,7 @@ where
             metrics::counter!("tieline_slow_consumers_total").increment(1);
             return Some(CloseCode::SlowConsumer);
         }
+        let began = Instant::now();
         let write = steadily(limits.write_timeout.0, progress, write_ready(socket, session, control.take()));
         let written = tokio::select! {
             // In order: a write that is done is not taken back by a lease that ends just then.
@@ -361,6 +370,8 @@ where
             () = &mut ended => return Some(CloseCode::Token),
         };
         match written {
+            // Who took a long write was there, though nothing could be read meanwhile.
+            Some(Ok(())) if began.elapsed() > FAREWELL => clocks.heard = Instant::now(),
             Some(Ok(())) => {}
             Some(Err(error)) => {
                 tracing::debug!(%error, "the socket broke");

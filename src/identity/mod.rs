@@ -79,7 +79,7 @@ pub struct Identity {
     lifetimes: crate::config::Tokens,
     sessions: DashMap<String, Session>,
     checked: Mutex<HashMap<[u8; 32], Checked>>,
-    hashing: tokio::sync::Semaphore,
+    hashing: Arc<tokio::sync::Semaphore>,
 }
 
 #[derive(Debug, Clone)]
@@ -198,7 +198,7 @@ impl Identity {
             lifetimes: config.tokens.clone(),
             sessions: DashMap::new(),
             checked: Mutex::default(),
-            hashing: tokio::sync::Semaphore::new(2),
+            hashing: Arc::new(tokio::sync::Semaphore::new(2)),
         }
     }
 
@@ -344,8 +344,13 @@ impl Identity {
         let stored = agent.as_ref().map_or_else(|| account.nobodys_password(), |agent| agent.password.clone());
         let given = password.to_owned();
         // Each check of a hash takes memory and a core for a while; more at once would only take more.
-        let _turn = self.hashing.acquire().await.map_err(|_| Denied::Unavailable)?;
-        let is_right = tokio::task::spawn_blocking(move || stored.is(&given)).await.unwrap_or(false);
+        let turn = self.hashing.clone().acquire_owned().await.map_err(|_| Denied::Unavailable)?;
+        let is_right = tokio::task::spawn_blocking(move || {
+            // Kept until the check is done, also when nobody waits for it any more.
+            let _turn = turn;
+            stored.is(&given)
+        });
+        let is_right = is_right.await.unwrap_or(false);
         let agent = agent.filter(|_| is_right).ok_or(Denied::Invalid)?;
         let session = uuid::Uuid::new_v4().simple().to_string();
         let csrf = uuid::Uuid::new_v4().simple().to_string();

@@ -37,8 +37,6 @@ type Read<T> = BoxFuture<'static, Result<T, ReadError>>;
 struct Cursor {
     /// The next number to send.
     next: u64,
-    /// One more than the largest number heard of.
-    heard: u64,
     reading: Option<Read<Vec<Arc<Sight>>>>,
     /// Whether the log must be read again.
     behind: bool,
@@ -76,13 +74,10 @@ impl Dialogs {
     /// Follows a dialog. One that is followed already is replayed and goes on, each event live once.
     pub(super) fn follow(&mut self, start: Start) {
         let Start { dialog, interest, followed } = start;
-        let heard = followed.head.map_or(0, |head| head + 1);
         let known = self.cursors.remove(&dialog);
         let next = known.as_ref().map_or(followed.next, |known| known.next.min(followed.next));
-        let is_restless = known.as_ref().is_some_and(|known| known.is_restless);
-        let heard = known.map_or(heard, |known| known.heard.max(heard));
-        let cursor =
-            Cursor { next, heard, reading: None, behind: true, hold: Hold::Flush, first: true, is_restless, interest: Some(interest) };
+        let is_restless = known.is_some_and(|known| known.is_restless);
+        let cursor = Cursor { next, reading: None, behind: true, hold: Hold::Flush, first: true, is_restless, interest: Some(interest) };
         self.cursors.insert(dialog.clone(), cursor);
         self.stir(&dialog);
     }
@@ -109,7 +104,6 @@ impl Dialogs {
     pub(super) fn event<C: Codec>(&mut self, event: &Arc<Announcement>, codec: &C, out: &mut Outgoing) {
         let Some(message) = event.sight.message() else { return };
         let Some(cursor) = self.cursor(&message.dialog, message.sequence) else { return };
-        cursor.heard = cursor.heard.max(message.sequence + 1);
         let is_live = cursor.hold == Hold::Over && cursor.reading.is_none() && !cursor.behind;
         if !is_live || message.sequence < cursor.next {
             return;
@@ -127,7 +121,6 @@ impl Dialogs {
 
     pub(super) fn gap(&mut self, dialog: DialogId, sequence: u64) {
         if let Some(cursor) = self.cursor(&dialog, sequence) {
-            cursor.heard = cursor.heard.max(sequence + 1);
             cursor.behind = true;
             self.stir(&dialog);
         }
@@ -139,16 +132,8 @@ impl Dialogs {
             if self.cursors.len() >= UNASKED {
                 self.cursors.retain(|_, cursor| cursor.interest.is_some() || cursor.needs_a_look());
             }
-            let fresh = Cursor {
-                next: sequence,
-                heard: sequence,
-                reading: None,
-                behind: false,
-                hold: Hold::Over,
-                first: false,
-                is_restless: false,
-                interest: None,
-            };
+            let fresh =
+                Cursor { next: sequence, reading: None, behind: false, hold: Hold::Over, first: false, is_restless: false, interest: None };
             self.cursors.insert(dialog.clone(), fresh);
         }
         self.cursors.get_mut(dialog)
@@ -211,9 +196,9 @@ impl Cursor {
         };
         let last = sights.last().and_then(|sight| sight.message()).map(|message| message.sequence + 1);
         self.next = last.unwrap_or(self.next);
-        self.heard = self.heard.max(self.next);
-        // A read may give less than there is, by count or by bytes; until all that was heard of is read, there is more.
-        self.behind |= sights.len() == CATCH_UP || (self.next < self.heard && last.is_some());
+        // A read may give less than there is, by count or by bytes, and of a gap only its beginning is known: there may be
+        // more until a read finds nothing.
+        self.behind |= last.is_some();
         let shown: Vec<_> =
             sights.into_iter().filter(|sight| sees_whispers || sight.message().is_none_or(|message| !message.whisper)).collect();
         if !shown.is_empty() || (self.first && !self.behind) {

@@ -348,6 +348,9 @@ async fn one_consumer_cannot_grow_without_end() {
         }
     }
     let (number, answer) = refused.expect("it is refused at some size");
+    // The same profile again, as connectors send it each time, is no more than it was.
+    let again = json!({"member-0": "p".repeat(20_000)});
+    assert_eq!(socket.ask(&request("p", "userprofile.SetUserProfile", again)).await["code"], 200);
     assert!(number == 3 && answer["body"].as_str().unwrap().contains("65536"), "{number}: {answer}");
     // Subscriptions, and what they name.
     let names: Vec<String> = (0..101).map(|number| number.to_string()).collect();

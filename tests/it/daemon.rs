@@ -38,14 +38,7 @@ async fn who_says_nothing_is_not_waited_for() {
     // A socket that does not say who it is.
     let mut nobody = api.socket("/ws_api/account/demo/messaging/consumer?v=3", &[]).await.unwrap();
     assert_eq!(nobody.closed().await.0, 1008);
-    // One that sends half a message and no more; pings do not finish it.
     let ann = api.speaker("ann").await;
-    let mut half = ann.consumer_socket().await;
-    if let tokio_tungstenite::MaybeTlsStream::Plain(stream) = half.socket.get_mut() {
-        stream.write_all(&[0x81, 0x80 | 100, 1, 2, 3, 4, 5]).await.unwrap();
-    }
-    let code = half.closed().await.0;
-    assert!([1001, 1008].contains(&code), "{code}");
     // One that is there and answers pings lives; one that does not is idle.
     let mut alive = ann.consumer_socket().await;
     let mut dead = ann.consumer_socket().await;
@@ -63,6 +56,24 @@ async fn who_says_nothing_is_not_waited_for() {
     let mut bytes = Vec::new();
     let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut bytes)).await.expect("it was closed");
     assert!(bytes.windows(2).any(|pair| pair == 1001_u16.to_be_bytes()), "closed as idle: {bytes:?}");
+}
+
+#[tokio::test]
+async fn half_a_message_is_not_waited_for_though_pings_are_answered() {
+    let server = TestServer::with("[limits]\nidle = \"60s\"\nping = \"1s\"\nbody_timeout = \"3s\"").await;
+    let ann = server.api().speaker("ann").await;
+    let mut half = ann.consumer_socket().await;
+    let mut whole = ann.consumer_socket().await;
+    // A fragment of a message, and more of it; the library answers pings while it reads.
+    let fragment = |payload: &[u8], head: u8| [&[head, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0][..], payload].concat();
+    let began = Instant::now();
+    if let tokio_tungstenite::MaybeTlsStream::Plain(stream) = half.socket.get_mut() {
+        stream.write_all(&fragment(&[b'x'; 100], 0x01)).await.unwrap();
+        stream.write_all(&fragment(&[b'x'; 100], 0x00)).await.unwrap();
+    }
+    assert_eq!(half.closed().await.0, 1008);
+    assert!(began.elapsed() >= Duration::from_secs(2), "it had its time");
+    assert_eq!(whole.ask(&request("c", "GetClock", json!({}))).await["code"], 200, "who only answers pings lives");
 }
 
 #[tokio::test]
@@ -225,7 +236,7 @@ async fn a_second_process_on_one_folder_is_refused_with_a_reason() {
 async fn secrets_and_peoples_words_stay_out_of_logs_at_every_level_and_out_of_metrics() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
-    let script = format!("export TIELINE__LOG__LEVEL=trace; exec \"$0\" \"$@\" 2> {}", log.display());
+    let script = format!("export TIELINE__LOG__LEVEL=trace TIELINE__LOG__FORMAT=json; exec \"$0\" \"$@\" 2> {}", log.display());
     let mut process = TestProcess::start(dir.path(), free_port(), &["bash", "-c", &script]).await;
     let api = process.api();
     let ann = api.speaker("canary-consumer").await;
@@ -245,6 +256,9 @@ async fn secrets_and_peoples_words_stay_out_of_logs_at_every_level_and_out_of_me
     tokio::task::spawn_blocking(move || process.end("TERM")).await.unwrap();
     let log = std::fs::read_to_string(log).unwrap();
     assert!(log.contains("websocket opened") && log.lines().count() > 10, "there is a log to look at: {log}");
+    let opened = log.lines().find(|line| line.contains("websocket opened")).unwrap();
+    let opened: serde_json::Value = serde_json::from_str(opened).expect("each line is a JSON object");
+    assert!(opened["span"]["connection_id"].is_string() && opened["spans"][0]["peer"].is_string(), "with a span per connection: {opened}");
     for canary in ["canary", &ann.app, &ann.jws, &login.bearer, &login.csrf, &login.session, "demo-connector-secret", "ada-demo"] {
         assert!(!log.contains(canary), "{canary:.20} is in the log: {:?}", log.lines().find(|line| line.contains(canary)));
         assert!(!metrics.contains(canary), "{canary:.20} is in the metrics");

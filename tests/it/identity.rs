@@ -191,48 +191,86 @@ enum Doing {
     HalfAFrame,
 }
 
+/// What a socket saw of its end.
+#[derive(Debug)]
+struct Ended {
+    code: u16,
+    at: Instant,
+    /// The numbers acked to it, and the newest event pushed to it, by the gateway's clock.
+    acked: Vec<u64>,
+    newest: i64,
+}
+
 #[tokio::test]
 async fn a_socket_whose_token_ends_is_closed_with_4401_whatever_it_does() {
-    let server = TestServer::with("[tokens]\napp = \"4s\"").await;
+    let server = TestServer::with("[tokens]\napp = \"8s\"").await;
     let api = server.api();
     let ann = api.speaker("ann").await;
     let id = ann.open().await;
-    let began = Instant::now();
+    // An agent, whose session goes on, publishes all the while: there is always something that could be pushed.
+    let mut agent = api.agent("ada", "3").await;
+    agent.ask(&add_agent("j", &id, "ASSIGNED_AGENT")).await;
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let publishing = tokio::spawn({
+        let (stop, id) = (stop.clone(), id.clone());
+        async move {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(agent.ask(&publish("a", &id, "agent")).await["code"], 200);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            agent
+        }
+    });
     let fresh = Speaker { app: api.app_token().await, ..ann.clone() };
-    let expires = began + Duration::from_secs(4);
+    let exp = crate::connector_api::claims(&fresh.app)["exp"].as_i64().unwrap() * 1000;
+    let now = || i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let expires = Instant::now() + Duration::from_millis(u64::try_from(exp - now()).unwrap());
     let all = [Doing::Nothing, Doing::Following, Doing::Publishing, Doing::Pinging, Doing::HalfAFrame];
-    let mut sockets = Vec::new();
+    let mut running = Vec::new();
     for doing in all {
-        sockets.push((doing, fresh.consumer_socket().await));
+        let (socket, id) = (fresh.consumer_socket().await, id.clone());
+        running.push(tokio::spawn(async move { (doing, live(doing, socket, &id).await) }));
     }
     let mut latest = Duration::ZERO;
-    let running: Vec<_> = sockets
-        .into_iter()
-        .map(|(doing, socket)| {
-            let id = id.clone();
-            tokio::spawn(async move { (doing, live(doing, socket, &id).await) })
-        })
-        .collect();
+    let mut acked = Vec::new();
     for ended in futures::future::join_all(running).await {
-        let (doing, (code, closed_at, last_frame_at)) = ended.unwrap();
-        assert_eq!(code, 4401, "{doing:?}");
-        // A token's end is a whole second, so it may come up to one second early.
-        let late = closed_at.saturating_duration_since(expires);
+        let (doing, ended) = ended.unwrap();
+        assert_eq!(ended.code, 4401, "{doing:?}");
+        let late = ended.at.saturating_duration_since(expires);
         assert!(late < Duration::from_secs(5), "{doing:?} was closed {late:?} after the token's end");
-        assert!(last_frame_at.is_none_or(|at| at <= closed_at));
-        assert!(closed_at >= expires - Duration::from_millis(1_100), "{doing:?} was closed early");
+        assert!(ended.at + Duration::from_millis(100) >= expires, "{doing:?} was closed early");
+        assert!(ended.newest <= exp, "{doing:?} was pushed an event of {} ms after the token's end", ended.newest - exp);
+        assert_eq!(doing == Doing::Following, ended.newest > 0, "{doing:?}");
+        assert_eq!(doing == Doing::Publishing, !ended.acked.is_empty(), "{doing:?}");
+        acked.extend(ended.acked);
         latest = latest.max(late);
     }
-    println!("expiry: {} sockets, latest close {latest:?} after the token's end", all.len());
-    // Everything that was acked is there, and nothing came in later.
+    // What was acked was stored before the end; events after it there are, the agent's.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let mut agent = publishing.await.unwrap();
+    let mut times = std::collections::HashMap::new();
+    loop {
+        let page = request("q", "ms.QueryMessages", json!({"dialogId": id, "newerThanSequence": times.len(), "maxQuantity": 1000}));
+        let answer = agent.ask(&page).await;
+        let events = answer["body"].as_array().unwrap();
+        if events.is_empty() {
+            break;
+        }
+        times.extend(events.iter().map(|change| (change["sequence"].as_u64().unwrap(), change["serverTimestamp"].as_i64().unwrap())));
+    }
+    assert!(times.values().any(|at| *at > exp), "there was something that could have been pushed too late");
+    for sequence in &acked {
+        assert!(times[sequence] <= exp, "number {sequence} was acked and stored {} ms after the token's end", times[sequence] - exp);
+    }
+    println!("expiry: {} sockets, {} acks before the end, latest close {latest:?} after it", all.len(), acked.len());
     let reply = fresh.post(SEND, publish("1", &id, "late").to_string()).await;
     assert_eq!((reply.status, reply.error_code()), (401, 40102), "over HTTP, too");
 }
 
-/// Lives until the close; the code, when it came, and when the last frame came.
-async fn live(doing: Doing, mut socket: Ws, id: &str) -> (u16, Instant, Option<Instant>) {
-    let mut last = None;
-    let mut count = 0;
+/// Lives until nothing more can come.
+async fn live(doing: Doing, mut socket: Ws, id: &str) -> Ended {
+    let mut ended = Ended { code: 1006, at: Instant::now(), acked: Vec::new(), newest: 0 };
     if doing == Doing::Following {
         socket.follow(id, 0).await;
     }
@@ -244,30 +282,31 @@ async fn live(doing: Doing, mut socket: Ws, id: &str) -> (u16, Instant, Option<I
         }
     }
     loop {
-        let sent = match doing {
-            Doing::Publishing => {
-                futures::SinkExt::send(&mut socket.socket, Message::text(publish("p", id, &format!("n{count}")).to_string())).await
-            }
+        // The close may have come already; then the next read says so.
+        let _ = match doing {
+            Doing::Publishing => futures::SinkExt::send(&mut socket.socket, Message::text(publish("p", id, "consumer").to_string())).await,
             Doing::Pinging => futures::SinkExt::send(&mut socket.socket, Message::Ping(vec![1].into())).await,
             Doing::Nothing | Doing::Following | Doing::HalfAFrame => Ok(()),
         };
-        count += 1;
-        if sent.is_ok() || count > 1 {
-            match tokio::time::timeout(SOON, socket.socket.next()).await.expect("the close comes") {
-                Some(Ok(Message::Close(Some(frame)))) => return (frame.code.into(), Instant::now(), last),
-                Some(Ok(_)) => last = Some(Instant::now()),
-                Some(Err(_)) | None => return (1006, Instant::now(), last),
+        match tokio::time::timeout(SOON, socket.socket.next()).await.expect("the close comes") {
+            Some(Ok(Message::Close(Some(frame)))) => (ended.code, ended.at) = (frame.code.into(), Instant::now()),
+            Some(Ok(Message::Text(text))) => {
+                let frame: Value = serde_json::from_str(&text).unwrap();
+                let times =
+                    frame["body"]["changes"].as_array().into_iter().flatten().filter_map(|change| change["serverTimestamp"].as_i64());
+                ended.newest = times.fold(ended.newest, i64::max);
+                ended.acked.extend(frame["body"]["sequence"].as_u64());
             }
-        }
-        if matches!(doing, Doing::Publishing | Doing::Pinging) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            Some(Ok(_)) => {}
+            // Read to the very end: whatever came behind the close would have been seen.
+            Some(Err(_)) | None => return ended,
         }
     }
 }
 
 #[tokio::test]
 async fn what_was_acked_before_the_end_is_all_that_is_acked() {
-    let server = TestServer::with("[tokens]\napp = \"3s\"").await;
+    let server = TestServer::with("[tokens]\napp = \"6s\"").await;
     let api = server.api();
     let ann = api.speaker("ann").await;
     let id = ann.open().await;
@@ -301,7 +340,7 @@ impl Ws {
 
 #[tokio::test]
 async fn a_fresh_token_for_the_same_identity_lets_a_socket_live_on() {
-    let server = TestServer::with("[tokens]\napp = \"3s\"\nconsumer = \"3s\"").await;
+    let server = TestServer::with("[tokens]\napp = \"6s\"\nconsumer = \"6s\"").await;
     let api = server.api();
     let ann = api.speaker("ann").await;
     let mut jwt = api.sign_up().await;
@@ -319,7 +358,7 @@ async fn a_fresh_token_for_the_same_identity_lets_a_socket_live_on() {
     assert_eq!(web.ask(&init(".ams.headers.ConsumerAuthentication", &api.sign_up().await)).await["code"], 401, "another consumer's");
     let began = Instant::now();
     // Twice as long as a token lives.
-    while began.elapsed() < Duration::from_secs(6) {
+    while began.elapsed() < Duration::from_secs(12) {
         let app = api.app_token().await;
         assert_eq!(consumer.ask(&init(".ams.headers.AppAuthentication", &app)).await["code"], 200);
         assert_eq!(connector.ask(&init(".ams.headers.AppAuthentication", &app)).await["code"], "OK");
@@ -336,7 +375,7 @@ async fn a_fresh_token_for_the_same_identity_lets_a_socket_live_on() {
 
 #[tokio::test]
 async fn an_agents_session_slides_with_refresh_and_ends_with_logout_on_all_sockets() {
-    let server = TestServer::with("[tokens]\nagent = \"3s\"").await;
+    let server = TestServer::with("[tokens]\nagent = \"6s\"").await;
     let api = server.api();
     let login = api.login("ada").await;
     let other = api.login("ada").await;
@@ -347,7 +386,7 @@ async fn an_agents_session_slides_with_refresh_and_ends_with_logout_on_all_socke
         async move { api.call("POST", &path, &[("cookie", &cookie)], json!({"csrf": csrf}).to_string()).await }
     };
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(5) {
+    while began.elapsed() < Duration::from_secs(9) {
         let refreshed = post("refresh?v=1.3", format!("Session_id={}", login.session), login.csrf.clone()).await;
         assert_eq!((refreshed.status, refreshed.text.as_str()), (200, ""), "an empty body: clients look for an error in it");
         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -54,7 +54,8 @@ const PROGRAMS: [(&str, &str, &[&str]); 5] = [
 ];
 
 /// Fetches what is missing. What cannot be had is said here, and its suites report themselves as skipped.
-fn fetch() {
+/// Whether every client program is there.
+fn fetch() -> bool {
     let missing: Vec<_> = PROGRAMS.iter().filter(|(program, flag, _)| !has(program, flag)).collect();
     if !missing.is_empty() {
         let packages = missing.iter().flat_map(|(_, _, packages)| packages.iter());
@@ -76,6 +77,7 @@ fn fetch() {
     if !fresh(&clients.join("node_modules/.package-lock.json"), &lock) {
         warn(run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&clients)), "npm packages");
     }
+    let has_npm = fresh(&clients.join("node_modules/.package-lock.json"), &lock);
     let (venv, requirements) = (clients.join(".venv"), clients.join("requirements.txt"));
     let mark = venv.join("installed");
     if !fresh(&mark, &requirements) {
@@ -84,6 +86,7 @@ fn fetch() {
             .and_then(|()| Ok(std::fs::write(&mark, "")?));
         warn(made, "Python packages");
     }
+    has_npm && fresh(&mark, &requirements)
 }
 
 fn warn(done: anyhow::Result<()>, what: &str) {
@@ -100,10 +103,14 @@ fn is_worth_repeating(line: &str) -> bool {
 }
 
 fn test(filter: &[String]) -> anyhow::Result<()> {
-    fetch();
+    let has_clients = fetch();
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["test", "--workspace", "--", "--show-output"]).args(filter).current_dir(root()).stdout(Stdio::piped());
+    if has_clients {
+        // From here on a client that is missing is a failure.
+        command.env("TIELINE_CLIENTS", "1");
+    }
     let mut child = command.spawn().context("cargo test")?;
     let output = child.stdout.take().context("the tests have no output")?;
     let mut repeated = Vec::new();

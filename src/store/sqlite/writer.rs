@@ -44,6 +44,8 @@ impl Job {
 /// An answer that waits for the commit.
 enum Waiting {
     Decided(Answer<Decided>, Result<Decided, StoreError>),
+    /// Refused by what was committed before the batch: it stands whatever becomes of the batch.
+    Refused(Answer<Decided>, StoreError),
     Done(Answer<()>),
 }
 
@@ -139,7 +141,11 @@ impl Writer {
                 while self.position - self.projected > TAIL as u64 && !self.has_failed() && self.project() {}
             }
             if self.has_failed() {
-                return queue.iter().for_each(|job| job.fail(StoreError::Unknown));
+                for job in queue {
+                    metrics::gauge!("tieline_store_waiting").decrement(1.0);
+                    job.fail(StoreError::Unknown);
+                }
+                return;
             }
         }
         while self.projected < self.position && self.project() {}
@@ -161,14 +167,16 @@ impl Writer {
             Ok((staged, waiting)) => {
                 metrics::histogram!("tieline_store_commit_seconds").record(began.elapsed().as_secs_f64());
                 metrics::histogram!("tieline_store_commit_decisions").record(size as f64);
-                // From a full disk there is a way back, from a failed sync none.
+                // From a full disk there is a way back, by something that was really written; from a failed sync none.
+                let has_written = !staged.sights.is_empty() || waiting.iter().any(|answer| matches!(answer, Waiting::Done(_)));
                 self.health.send_if_modified(|health| {
-                    *health == Health::DiskFull && std::mem::replace(health, Health::Writing) == Health::DiskFull
+                    has_written && *health == Health::DiskFull && std::mem::replace(health, Health::Writing) == Health::DiskFull
                 });
                 let committed = self.publish(staged);
                 for answer in waiting {
                     match answer {
                         Waiting::Decided(answer, result) => drop(answer.send(result)),
+                        Waiting::Refused(answer, refused) => drop(answer.send(Err(refused))),
                         Waiting::Done(answer) => drop(answer.send(Ok(()))),
                     }
                 }
@@ -180,9 +188,8 @@ impl Writer {
                 let failure = self.failed(&error);
                 for answer in waiting {
                     match answer {
-                        // A refusal stands: it is certain that nothing was written.
-                        Waiting::Decided(answer, Err(refused)) => drop(answer.send(Err(refused))),
-                        Waiting::Decided(answer, Ok(_)) => drop(answer.send(Err(failure.clone()))),
+                        Waiting::Refused(answer, refused) => drop(answer.send(Err(refused))),
+                        Waiting::Decided(answer, _) => drop(answer.send(Err(failure.clone()))),
                         Waiting::Done(answer) => drop(answer.send(Err(failure.clone()))),
                     }
                 }
@@ -207,6 +214,7 @@ impl Writer {
                 Job::Decide(decision, answer) => {
                     let result = self.decide(&decision, &mut staged);
                     match result {
+                        Ok(Err(refused)) if staged.sights.is_empty() => waiting.push(Waiting::Refused(answer, refused)),
                         Ok(result) => waiting.push(Waiting::Decided(answer, result)),
                         Err(error) => {
                             failure = Some(error);
@@ -443,7 +451,9 @@ impl Writer {
             // After a failed sync nobody knows what is on disk, and a second sync may claim success over lost data.
             _ => (Health::Failed, StoreError::Unknown),
         };
-        if *self.health.borrow() == health {
+        if answer == StoreError::Busy {
+            tracing::warn!(%error, "another program holds the database");
+        } else if *self.health.borrow() == health {
             tracing::debug!(%error, ?health, "the store still cannot write");
         } else {
             tracing::error!(%error, ?health, "the store cannot write");
