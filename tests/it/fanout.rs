@@ -29,14 +29,14 @@ async fn follow_all(mut agent: Ws, total: u64) -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_followers_get_each_of_a_thousand_messages_once_in_order_and_one_that_stops_reading_is_closed() {
-    let server = TestServer::with("[limits]\nwrite_timeout = \"3s\"").await;
+    let server = TestServer::crowded("[limits]\nwrite_timeout = \"3s\"", FOLLOWERS).await;
     let api = server.api();
     let ann = api.speaker("ann").await;
     let id = ann.open().await;
     let bearer = api.login("ada").await.bearer;
     let mut following = Vec::new();
-    for _ in 0..FOLLOWERS {
-        let mut agent = api.agent_by(&bearer, "3").await;
+    for number in 0..FOLLOWERS {
+        let mut agent = api.agent(&format!("agent-{number}"), "3").await;
         agent.send(&follow("f", &id, 0)).await;
         agent.response("f").await;
         following.push(tokio::spawn(follow_all(agent, MESSAGES)));

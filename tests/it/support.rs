@@ -72,6 +72,7 @@ pub struct TestServer {
     task: Option<JoinHandle<()>>,
     dir: Option<TempDir>,
     extra: String,
+    agents: usize,
 }
 
 impl TestServer {
@@ -81,15 +82,31 @@ impl TestServer {
 
     /// With more configuration in front of the usual.
     pub async fn with(extra: &str) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), extra.to_owned()).await
+        Self::open(tempfile::tempdir().unwrap(), extra.to_owned(), 0).await
     }
 
-    async fn open(dir: TempDir, extra: String) -> Self {
+    /// With so many agents more in the demo account, who sign in as `agent-0` and so on.
+    pub async fn crowded(extra: &str, agents: usize) -> Self {
+        Self::open(tempfile::tempdir().unwrap(), extra.to_owned(), agents).await
+    }
+
+    async fn open(dir: TempDir, extra: String, agents: usize) -> Self {
+        // A thousand followers and the gateway's ends of them are more than some machines allow at first.
+        rlimit::increase_nofile_limit(u64::MAX).unwrap();
         // One section of each name: what a test sets of the limits goes into the usual ones.
         let (own, rest) = extra.split_once("[limits]\n").map_or(("", extra.as_str()), |(before, after)| (after, before));
         let (own, behind) = own.split_once("\n\n").unwrap_or((own, ""));
         let usual: String =
             CONFIG.lines().filter(|line| !own.lines().any(|set| key(set) == key(line))).map(|line| format!("{line}\n")).collect();
+        let crowd: String = (0..agents)
+            .map(|number| {
+                format!(
+                    "[[accounts.agents]]\nuser_id = \"{}\"\nlogin = \"agent-{number}\"\npassword = \"agent-{number}-demo\"\n",
+                    5000 + number
+                )
+            })
+            .collect();
+        let usual = usual.replacen("[[accounts.queues]]", &format!("{crowd}[[accounts.queues]]"), 1);
         let text = format!("{rest}\n{}\n{behind}", usual.replacen("[limits]\n", &format!("[limits]\n{own}\n"), 1));
         let set = |name: &str, value: &str| (format!("TIELINE__SERVER__{name}"), value.to_owned());
         let variables = [set("LISTEN", "127.0.0.1:0"), set("DATA_DIR", &dir.path().join("data").display().to_string()), set("DRAIN", "3s")];
@@ -99,14 +116,14 @@ impl TestServer {
         let stop = CancellationToken::new();
         let running = stop.clone();
         let task = tokio::spawn(async move { server.run(running).await.unwrap() });
-        Self { address, tls, stop, task: Some(task), dir: Some(dir), extra }
+        Self { address, tls, stop, task: Some(task), dir: Some(dir), extra, agents }
     }
 
     /// Stops in good order and starts again on the same folder.
     pub async fn restart(mut self) -> Self {
         self.stop().await;
         let dir = self.dir.take().unwrap();
-        Self::open(dir, self.extra.clone()).await
+        Self::open(dir, self.extra.clone(), self.agents).await
     }
 
     /// Drains, and waits until that is done.
