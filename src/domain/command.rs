@@ -168,19 +168,6 @@ pub enum ScopeKey {
 }
 
 impl Command {
-    /// Its name, for the record of requests and for tests that walk all commands.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::SeeConsumer { .. } => "see_consumer",
-            Self::SetProfile { .. } => "set_profile",
-            Self::Open { .. } => "open",
-            Self::Publish { .. } => "publish",
-            Self::Type { .. } => "type",
-            Self::Update { .. } => "update",
-        }
-    }
-
     /// What the decision about it must have at hand.
     #[must_use]
     pub fn scope(&self, actor: &Actor) -> Vec<ScopeKey> {

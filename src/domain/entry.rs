@@ -96,6 +96,14 @@ pub struct Message {
     pub app: Option<ClientId>,
 }
 
+impl Message {
+    /// Bytes of what was published: the event and its metadata.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.event.get().len() + self.metadata.as_ref().map_or(0, |metadata| metadata.get().len())
+    }
+}
+
 /// One change of a conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Change {

@@ -2,6 +2,7 @@
 
 use crate::domain::{Audience, Conversation, Person, Role, Sight};
 use serde_json::value::RawValue;
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use tieline_protocol::ids::{ConversationId, DialogId};
 
@@ -69,6 +70,19 @@ impl ConversationChange {
     /// What the codec of a slot makes of the conversation as it is.
     pub fn frame(&self, slot: Slot, encode: impl FnOnce(&Conversation) -> Frame) -> Frame {
         self.frames.get(slot, || encode(&self.after))
+    }
+}
+
+/// Adds a change to those that wait, one for each conversation: from its oldest *before* to its newest *after*.
+pub fn coalesce(changes: &mut HashMap<ConversationId, Arc<ConversationChange>>, change: Arc<ConversationChange>) {
+    match changes.get_mut(change.id()) {
+        Some(earlier) if earlier.after.details.version < change.after.details.version => {
+            *earlier = Arc::new(ConversationChange::new(earlier.before.clone(), change.after.clone()));
+        }
+        Some(_) => {}
+        None => {
+            changes.insert(change.id().clone(), change);
+        }
     }
 }
 

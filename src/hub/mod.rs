@@ -8,7 +8,7 @@
 mod announcement;
 mod outbox;
 
-pub use announcement::{Announcement, ConversationChange, Frame, SLOTS, Slot, Typing};
+pub use announcement::{Announcement, ConversationChange, Frame, SLOTS, Slot, Typing, coalesce};
 pub use outbox::{Item, Outbox, Taken};
 
 use crate::domain::{Actor, Audience, Conversation, ConversationFilter, Sight};
@@ -265,15 +265,6 @@ impl Hub {
                 shard..shard + 1
             }
             Topic::AgentEvents(..) | Topic::Changes(_) | Topic::Feed(..) => 0..self.shards.len(),
-        }
-    }
-}
-
-fn coalesce(changes: &mut HashMap<ConversationId, Arc<ConversationChange>>, change: Arc<ConversationChange>) {
-    match changes.get_mut(change.id()) {
-        Some(earlier) => *earlier = Arc::new(ConversationChange::new(earlier.before.clone(), change.after.clone())),
-        None => {
-            changes.insert(change.id().clone(), change);
         }
     }
 }

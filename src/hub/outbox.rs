@@ -4,8 +4,7 @@
 //! dialog only the first missed number is kept, and the session reads the rest from the log; of each conversation
 //! only its oldest *before* and newest *after*; typing states are dropped.
 
-use super::announcement::{Announcement, ConversationChange, Typing};
-use super::coalesce;
+use super::announcement::{Announcement, ConversationChange, Typing, coalesce};
 use futures::task::AtomicWaker;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,7 +81,7 @@ impl Outbox {
             if state.full() || state.taken.gaps.contains_key(&message.dialog) {
                 state.miss(&message.dialog, message.sequence);
             } else {
-                state.bytes += message.event.get().len() + message.metadata.as_ref().map_or(0, |metadata| metadata.get().len());
+                state.bytes += message.bytes();
                 state.taken.items.push_back(Item::Event(event.clone()));
             }
         })

@@ -50,8 +50,8 @@ fn an_outbox_that_is_not_emptied_keeps_the_first_number_missed_and_no_more_memor
     let hub = Hub::new(2);
     let session = join(&hub);
     let _interest = session.follow(dialog());
-    for (sequence, bytes) in (0..5_000).map(|sequence| (sequence, 10)) {
-        hub.announce(vec![sight(sequence, bytes)], Vec::new());
+    for sequence in 0..5_000 {
+        hub.announce(vec![sight(sequence, 10)], Vec::new());
         deliver(&hub);
     }
     let taken = session.outbox().take(&noop_waker()).unwrap();

@@ -53,12 +53,6 @@ impl Lease {
             }
         }
     }
-
-    /// Whether anybody waits for its end.
-    #[must_use]
-    pub fn is_in_use(&self) -> bool {
-        self.0.receiver_count() > 0
-    }
 }
 
 fn after(time: Duration) -> Instant {

@@ -58,6 +58,24 @@ pub enum ChangeKind {
     Delete,
 }
 
+/// Splits items into batches of about so many bytes, each with at least one item; no items are one empty batch.
+#[must_use]
+pub fn batches<T>(items: impl IntoIterator<Item = T>, bytes: usize, size_of: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut batches = vec![Vec::new()];
+    let mut size = 0;
+    for item in items {
+        size += size_of(&item);
+        if size > bytes && batches.last().is_some_and(|batch| !batch.is_empty()) {
+            batches.push(Vec::new());
+            size = size_of(&item);
+        }
+        if let Some(batch) = batches.last_mut() {
+            batch.push(item);
+        }
+    }
+    batches
+}
+
 /// A frame, read.
 #[derive(Debug)]
 pub struct Asked<T> {

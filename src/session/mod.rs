@@ -12,7 +12,7 @@ mod codec;
 mod follow;
 mod watch;
 
-pub use codec::{Admission, Admitted, Answer, Ask, Asked, ChangeKind, Codec, Doorway, Greeting};
+pub use codec::{Admission, Admitted, Answer, Ask, Asked, ChangeKind, Codec, Doorway, Greeting, batches};
 
 use self::follow::{Dialogs, FeedCursor};
 use self::watch::Watches;

@@ -4,10 +4,10 @@
 //! newest state. Changes that come before the snapshot wait; those the snapshot already holds are dropped.
 
 use super::follow::RETRY;
-use super::{ChangeKind, Codec, Hold, OUT_BYTES, Out, Outgoing};
+use super::{ChangeKind, Codec, Hold, OUT_BYTES, Out, Outgoing, batches};
 use crate::domain::{ConversationFilter, Millis};
 use crate::gateway::{Error, Gateway};
-use crate::hub::{ConversationChange, Frame, Interest, Membership, Reach, Topic};
+use crate::hub::{ConversationChange, Frame, Interest, Membership, Reach, Topic, coalesce};
 use crate::store::Snapshot;
 use futures::future::BoxFuture;
 use std::collections::{HashMap, HashSet};
@@ -106,7 +106,7 @@ impl Watches {
                         out.extend(notification(codec, id, now, watch.kind_of(change, was_in).into_iter().collect()));
                     }
                 }
-                Stage::Sent(_) | Stage::Wanted | Stage::Reading(_) => watch.wait(change),
+                Stage::Sent(_) | Stage::Wanted | Stage::Reading(_) => coalesce(&mut watch.waiting, change.clone()),
             }
         }
     }
@@ -155,18 +155,6 @@ impl Watches {
 type Told<'c> = (ChangeKind, &'c ConversationChange);
 
 impl Watch {
-    fn wait(&mut self, change: &Arc<ConversationChange>) {
-        match self.waiting.get_mut(change.id()) {
-            Some(earlier) if earlier.after.details.version < change.after.details.version => {
-                *earlier = Arc::new(ConversationChange::new(earlier.before.clone(), change.after.clone()));
-            }
-            Some(_) => {}
-            None => {
-                self.waiting.insert(change.id().clone(), change.clone());
-            }
-        }
-    }
-
     /// What a change means to this subscription; nothing, if it was not and is not about the conversation.
     fn kind_of<'c>(&self, change: &'c ConversationChange, was_in: bool) -> Option<Told<'c>> {
         if self.filter.matches(&change.after) {
@@ -181,19 +169,8 @@ impl Watch {
     /// The snapshot, and behind it what changed since it was taken.
     fn seam<C: Codec>(&mut self, codec: &C, id: &str, now: Millis, snapshot: &Snapshot) -> Vec<Out> {
         // One notification, unless it would be a very large one.
-        let mut batches: Vec<Vec<(ChangeKind, Frame)>> = vec![Vec::new()];
-        let mut size = 0;
-        for conversation in &snapshot.conversations {
-            let frame = codec.conversation(conversation);
-            size += frame.len();
-            if size > LARGEST {
-                batches.push(Vec::new());
-                size = frame.len();
-            }
-            if let Some(batch) = batches.last_mut() {
-                batch.push((ChangeKind::Upsert, frame));
-            }
-        }
+        let changes = snapshot.conversations.iter().map(|conversation| (ChangeKind::Upsert, codec.conversation(conversation)));
+        let batches = batches(changes, LARGEST, |(_, frame): &(ChangeKind, Frame)| frame.len());
         let mut out: Vec<Out> = batches.iter().map(|changes| Out::Frame(codec.conversations(id, now, changes))).collect();
         let inside: HashSet<_> = snapshot.conversations.iter().map(|conversation| &conversation.details.id).collect();
         for change in std::mem::take(&mut self.waiting).into_values() {

@@ -3,7 +3,7 @@
 //! Only the writer changes it, after a commit; readers look here first and on disk for the rest. What is not yet
 //! projected is never dropped, so *disk ∪ memory* is always everything.
 
-use crate::domain::{Consumer, Conversation, ConversationFilter, Sight};
+use crate::domain::{Consumer, Conversation, ConversationFilter, Message, Sight};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId};
@@ -202,10 +202,7 @@ fn drop_first<K: Eq + std::hash::Hash>(lists: &mut HashMap<K, VecDeque<Arc<Sight
 
 /// About how many bytes an entry holds on to.
 pub(crate) fn weight(sight: &Sight) -> usize {
-    let texts = sight
-        .message()
-        .map_or(0, |message| message.event.get().len() + message.metadata.as_ref().map_or(0, |metadata| metadata.get().len()));
-    texts + 512
+    sight.message().map_or(0, Message::bytes) + 512
 }
 
 /// Drops a tenth of a full cache, whichever come first in its keyed, hence random, order.

@@ -94,9 +94,7 @@ impl Slow {
         loop {
             match tokio::time::timeout(SOON, self.0.next()).await.expect("the end comes") {
                 Some(Ok(Message::Text(text))) => {
-                    let frame: serde_json::Value = serde_json::from_str(&text).unwrap();
-                    numbers
-                        .extend(frame["body"]["changes"].as_array().into_iter().flatten().filter_map(|change| change["sequence"].as_u64()));
+                    numbers.extend(sequences(&text));
                 }
                 Some(Ok(Message::Close(frame))) => return (numbers, frame.map(|frame| frame.code.into())),
                 Some(Ok(_)) => {}
@@ -106,14 +104,19 @@ impl Slow {
     }
 }
 
+/// The numbers of the events in a frame.
+fn sequences(text: &str) -> Vec<u64> {
+    let frame: serde_json::Value = serde_json::from_str(text).unwrap();
+    frame["body"]["changes"].as_array().into_iter().flatten().filter_map(|change| change["sequence"].as_u64()).collect()
+}
+
 /// Reads until there are so many events, however they come.
 async fn read_on(slow: &mut Slow, total: u64) -> Vec<u64> {
     let mut numbers = Vec::new();
     while (numbers.len() as u64) < total {
         let message = tokio::time::timeout(SOON, slow.0.next()).await.expect("it goes on").unwrap().unwrap();
         if let Message::Text(text) = message {
-            let frame: serde_json::Value = serde_json::from_str(&text).unwrap();
-            numbers.extend(frame["body"]["changes"].as_array().into_iter().flatten().filter_map(|change| change["sequence"].as_u64()));
+            numbers.extend(sequences(&text));
         }
     }
     numbers

@@ -211,11 +211,13 @@ async fn a_socket_whose_token_ends_is_closed_with_4401_whatever_it_does() {
     let mut agent = api.agent("ada", "3").await;
     agent.ask(&add_agent("j", &id, "ASSIGNED_AGENT")).await;
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let published = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let publishing = tokio::spawn({
-        let (stop, id) = (stop.clone(), id.clone());
+        let (stop, published, id) = (stop.clone(), published.clone(), id.clone());
         async move {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 assert_eq!(agent.ask(&publish("a", &id, "agent")).await["code"], 200);
+                published.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             agent
@@ -246,7 +248,11 @@ async fn a_socket_whose_token_ends_is_closed_with_4401_whatever_it_does() {
         latest = latest.max(late);
     }
     // What was acked was stored before the end; events after it there are, the agent's.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let so_far = published.load(std::sync::atomic::Ordering::Relaxed);
+    while published.load(std::sync::atomic::Ordering::Relaxed) < so_far + 3 {
+        assert!(expires.elapsed() < SOON, "the agent publishes on");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     let mut agent = publishing.await.unwrap();
     let mut times = std::collections::HashMap::new();

@@ -93,32 +93,39 @@ fn sequence_of(account: &Account, app: &ClientId) -> ReplySequence {
     account.apps.get(app).map_or(ReplySequence::Position, |app| app.reply_sequence)
 }
 
-/// Reads requests that belong together into commands of one consumer.
-fn parse(caller: &Caller<'_>, texts: &[&str], key: Option<&str>) -> Result<Parsed, Failed> {
-    let mut parts = Vec::with_capacity(texts.len());
-    let mut commands = Vec::with_capacity(texts.len());
+/// A request, or why the text is none: each text is read once, and what is wrong with it is said at its turn.
+type Read<'t> = Result<envelope::Request<'t>, Malformed>;
+
+fn read_each<'t>(texts: &[&'t str]) -> Vec<Read<'t>> {
+    texts.iter().map(|text| envelope::read(text)).collect()
+}
+
+/// Makes requests that belong together into commands of one consumer.
+fn parse(caller: &Caller<'_>, requests: &[Read<'_>], key: Option<&str>) -> Result<Parsed, Failed> {
+    let mut parts = Vec::with_capacity(requests.len());
+    let mut commands = Vec::with_capacity(requests.len());
     let mut opened: Option<ConversationId> = None;
     let mut identities: Vec<String> = Vec::new();
     let mut key = key.map(str::to_owned);
     let mut resend = None;
-    for text in texts {
-        let request = envelope::read(text).map_err(Failed::from)?;
+    for request in requests {
+        let request = request.as_ref().map_err(|malformed| Failed::from(malformed.clone()))?;
         let fail = |error| Failed::new(Some(&request.id), error);
-        let kind = kind_of(&request).map_err(fail)?;
+        let kind = kind_of(request).map_err(fail)?;
         if kind == RequestKind::ConsumerRequestConversation {
             let brand: Result<body::RequestConversation<'_>, _> = serde_json::from_str(request.body.map_or("{}", |body| body.get()));
             if brand.is_ok_and(|body| body.brand_id.is_none()) {
                 return Err(fail(Error::missing("Brand Id is missing")));
             }
         }
-        let command = caller.command(kind, &request, opened.as_ref()).map_err(fail)?;
+        let command = caller.command(kind, request, opened.as_ref()).map_err(fail)?;
         if let Command::Open { conversation, .. } = &command {
             opened = Some(conversation.clone());
         }
-        identities.extend(identity_of(kind, &request).into_iter().map(str::to_owned));
-        key = key.or_else(|| key_in_envelope(&request));
-        resend = resend.or_else(|| caller.resend(kind, &request));
-        let text = if kind == RequestKind::UpdateConversationField { success_text(&request) } else { "" };
+        identities.extend(identity_of(kind, request).into_iter().map(str::to_owned));
+        key = key.or_else(|| key_in_envelope(request));
+        resend = resend.or_else(|| caller.resend(kind, request));
+        let text = if kind == RequestKind::UpdateConversationField { success_text(request) } else { "" };
         parts.push(Part { id: request.id.clone(), kind, text });
         commands.push(command);
     }
@@ -175,15 +182,22 @@ impl Native {
         }
         let key = headers.get("idempotency-key").map(|key| key.to_str().unwrap_or(""));
         let caller = Caller { gateway: &self.gateway, account, actor: &actor, version: Version::V3 };
-        if call == Call::Send
-            && let Some(answered) = self.query(&caller, &text).await
+        let texts = match call {
+            Call::Send => Ok(vec![text.as_str()]),
+            Call::Conversation => batch(&text),
+        };
+        let requests = texts.map(|texts| read_each(&texts));
+        if let (Call::Send, Ok([Ok(request)])) = (call, requests.as_deref())
+            && let Some(answered) = self.query(&caller, request).await
         {
             return answered.unwrap_or_else(|error| failed(&error));
         }
-        let parsed = match call {
-            Call::Send => parse(&caller, &[&text], key),
-            Call::Conversation => batch(&text).and_then(|texts| parse(&caller, &texts, key)),
-        };
+        let parsed = requests.and_then(|requests| {
+            if call == Call::Conversation {
+                is_opening(&requests)?;
+            }
+            parse(&caller, &requests, key)
+        });
         let Parsed { parts, request } = match parsed {
             Ok(parsed) => parsed,
             Err(error) => return failed(&error),
@@ -208,11 +222,10 @@ impl Native {
     }
 
     /// Answers SEND's queries; nothing if the request is none.
-    async fn query(&self, caller: &Caller<'_>, text: &str) -> Option<Result<Response, Failed>> {
-        let request = envelope::read(text).ok()?;
-        let kind = kind_of(&request).ok().filter(|kind| *kind == RequestKind::QueryMessages)?;
+    async fn query(&self, caller: &Caller<'_>, request: &envelope::Request<'_>) -> Option<Result<Response, Failed>> {
+        let kind = kind_of(request).ok().filter(|kind| *kind == RequestKind::QueryMessages)?;
         let fail = |error| Failed::new(Some(&request.id), error);
-        let (conversation, dialog, range) = match caller.ask(kind, &request) {
+        let (conversation, dialog, range) = match caller.ask(kind, request) {
             Ok(Ask::Events { conversation, dialog, range, .. }) => (conversation, dialog, range),
             Ok(_) => return None,
             Err(error) => return Some(Err(fail(error))),
@@ -242,7 +255,7 @@ fn invalid_consumer() -> Error {
     Error::fault(ErrorCode::InvalidConsumerJws, "ConsumerJWS is invalid")
 }
 
-/// The requests of a CONVERSATION call: the profile and the conversation at least.
+/// The requests of a CONVERSATION call.
 fn batch(text: &str) -> Result<Vec<&str>, Failed> {
     let texts = match envelope::split(text) {
         Ok(Batch::Many(texts)) => texts,
@@ -252,18 +265,23 @@ fn batch(text: &str) -> Result<Vec<&str>, Failed> {
     if texts.len() > LONGEST_BATCH {
         return Err(Failed::new(None, Error::invalid(format!("a batch has at most {LONGEST_BATCH} requests"))));
     }
-    let has = |wanted: RequestKind| {
-        texts.iter().any(|text| envelope::read(text).is_ok_and(|request| RequestKind::parse(&request.kind) == Some(wanted)))
-    };
-    let all_read = texts.iter().all(|text| envelope::read(text).is_ok());
-    // What cannot be read is said when it is read; only then is something missing.
-    if all_read && !has(RequestKind::SetUserProfile) {
-        return Err(Failed::new(None, Error::missing("userprofile.SetUserProfile is missing")));
-    }
-    if all_read && !has(RequestKind::ConsumerRequestConversation) {
-        return Err(Failed::new(None, Error::missing("cm.ConsumerRequestConversation is missing")));
-    }
     Ok(texts)
+}
+
+/// A CONVERSATION call holds the profile and the conversation at least. What cannot be read is said at its turn; only
+/// when all can be is something missing.
+fn is_opening(requests: &[Read<'_>]) -> Result<(), Failed> {
+    let has = |wanted: RequestKind| requests.iter().flatten().any(|request| RequestKind::parse(&request.kind) == Some(wanted));
+    let missing = |what: &'static str| Err(Failed::new(None, Error::missing(what)));
+    if requests.iter().any(Result::is_err) {
+        Ok(())
+    } else if !has(RequestKind::SetUserProfile) {
+        missing("userprofile.SetUserProfile is missing")
+    } else if !has(RequestKind::ConsumerRequestConversation) {
+        missing("cm.ConsumerRequestConversation is missing")
+    } else {
+        Ok(())
+    }
 }
 
 /// The codec of the connector socket.
@@ -285,6 +303,13 @@ pub struct Tag {
     spoken: Option<(Vec<ConversationId>, String)>,
 }
 
+impl Tag {
+    /// Of a request of which no more than its id need be known.
+    fn of(id: Option<String>) -> Self {
+        Self { id, parts: Vec::new(), is_batch: false, kind: None, spoken: None }
+    }
+}
+
 impl std::fmt::Debug for ConnectorCodec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Not the tokens.
@@ -302,27 +327,28 @@ impl ConnectorCodec {
         if texts.is_empty() || texts.len() > LONGEST_BATCH {
             return Err(Failed::new(None, Error::invalid(format!("a batch has 1 to {LONGEST_BATCH} requests"))));
         }
-        let first = envelope::read(texts[0]).map_err(Failed::from)?;
+        let requests = read_each(&texts);
+        let first = requests[0].as_ref().map_err(|malformed| Failed::from(malformed.clone()))?;
         let fail = |error| Failed::new(Some(&first.id), error);
-        let kind = kind_of(&first).map_err(fail)?;
-        if let (Some(ask), false) = (self.own(kind, &first).map_err(fail)?, is_batch) {
-            return Ok((Tag { id: Some(first.id.clone()), parts: Vec::new(), is_batch, kind: Some(kind), spoken: None }, ask));
+        let kind = kind_of(first).map_err(fail)?;
+        let alone = || Tag { kind: Some(kind), ..Tag::of(Some(first.id.clone())) };
+        if let (Some(ask), false) = (self.own(kind, first).map_err(fail)?, is_batch) {
+            return Ok((alone(), ask));
         }
-        let jws = self.jws(&texts).ok_or_else(|| fail(Error::fault(ErrorCode::MissingConsumerJws, "ConsumerJWS is missing")))?;
+        let jws = self.jws(&requests).ok_or_else(|| fail(Error::fault(ErrorCode::MissingConsumerJws, "ConsumerJWS is missing")))?;
         let native = self.native.clone();
         let account = native.account(self.app.account.as_str()).ok_or_else(|| fail(invalid_consumer()))?;
         let actor = native.gateway.identity().check_consumer(&self.app, bare(&jws)).map_err(|_| fail(invalid_consumer()))?;
         let caller = Caller { gateway: &native.gateway, account, actor: &actor, version: Version::V3 };
         if !is_batch && matches!(kind, RequestKind::QueryMessages | RequestKind::GetUserProfile) {
-            let ask = caller.ask(kind, &first).map_err(fail)?;
-            return Ok((Tag { id: Some(first.id.clone()), parts: Vec::new(), is_batch, kind: Some(kind), spoken: None }, ask));
+            return Ok((alone(), caller.ask(kind, first).map_err(fail)?));
         }
-        let Parsed { parts, request } = parse(&caller, &texts, None)?;
+        let Parsed { parts, request } = parse(&caller, &requests, None)?;
         let named = conversations(&request.commands);
         for conversation in &named {
             self.believe(conversation, &jws, false);
         }
-        let tag = Tag { id: Some(first.id.clone()), parts, is_batch, kind: Some(kind), spoken: Some((named, jws)) };
+        let tag = Tag { parts, is_batch, spoken: Some((named, jws)), ..alone() };
         Ok((tag, Ask::Submit(request)))
     }
 
@@ -357,14 +383,12 @@ impl ConnectorCodec {
     }
 
     /// The ConsumerJWS of a request, or the last one given for its conversation on this socket.
-    fn jws(&self, texts: &[&str]) -> Option<String> {
-        let given = texts.iter().find_map(|text| {
-            let request = envelope::read(text).ok()?;
-            request.header("ConsumerAuthentication").and_then(|header| header.jwt.as_deref().map(str::to_owned))
-        });
+    fn jws(&self, requests: &[Read<'_>]) -> Option<String> {
+        let read = || requests.iter().flatten();
+        let given =
+            read().find_map(|request| request.header("ConsumerAuthentication").and_then(|header| header.jwt.as_deref().map(str::to_owned)));
         given.or_else(|| {
-            texts.iter().find_map(|text| {
-                let request = envelope::read(text).ok()?;
+            read().find_map(|request| {
                 let body: body::PublishEvent<'_> = serde_json::from_str(request.body?.get()).ok()?;
                 let named = body.conversation_id.or(body.dialog_id)?;
                 self.speaking.get(&ConversationId::from(named)).cloned()
@@ -431,8 +455,7 @@ impl Codec for ConnectorCodec {
         match self.read(text) {
             Ok((tag, ask)) => Asked { tag, ask },
             Err(Failed { id, error, is_malformed }) => {
-                let tag = Tag { id, parts: Vec::new(), is_batch: false, kind: None, spoken: None };
-                Asked { tag, ask: if is_malformed { Ask::Bad(error) } else { Ask::Refuse(error) } }
+                Asked { tag: Tag::of(id), ask: if is_malformed { Ask::Bad(error) } else { Ask::Refuse(error) } }
             }
         }
     }

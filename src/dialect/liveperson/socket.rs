@@ -7,7 +7,7 @@ use crate::domain::{Actor, Conversation, Millis, Outcome, Sight};
 use crate::gateway::{Error, Request};
 use crate::hub::{Frame, Slot, Typing};
 use crate::identity::Lease;
-use crate::session::{Admitted, Answer, Ask, Asked, ChangeKind, Codec, Doorway, Greeting};
+use crate::session::{Admitted, Answer, Ask, Asked, ChangeKind, Codec, Doorway, Greeting, batches};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -243,23 +243,11 @@ pub(super) fn events_frames(version: Version, dialog: &DialogId, events: &[Arc<S
     if version == Version::V2 {
         return all.into_iter().map(|change| render::notification(name, change)).collect();
     }
-    let mut batches: Vec<Vec<Box<RawValue>>> = vec![Vec::new()];
-    let mut size = 0;
-    for change in all {
-        size += change.get().len();
-        if size > NOTIFICATION && batches.last().is_some_and(|batch| !batch.is_empty()) {
-            batches.push(Vec::new());
-            size = change.get().len();
-        }
-        if let Some(batch) = batches.last_mut() {
-            batch.push(change);
-        }
-    }
     let notification = |changes| {
         let body = Changes { subscription_id: None, sent_ts: None, dialog_id: Some(dialog.as_str()), cursor: None, changes };
         render::notification(name, body)
     };
-    batches.into_iter().map(notification).collect()
+    batches(all, NOTIFICATION, |change| change.get().len()).into_iter().map(notification).collect()
 }
 
 pub(super) fn typing_frame(version: Version, typing: &Typing) -> Frame {

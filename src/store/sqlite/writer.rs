@@ -132,7 +132,7 @@ impl Writer {
                     Err(_) => break,
                 }
             };
-            if let Some(first) = job.filter(|_| !self.has_failed()) {
+            if let Some(first) = job {
                 let mut batch = vec![first];
                 batch.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(BATCH - 1));
                 metrics::gauge!("tieline_store_waiting").decrement(batch.len() as f64);
