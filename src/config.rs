@@ -91,7 +91,7 @@ trait Section {
 macro_rules! plain {
     ($($type:ty),+) => { $(impl Section for $type { type Partial = $type; })+ };
 }
-plain!(bool, u32, usize, String, PathBuf, Listen, Span, Bytes, LogFormat);
+plain!(bool, u32, usize, String, PathBuf, Listen, Span, MaybeSpan, Bytes, LogFormat);
 impl<T> Section for Vec<T> {
     type Partial = Vec<T>;
 }
@@ -103,6 +103,10 @@ section!(
         server: Server,
         /// What is for operators only.
         internal: Internal,
+        /// How attachments are kept.
+        files: FileSettings,
+        /// How waiting conversations are offered to agents.
+        routing: Routing,
         /// Sizes, rates and times.
         limits: Limits,
         /// How long tokens live.
@@ -129,6 +133,8 @@ section!(
         dialects: Vec<String>,
         /// How long a drain may take.
         drain: Span,
+        /// Whether this is a double for tests: the same ids everywhere, faults on demand.
+        dev: bool,
         /// HTTPS and WSS.
         tls: Tls,
     }
@@ -153,6 +159,36 @@ section!(
     Internal {
         /// An address of its own for metrics and health.
         listen: Listen,
+        /// What `/admin` asks for; empty switches it off.
+        admin_key: String,
+    }
+);
+
+section!(
+    /// How attachments are kept.
+    FileSettings {
+        /// Where; empty is the data folder.
+        url: String,
+        /// The largest.
+        largest: Bytes,
+        /// How long a URL is good for.
+        url_time: Span,
+        /// The types that are taken.
+        types: Vec<String>,
+    }
+);
+
+section!(
+    /// How waiting conversations are offered to agents.
+    Routing {
+        /// How long an offer stands.
+        ring: Span,
+        /// How long an agent who did not take an offer is not asked again.
+        refusal: Span,
+        /// For how long an online agent may be without a socket before it is offered nothing more.
+        absence: Span,
+        /// For how long, before its conversations return to their queues.
+        release: MaybeSpan,
     }
 );
 
@@ -246,6 +282,65 @@ pub struct Account {
     /// Its queues.
     #[serde(default)]
     pub queues: Vec<Queue>,
+    /// How long nobody may write before a conversation is closed.
+    #[serde(default)]
+    pub silence: MaybeSpan,
+    /// What consumers whose clients know automatic messages are told behind their first message.
+    #[serde(default)]
+    pub welcome: String,
+    /// What consumers are asked when a conversation is closed.
+    #[serde(default)]
+    pub survey: Option<Survey>,
+}
+
+/// Questions behind a conversation.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Survey {
+    /// For conversations of which queues; all, if empty.
+    #[serde(default)]
+    pub queues: Vec<String>,
+    /// How long the consumer has.
+    #[serde(default = "default_survey_time")]
+    pub time: Span,
+    /// What is said at the end.
+    #[serde(default)]
+    pub thanks: String,
+    /// The questions, in order.
+    pub questions: Vec<Question>,
+}
+
+fn default_survey_time() -> Span {
+    Span(Duration::from_secs(7 * 86_400))
+}
+
+/// One question of a survey.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// Its name, shown in metadata.
+    pub id: String,
+    /// What is asked.
+    pub text: String,
+    /// What counts as an answer.
+    pub kind: QuestionKind,
+    /// The answers, for `choice`.
+    #[serde(default)]
+    pub choices: Vec<String>,
+}
+
+/// What counts as an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QuestionKind {
+    /// A number from 1 to 5; it becomes the conversation's rating.
+    Csat,
+    /// Yes or no; it becomes the rating's "is the matter settled".
+    Resolved,
+    /// One of `choices`.
+    Choice,
+    /// Anything.
+    Text,
 }
 
 /// An application.
@@ -299,6 +394,20 @@ pub struct Agent {
     /// What the agent may do.
     #[serde(default = "default_roles")]
     pub roles: Vec<crate::domain::AgentRole>,
+    /// The queues it serves.
+    #[serde(default = "default_skills")]
+    pub skills: Vec<String>,
+    /// How many conversations it is given at a time.
+    #[serde(default = "default_capacity")]
+    pub capacity: usize,
+}
+
+fn default_skills() -> Vec<String> {
+    vec!["-1".into()]
+}
+
+fn default_capacity() -> usize {
+    5
 }
 
 fn default_roles() -> Vec<crate::domain::AgentRole> {
@@ -350,6 +459,20 @@ impl std::str::FromStr for Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A length of time, or none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MaybeSpan(pub Option<Duration>);
+
+impl<'de> Deserialize<'de> for MaybeSpan {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        text.parse::<Span>().map(|span| Self(Some(span.0))).map_err(de::Error::custom)
     }
 }
 
@@ -515,6 +638,10 @@ impl Config {
             ("tokens.app", self.tokens.app),
             ("tokens.consumer", self.tokens.consumer),
             ("tokens.agent", self.tokens.agent),
+            ("routing.ring", self.routing.ring),
+            ("routing.refusal", self.routing.refusal),
+            ("routing.absence", self.routing.absence),
+            ("routing.release", Span(self.routing.release.0.unwrap_or_default())),
         ];
         if let Some((name, _)) = spans.into_iter().find(|(_, span)| span.0 > LONGEST_SPAN) {
             return fail(name, "it must be at most ten years".into());
@@ -564,9 +691,22 @@ impl Config {
                 if agent.password.is_some() == agent.password_hash.is_some() {
                     return fail(at(&format!("agents.{}", agent.login)), "write either password or password_hash");
                 }
+                if agent.user_id == BOT {
+                    return fail(at(&format!("agents.{}", agent.login)), "user_id 0 is the gateway's own; choose another");
+                }
+                let known = |skill: &String| skill == "-1" || account.queues.iter().any(|queue| queue.id == *skill);
+                if !agent.skills.iter().all(known) {
+                    return fail(at(&format!("agents.{}", agent.login)), "skills must be ids of the account's queues, or \"-1\"");
+                }
                 if !seen.insert(format!("login {}", agent.login)) || !seen.insert(format!("user {}", agent.user_id)) {
                     return fail(at("agents"), "two agents have the same login or user_id");
                 }
+            }
+            if let Some(survey) = &account.survey {
+                validate_survey(survey).map_err(|reason| ConfigError::Value { key: at("survey"), reason })?;
+            }
+            if account.silence.0.is_some_and(|silence| silence > LONGEST_SPAN) {
+                return fail(at("silence"), "it must be at most ten years");
             }
             for queue in &account.queues {
                 if !seen.insert(format!("queue {}", queue.id)) {
@@ -576,6 +716,32 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// The number of the gateway's own agent, as whom it leads surveys and says what is automatic.
+pub const BOT: &str = "0";
+
+fn validate_survey(survey: &Survey) -> Result<(), String> {
+    if survey.questions.is_empty() {
+        return Err("a survey without questions asks nothing; write [[accounts.survey.questions]]".into());
+    }
+    if survey.time.0 > LONGEST_SPAN {
+        return Err("time must be at most ten years".into());
+    }
+    let mut ids = HashSet::new();
+    for question in &survey.questions {
+        let at = |reason: &str| Err(format!("question {:?}: {reason}", question.id));
+        if question.id.is_empty() || !ids.insert(&question.id) {
+            return at("each question needs an id of its own");
+        }
+        if question.text.is_empty() || question.text.chars().count() > 1_000 {
+            return at("text must have 1 to 1000 characters");
+        }
+        if (question.kind == QuestionKind::Choice) == question.choices.is_empty() {
+            return at("choices go with kind = \"choice\" and with no other");
+        }
+    }
+    Ok(())
 }
 
 /// The file's name and text, if there is a file.
@@ -612,7 +778,7 @@ fn hide(table: &mut toml::Table) {
         match value {
             toml::Value::Table(inner) => hide(inner),
             toml::Value::Array(list) => list.iter_mut().filter_map(toml::Value::as_table_mut).for_each(hide),
-            value if ["client_secret", "password", "password_hash"].contains(&key.as_str()) => *value = "(hidden)".into(),
+            value if ["client_secret", "password", "password_hash", "admin_key"].contains(&key.as_str()) => *value = "(hidden)".into(),
             _ => {}
         }
     }

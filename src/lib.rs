@@ -6,7 +6,8 @@
 //! # The map
 //!
 //! ```text
-//! main -> cli -> lib -> http -> dialect -> session -> gateway -> identity -> hub, store -> domain -> protocol
+//! main -> cli -> lib -> http -> dialect -> session -> gateway -> identity -> hub, store, files -> domain -> protocol
+//!                lib -> work -> gateway
 //! ```
 //!
 //! Imports run this way and no other. [`config`], [`random`] and [`throttle`] lie beside it for anybody to use, and themselves
@@ -17,9 +18,11 @@
 //! | [`tieline_protocol`] | the native wire: envelope, ids, message types, error and close codes |
 //! | [`domain`] | the rules, pure: no I/O, no `async`, no clock of its own |
 //! | [`store`] | the journal and what is derived from it; SQLite |
+//! | [`files`] | attachments: local disk or S3-compatible, signed URLs |
 //! | [`hub`] | who is connected, who wants to hear what, fan-out |
 //! | [`identity`] | tokens, keys, sessions, leases |
 //! | [`gateway`] | the operations: every command and query there is |
+//! | [`work`] | what runs by itself: the search for agents, and what falls due |
 //! | [`session`] | one connected peer without its socket |
 //! | [`dialect`] | a folder per vendor: their frames to our operations and back |
 //! | [`http`] | the listener, its limits, the WebSocket loop, health and metrics |
@@ -47,6 +50,7 @@ pub mod cli;
 pub mod config;
 pub mod dialect;
 pub mod domain;
+pub mod files;
 pub mod gateway;
 pub mod http;
 pub mod hub;
@@ -55,15 +59,18 @@ pub mod random;
 pub mod session;
 pub mod store;
 pub mod throttle;
+pub mod work;
 
 use crate::config::Config;
 use crate::dialect::liveperson::Native;
-use crate::gateway::Gateway;
+use crate::files::{Files, FilesError};
+use crate::gateway::{Gateway, Notes, Parts};
 use crate::http::{Listener, Pages};
 use crate::hub::Hub;
 use crate::identity::{Identity, Issuer};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Clock, Health, Store};
+use crate::work::{Absence, Router as AgentRouter};
 use axum::Router;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::net::SocketAddr;
@@ -82,6 +89,9 @@ pub enum ServeError {
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] identity::KeyError),
+    /// The attachments cannot be kept.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// TLS cannot be served.
     #[error(transparent)]
     Tls(#[from] http::TlsError),
@@ -169,6 +179,11 @@ impl std::fmt::Debug for Server {
     }
 }
 
+fn file_settings(config: &Config) -> files::Settings {
+    let config::FileSettings { url, largest, url_time, types } = config.files.clone();
+    files::Settings { url, largest: largest.0, url_time: url_time.0, stall: config.limits.body_timeout.0, types }
+}
+
 async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, ServeError> {
     let Some(address) = address else { return Ok(None) };
     TcpListener::bind(address).await.map(Some).map_err(|source| ServeError::Listen { address, source })
@@ -185,10 +200,14 @@ impl Server {
         let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
         let metrics = recorder();
         let hub = Hub::new(std::thread::available_parallelism().map_or(2, usize::from));
-        let store = Arc::new(SqliteStore::open(&config.server.data_dir, wall_clock(), gateway::announcer(hub.clone()))?);
+        let notes = Arc::new(Notes::default());
+        let announcer = gateway::announcer(hub.clone(), notes.clone());
+        let store = Arc::new(SqliteStore::open(&config.server.data_dir, wall_clock(), announcer)?);
         let issuer = Issuer::open(&config, wall_clock())?;
+        let files = Arc::new(Files::open(&file_settings(&config), &config.server.data_dir, issuer.files_key())?);
         let identity = Arc::new(Identity::new(issuer, store.clone(), &config));
-        let gateway = Gateway::new(store.clone(), hub.clone(), identity, config.limits.events());
+        let limits = config.limits.events();
+        let gateway = Gateway::new(Parts { store: store.clone(), hub: hub.clone(), identity, files, limits, notes });
         let native = Native::new(gateway.clone(), &config);
         let plain = listen(config.server.listen.0).await?;
         let tls = match listen(config.server.tls.listen.0).await? {
@@ -236,6 +255,7 @@ impl Server {
         } else {
             routes = routes.merge(Native::switched_off());
         }
+        routes = routes.merge(files::http::routes(self.gateway.files().clone(), wall_clock()));
         if self.internal.is_none() {
             routes = routes.merge(pages.clone().routes());
         }
@@ -256,6 +276,8 @@ impl Server {
         for shard in 0..self.hub.announcers() {
             tasks.spawn(self.hub.clone().serve(shard));
         }
+        let absence = Absence { unasked: self.config.routing.absence.0, released: self.config.routing.release.0 };
+        tasks.spawn(AgentRouter::new(self.gateway.clone(), absence).run());
         tasks.spawn(housekeeping(self.native.clone(), self.gateway.clone(), self.metrics.clone()));
         let mut accepting: JoinSet<()> = JoinSet::new();
         let plain = self.plain.map(|socket| (socket, routes.clone(), None));

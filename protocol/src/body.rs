@@ -66,6 +66,8 @@ pub struct RequestConversation<'a> {
     pub campaign_info: Option<&'a RawValue>,
     /// The consumer, when an agent opens.
     pub consumer_id: Option<Loose>,
+    /// The opener's own name for the conversation. Ours: while one of this name is open, it is found instead of opened.
+    pub binding: Option<Loose>,
 }
 
 /// `cm.UpdateConversationField`.
@@ -154,6 +156,8 @@ pub struct SubscribeConversations {
     /// An answer is due no later than this, in milliseconds.
     #[serde(rename = "maxETTR")]
     pub max_ettr: Option<i64>,
+    /// Kinds of dialogs of which one is open.
+    pub dialog_types: Option<OneOrMany<String>>,
 }
 
 /// `cqm.UnsubscribeExConversations`.
@@ -214,4 +218,91 @@ pub enum GetUserProfile {
         #[serde(rename = "userId", default)]
         user_id: Option<Loose>,
     },
+}
+
+/// `rs.SetAgentState`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SetAgentState {
+    /// `ONLINE`, `OCCUPIED`, `BACK_SOON`, `AWAY`, `OFFLINE`.
+    pub availability: Option<String>,
+    /// Kept and shown as they are.
+    pub channels: Option<OneOrMany<String>>,
+    /// The agent, by old or participant id; oneself if absent.
+    pub agent_user_id: Option<Loose>,
+    /// Kept and shown as it is.
+    pub description: Option<String>,
+    /// Kept.
+    pub reason_id: Option<Loose>,
+}
+
+/// `rs.SubscribeAgentsState` and `rs.SubscribeRoutingTasks`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SubscribeAgents {
+    /// The subscription, where one is changed.
+    pub subscription_id: Option<String>,
+    /// The account.
+    pub brand_id: Option<Loose>,
+    /// Only `MESSAGING` is known.
+    pub channel_type: Option<String>,
+    /// One agent, by old or participant id; oneself if absent.
+    pub agent_id: Option<Loose>,
+    /// Several agents.
+    pub agent_ids: Option<OneOrMany<Loose>>,
+}
+
+/// `rs.UpdateRingState`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct UpdateRingState {
+    /// The offer.
+    pub ring_id: Option<String>,
+    /// `ACCEPTED` or `REJECTED`.
+    pub ring_state: Option<String>,
+}
+
+/// `ms.GenerateURLForUploadFile`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GenerateUploadUrl {
+    /// Bytes.
+    pub file_size: Option<Loose>,
+    /// `PNG`, `JPG` and so on.
+    pub file_type: Option<String>,
+}
+
+/// `ms.GenerateURLForDownloadFile`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GenerateDownloadUrl {
+    /// The file, as it was published.
+    pub relative_path: Option<String>,
+}
+
+/// `ms.GenerateUploadToken` and `ms.GenerateDownloadToken`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct GenerateFormToken {
+    /// The form to read.
+    pub downloadable: Option<SecureForm>,
+    /// The form to fill.
+    pub uploadable: Option<SecureForm>,
+}
+
+/// A secure form.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SecureForm {
+    /// `SecureForm`.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// The dialog in which it was sent.
+    pub dialog_id: Option<String>,
+    /// The conversation, for a dialog that is not its MAIN one.
+    pub conversation_id: Option<String>,
+    /// What was filled in.
+    pub submission_id: Option<String>,
+    /// What was asked to be filled in.
+    pub invitation_id: Option<String>,
 }

@@ -27,6 +27,8 @@ pub enum ErrorCode {
     KeyReused,
     /// The position is from another log than the one now served.
     OtherEpoch,
+    /// The thing has another revision by now than the request names.
+    OtherRevision,
     /// The body is over the limit.
     TooLarge,
     /// Too many requests.
@@ -56,6 +58,7 @@ impl ErrorCode {
         Self::NotFound,
         Self::KeyReused,
         Self::OtherEpoch,
+        Self::OtherRevision,
         Self::TooLarge,
         Self::TooMany,
         Self::Internal,
@@ -80,6 +83,7 @@ impl ErrorCode {
             Self::NotFound => 40401,
             Self::KeyReused => 40901,
             Self::OtherEpoch => 40902,
+            Self::OtherRevision => 41201,
             Self::TooLarge => 41301,
             Self::TooMany => 42901,
             Self::Internal => 50001,
@@ -111,6 +115,7 @@ impl ErrorCode {
             Self::NotFound => "Not found",
             Self::KeyReused => "Idempotency key reused",
             Self::OtherEpoch => "Other log",
+            Self::OtherRevision => "Other revision",
             Self::TooLarge => "Too large",
             Self::TooMany => "Too many requests",
             Self::Internal => "Internal error",

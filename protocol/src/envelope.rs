@@ -39,6 +39,9 @@ pub struct Header<'a> {
     /// The key, in an `IdempotencyKey` header.
     #[serde(borrow, default)]
     pub key: Option<Cow<'a, str>>,
+    /// All of it, as it came.
+    #[serde(skip)]
+    pub raw: Option<&'a RawValue>,
 }
 
 impl Request<'_> {
@@ -106,9 +109,7 @@ pub fn read(text: &str) -> Result<Request<'_>, Malformed> {
     let Some(kind) = raw.type_.and_then(text_of) else { return Err(fail("the request has no type")) };
     let headers = match raw.headers {
         None => Vec::new(),
-        Some(headers) => serde_json::from_str::<Option<OneOrMany<Header<'_>>>>(headers.get())
-            .map_err(|_| fail("headers must be an array of objects with a type"))?
-            .map_or_else(Vec::new, OneOrMany::into_vec),
+        Some(headers) => read_headers(headers).map_err(|_| fail("headers must be an array of objects with a type"))?,
     };
     let encoded_metadata = match raw.encoded_metadata.filter(|value| value.get() != "null") {
         None => None,
@@ -123,6 +124,15 @@ pub fn read(text: &str) -> Result<Request<'_>, Malformed> {
     }
     let body = raw.body.filter(|value| value.get() != "null");
     Ok(Request { kind, headers, metadata, encoded_metadata, body, id })
+}
+
+fn read_headers(headers: &RawValue) -> serde_json::Result<Vec<Header<'_>>> {
+    let each: Vec<&RawValue> = match headers.get().as_bytes().first() {
+        Some(b'[') => serde_json::from_str(headers.get())?,
+        Some(b'n') => Vec::new(),
+        _ => vec![headers],
+    };
+    each.into_iter().map(|raw| Ok(Header { raw: Some(raw), ..serde_json::from_str(raw.get())? })).collect()
 }
 
 /// Splits an array of requests; a text that is no array is one request.

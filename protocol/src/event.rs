@@ -85,6 +85,28 @@ pub fn inspect(event: &RawValue, limits: EventLimits) -> Result<Event, Reason> {
     }
 }
 
+/// The path of the file that an event shows, if it shows one of the gateway's own (`hosted/file`).
+#[must_use]
+pub fn hosted_file(event: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Hosted<'a> {
+        #[serde(borrow, rename = "contentType")]
+        content_type: Cow<'a, str>,
+        message: File,
+    }
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(rename = "relativePath", default)]
+        relative_path: String,
+    }
+    // Nearly no event is one, and looking costs less than reading.
+    if !event.get().contains("hosted") {
+        return None;
+    }
+    let hosted: Hosted<'_> = serde_json::from_str(event.get()).ok()?;
+    (hosted.content_type == "hosted/file").then_some(hosted.message.relative_path)
+}
+
 fn content(raw: &Raw<'_>, limits: EventLimits) -> Result<Event, Reason> {
     let Some(message) = raw.message.filter(|message| message.get() != "null") else { return Err("message is missing".into()) };
     let plain = raw.content_type.as_deref().is_none_or(|kind| kind == "text/plain");
@@ -160,6 +182,16 @@ mod tests {
         ] {
             assert_eq!(read(text), Ok(event), "{text}");
         }
+    }
+
+    #[test]
+    fn only_a_hosted_file_has_a_path() {
+        let path = |text: &str| hosted_file(&serde_json::from_str::<Box<RawValue>>(text).unwrap());
+        let file = r#"{"type":"ContentEvent","contentType":"hosted/file","message":{"relativePath":"/files/a"}}"#;
+        assert_eq!(path(file).as_deref(), Some("/files/a"));
+        assert_eq!(path(r#"{"type":"ContentEvent","contentType":"hosted\/file","message":{"relativePath":"/a"}}"#).as_deref(), Some("/a"));
+        assert_eq!(path(r#"{"type":"ContentEvent","contentType":"text/plain","message":"hosted/file"}"#), None);
+        assert_eq!(path(r#"{"type":"ContentEvent","contentType":"hosted/file","message":{}}"#).as_deref(), Some(""));
     }
 
     #[test]

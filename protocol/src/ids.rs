@@ -74,6 +74,19 @@ text_id!(
     QueueId
 );
 
+text_id!(
+    /// An offer of a conversation to an agent. It begins with the conversation's id and an underscore.
+    RingId
+);
+
+impl RingId {
+    /// The conversation that is offered, as the id says.
+    #[must_use]
+    pub fn conversation(&self) -> Option<ConversationId> {
+        self.0.split_once('_').map(|(conversation, _)| ConversationId::from(conversation))
+    }
+}
+
 impl ConversationId {
     /// The MAIN dialog, which has the conversation's own id.
     #[must_use]

@@ -82,8 +82,66 @@ catalogue! {
         => ".ams.userprofile.GetUserProfile$Response" / "userprofile.GetUserProfileResponse";
     /// Sets one's own profile.
     SetUserProfile: ["userprofile.SetUserProfile", ".ams.userprofile.SetUserProfile", "up.SetUserProfile"] => ".ReqBody$StringResp" / "StringResponse";
+    /// An agent says whether it takes conversations.
+    SetAgentState: ["rs.SetAgentState", ".ams.routing.SetAgentState", "routing.SetAgentState"] => ".ReqBody$StringResp" / "StringResponse";
+    /// Follows what agents say of themselves.
+    SubscribeAgentsState: ["rs.SubscribeAgentsState", ".ams.routing.SubscribeAgentsState", "routing.SubscribeAgentsState"]
+        => ".ams.GenericSubscribe$Response" / "GenericSubscribeResponse";
+    /// Follows the conversations that are offered to an agent.
+    SubscribeRoutingTasks: ["rs.SubscribeRoutingTasks", ".ams.routing.SubscribeRoutingTasks", "routing.SubscribeRoutingTasks"]
+        => ".ams.GenericSubscribe$Response" / "GenericSubscribeResponse";
+    /// Begins such a subscription anew.
+    UpdateRoutingTaskSubscription:
+        ["rs.UpdateRoutingTaskSubscription", ".ams.routing.UpdateRoutingTaskSubscription", "routing.UpdateRoutingTaskSubscription"]
+        => ".ReqBody$StringResp" / "StringResponse";
+    /// Answers an offer.
+    UpdateRingState: ["rs.UpdateRingState", ".ams.routing.UpdateRingState", "routing.UpdateRingState"] => ".ReqBody$StringResp" / "StringResponse";
+    /// Asks where to put a file.
+    GenerateURLForUploadFile: ["ms.GenerateURLForUploadFile", ".ams.ms.GenerateURLForUploadFile"]
+        => ".ams.ms.GenerateURLResponse" / "ms.GenerateURLResponse";
+    /// Asks where to get a file.
+    GenerateURLForDownloadFile: ["ms.GenerateURLForDownloadFile", ".ams.ms.GenerateURLForDownloadFile"]
+        => ".ams.ms.GenerateURLResponse" / "ms.GenerateURLResponse";
+    /// Asks for a token with which a consumer fills a secure form.
+    GenerateUploadToken: ["ms.GenerateUploadToken", ".ams.ms.token.GenerateUploadToken"] => ".ams.ms.token.UploadToken" / "ms.UploadToken";
+    /// Asks for a token with which an agent reads a secure form.
+    GenerateDownloadToken: ["ms.GenerateDownloadToken", ".ams.ms.token.GenerateDownloadToken"] => ".ams.ms.token.DownloadToken" / "ms.DownloadToken";
+    /// Reads what is known of the account.
+    GetBrandProfile: ["brandprofile.GetBrandProfile", ".ams.brandprofile.GetBrandProfile"]
+        => ".ams.brandprofile.GetBrandProfile$Response" / "brandprofile.GetBrandProfileResponse";
     /// Follows the events of all conversations that an application opened. Ours; connector socket only.
     SubscribeApplicationEvents: ["ms.SubscribeApplicationEvents"] => "GenericSubscribeResponse" / "GenericSubscribeResponse";
+}
+
+impl RequestKind {
+    /// The code of a success: what sets something in motion is accepted, what is done is done.
+    #[must_use]
+    pub fn success(self) -> u16 {
+        match self {
+            Self::SetAgentState | Self::UpdateRingState => 202,
+            _ => 200,
+        }
+    }
+}
+
+/// Types that the vendor's catalogue names and that are refused, each with what to send instead.
+pub const REFUSED: [(&[&str], &str); 4] = [
+    (
+        &["cm.SubscribeConversations", ".ams.cm.SubscribeConversations", "cm.UnsubscribeConversations", ".ams.cm.UnsubscribeConversations"],
+        "it is obsolete; use cqm.SubscribeExConversations",
+    ),
+    (
+        &["brandprofile.GetBrands", ".ams.brandprofile.GetBrands", "brandprofile.SetBrandProfile", ".ams.brandprofile.SetBrandProfile"],
+        "accounts are configured, not changed over a socket; use brandprofile.GetBrandProfile to read one",
+    ),
+    (&[".ams.UnsubscribeBody"], "it is not in use; close the socket, or use cqm.UnsubscribeExConversations"),
+    (&[".ams.GenericSubscribe", "GenericSubscribe"], "subscribe with a type that names what to subscribe to"),
+];
+
+/// Why a type of the vendor's catalogue is refused; nothing for a type that is served, or that nobody knows.
+#[must_use]
+pub fn refusal(spelling: &str) -> Option<&'static str> {
+    REFUSED.iter().find(|(spellings, _)| spellings.contains(&spelling)).map(|(_, why)| *why)
 }
 
 /// The type of every error on a consumer's or agent's socket: a response whose body is a sentence.
@@ -113,6 +171,24 @@ pub fn conversations_notification(version: Version) -> &'static str {
     match version {
         Version::V2 => ".ams.aam.ExConversationChangeNotification",
         Version::V3 => "cqm.ExConversationChangeNotification",
+    }
+}
+
+/// The type of a notification about conversations that are offered to an agent.
+#[must_use]
+pub fn routing_notification(version: Version) -> &'static str {
+    match version {
+        Version::V2 => ".ams.routing.RoutingTaskNotification",
+        Version::V3 => "rs.RoutingTaskNotification",
+    }
+}
+
+/// The type of a notification about what agents say of themselves.
+#[must_use]
+pub fn agents_notification(version: Version) -> &'static str {
+    match version {
+        Version::V2 => ".ams.routing.AgentStateNotification",
+        Version::V3 => "rs.AgentStateNotification",
     }
 }
 

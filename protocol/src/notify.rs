@@ -38,6 +38,9 @@ pub struct EventChange<'a> {
     pub originator_pid: Option<&'a str>,
     /// Who, and in which role.
     pub originator_metadata: Originator<'a>,
+    /// What the publisher's client said of itself; v2 only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub originator_client_properties: Option<&'a RawValue>,
     /// When, in milliseconds; absent for a typing state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_timestamp: Option<i64>,
@@ -47,8 +50,9 @@ pub struct EventChange<'a> {
     pub conversation_id: &'a str,
     /// The dialog.
     pub dialog_id: &'a str,
-    /// Who may see it.
-    pub message_audience: &'a str,
+    /// Who may see it; absent inside a conversation, whose last content everybody may see.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_audience: Option<&'a str>,
     /// As published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<&'a RawValue>,
@@ -59,11 +63,15 @@ pub struct EventChange<'a> {
 
 /// Who published an event.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Originator<'a> {
     /// A consumer's id or an agent's participant id.
     pub id: &'a str,
     /// The role in the dialog.
     pub role: &'a str,
+    /// What the publisher's client said of itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_properties: Option<&'a RawValue>,
 }
 
 /// One conversation that came into, changed in, or left a subscription.
@@ -88,6 +96,12 @@ pub struct ConversationResult<'a> {
     /// Equal to `metaDataLastUpdateTs`; v2 only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_update_time: Option<i64>,
+    /// How many contents each participant has to read, by its id; v2 only.
+    #[serde(rename = "numberOfunreadMessages", skip_serializing_if = "Option::is_none")]
+    pub number_of_unread_messages: Option<BTreeMap<&'a str, u32>>,
+    /// The last content that everybody may see.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_content_event_notification: Option<EventChange<'a>>,
     /// The conversation.
     pub conversation_details: ConversationDetails<'a>,
 }
@@ -241,4 +255,64 @@ pub struct Handler<'a> {
     pub account_id: &'a str,
     /// The queue.
     pub skill_id: &'a str,
+}
+
+/// One conversation that is offered to an agent, or was.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoutingTask<'a> {
+    /// The task: a conversation's search for an agent.
+    pub routing_task_id: &'a str,
+    /// The agent, by old id (v2) or participant id (v3).
+    pub assigned_agent_id: &'a str,
+    /// The account.
+    pub brand_id: &'a str,
+    /// Whether the offer is over.
+    pub task_completed: bool,
+    /// The conversation.
+    pub conversation_id: &'a str,
+    /// Its consumer.
+    pub consumer_id: &'a str,
+    /// Its queue.
+    pub skill_id: &'a str,
+    /// Exactly one.
+    pub rings_details: [RingDetails<'a>; 1],
+}
+
+/// One offer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RingDetails<'a> {
+    /// The offer.
+    pub ring_id: &'a str,
+    /// `WAITING`, `ACCEPTED`, `REJECTED`, `CANCELLED`, `EXPIRED`.
+    pub ring_state: &'a str,
+    /// For how long it may be accepted, in milliseconds.
+    pub ring_expiration: i64,
+    /// Until when, in milliseconds.
+    pub ring_expiration_ts: i64,
+    /// Orders offers: when the conversation began to wait.
+    pub weight: i64,
+    /// The account.
+    pub brand_id: &'a str,
+    /// The conversation.
+    pub conv_id: &'a str,
+    /// Its consumer.
+    pub consumer_id: &'a str,
+    /// Its queue.
+    pub skill_id: &'a str,
+}
+
+/// What an agent says of itself.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentState<'a> {
+    /// As it was given.
+    pub channels: &'a [String],
+    /// `ONLINE`, `OCCUPIED`, `BACK_SOON`, `AWAY`, `OFFLINE`.
+    pub availability: &'a str,
+    /// As it was given.
+    pub description: &'a str,
+    /// The agent, by old id (v2) or participant id (v3).
+    pub agent_user_id: &'a str,
 }

@@ -61,7 +61,7 @@ pub(super) fn print(config: &Config, args: &TokenArgs) -> anyhow::Result<ExitCod
     let app = || {
         let id = args.client_id.clone().or_else(first).context("the account has no application")?;
         let id = ClientId::from(id);
-        anyhow::ensure!(account.apps.contains_key(&id), "account {:?} has no application {id}", args.account);
+        anyhow::ensure!(account.app(&id).is_some(), "account {:?} has no application {id}", args.account);
         Ok(id)
     };
     let token = match args.kind {

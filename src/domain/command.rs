@@ -1,15 +1,19 @@
 //! What an actor may want, and the rules that say whether it happens.
 
 use super::Millis;
+use super::access::visible;
 use super::conversation::{Closer, Conversation, Csat, OpenState, ParticipantState, Ttr};
 use super::draft::Draft;
 use super::entry::{Change, Entry, Message, Opened};
-use super::people::{Actor, Person, Role};
+use super::outcome::Outcome;
+use super::people::{Actor, Availability, Person, Role};
+use super::policy::{Policy, WELCOME_WITHIN, text_event};
 use super::refusal::Refusal;
-use serde::{Deserialize, Serialize};
+use super::routing::Candidate;
+use super::{offer, survey};
 use serde_json::value::RawValue;
 use tieline_protocol::event::EventClass;
-use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, QueueId};
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, QueueId, RingId, UserId};
 
 /// Most bytes of a consumer's profile, as JSON.
 const LARGEST_PROFILE: usize = 64 * 1024;
@@ -25,6 +29,11 @@ pub enum Command {
         app: Option<ClientId>,
         /// What the application calls it.
         ext_id: Option<String>,
+    },
+    /// A consumer that signed in brings what its identity provider says of it. Nothing happens if that is known already.
+    SeeClaims {
+        /// A JSON object.
+        claims: Box<RawValue>,
     },
     /// A consumer sets members of its own profile.
     SetProfile {
@@ -45,6 +54,10 @@ pub enum Command {
         context: Option<Box<RawValue>>,
         /// Kept as it is.
         campaign: Option<Box<RawValue>>,
+        /// What the consumer's client says that it can do.
+        features: Vec<String>,
+        /// The opener's own name for it: while a conversation of this name is open, it is found instead of opened.
+        binding: Option<String>,
     },
     /// Publishes an event that is stored.
     Publish {
@@ -60,6 +73,10 @@ pub enum Command {
         metadata: Option<Box<RawValue>>,
         /// As it came.
         encoded_metadata: Option<String>,
+        /// What the publisher's client says of itself, as it came.
+        client: Option<Box<RawValue>>,
+        /// The path of the file that it shows, if it shows one of ours.
+        file: Option<String>,
         /// Whether only the brand's side may see it.
         whisper: bool,
     },
@@ -80,6 +97,58 @@ pub enum Command {
         conversation: ConversationId,
         /// What to change.
         changes: Vec<FieldChange>,
+    },
+    /// An agent says whether it takes conversations.
+    SetAvailability {
+        /// The agent.
+        agent: UserId,
+        /// Whether it does.
+        availability: Availability,
+        /// As it came.
+        channels: Vec<String>,
+        /// As it came.
+        description: Option<String>,
+        /// As it came.
+        reason: Option<String>,
+    },
+    /// The gateway looks for an agent for a pending conversation.
+    Route {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The queue for which the candidates were looked up.
+        queue: QueueId,
+        /// Who may be asked.
+        candidates: Vec<Candidate>,
+    },
+    /// An agent answers an offer.
+    AnswerRing {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The offer.
+        ring: RingId,
+        /// Whether it takes it.
+        accepts: bool,
+        /// How many conversations the agent may have at a time.
+        capacity: usize,
+    },
+    /// The gateway takes an offer back.
+    CancelRing {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The offer.
+        ring: RingId,
+    },
+    /// The gateway does what has fallen due in a conversation.
+    Wake {
+        /// The conversation.
+        conversation: ConversationId,
+    },
+    /// The gateway returns a conversation to its queue, because its agent is gone.
+    Release {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The agent.
+        agent: Person,
     },
 }
 
@@ -131,29 +200,8 @@ pub enum FieldChange {
     Rate(Csat),
     /// An agent's note.
     Note(String),
-}
-
-/// What became of a command.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
-    /// The consumer is known.
-    ConsumerSeen,
-    /// The profile is set.
-    ProfileSet,
-    /// The conversation is open.
-    Opened {
-        /// Its id.
-        conversation: ConversationId,
-    },
-    /// The event is stored, or, for a typing state, shown.
-    Published {
-        /// Its position in the dialog; 0 for a typing state.
-        sequence: u64,
-        /// How often the very same request was stored before, where the application counts that.
-        resends: u64,
-    },
-    /// The conversation is changed.
-    Updated,
+    /// A consumer that has signed in takes over what it began before.
+    TakeOver,
 }
 
 /// What a decision must have at hand.
@@ -165,6 +213,10 @@ pub enum ScopeKey {
     Consumer(AccountId, ConsumerId),
     /// The account's conversation numbers.
     Numbers(AccountId),
+    /// An agent: what it said of itself, and how many conversations it has.
+    Agent(AccountId, UserId),
+    /// The open conversation of a consumer that the opener has named so.
+    Binding(AccountId, ConsumerId, String),
 }
 
 impl Command {
@@ -174,18 +226,38 @@ impl Command {
         let account = actor.account().clone();
         let own = match actor {
             Actor::Consumer { id, .. } => Some(id.clone()),
-            Actor::Agent { .. } | Actor::Application { .. } => None,
+            Actor::Agent { .. } | Actor::Application { .. } | Actor::System { .. } => None,
+        };
+        let agents = |agents: &mut dyn Iterator<Item = &UserId>| -> Vec<ScopeKey> {
+            agents.map(|agent| ScopeKey::Agent(account.clone(), agent.clone())).collect()
         };
         match self {
             Self::SeeConsumer { consumer, .. } => vec![ScopeKey::Consumer(account, consumer.clone())],
-            Self::SetProfile { .. } => own.map(|id| ScopeKey::Consumer(account, id)).into_iter().collect(),
-            Self::Open { consumer, .. } => {
-                let whose = consumer.clone().or(own).map(|id| ScopeKey::Consumer(account.clone(), id));
-                whose.into_iter().chain([ScopeKey::Numbers(account)]).collect()
+            Self::SetProfile { .. } | Self::SeeClaims { .. } => own.map(|id| ScopeKey::Consumer(account, id)).into_iter().collect(),
+            Self::Open { consumer, binding, .. } => {
+                let whose = consumer.clone().or(own);
+                let named = whose.clone().zip(binding.clone()).map(|(id, name)| ScopeKey::Binding(account.clone(), id, name));
+                let whose = whose.map(|id| ScopeKey::Consumer(account.clone(), id));
+                whose.into_iter().chain(named).chain([ScopeKey::Numbers(account)]).collect()
             }
-            Self::Publish { conversation, .. } | Self::Type { conversation, .. } | Self::Update { conversation, .. } => {
-                vec![ScopeKey::Conversation(conversation.clone())]
+            Self::SetAvailability { agent, .. } => agents(&mut std::iter::once(agent)),
+            Self::Route { conversation, candidates, .. } => {
+                let mut scope = agents(&mut candidates.iter().filter_map(|candidate| candidate.agent.user()));
+                scope.push(ScopeKey::Conversation(conversation.clone()));
+                scope
             }
+            Self::AnswerRing { conversation, .. } => {
+                let answering = actor.person();
+                let mut scope = agents(&mut answering.iter().filter_map(Person::user));
+                scope.push(ScopeKey::Conversation(conversation.clone()));
+                scope
+            }
+            Self::Publish { conversation, .. }
+            | Self::Type { conversation, .. }
+            | Self::Update { conversation, .. }
+            | Self::CancelRing { conversation, .. }
+            | Self::Wake { conversation }
+            | Self::Release { conversation, .. } => vec![ScopeKey::Conversation(conversation.clone())],
         }
     }
 }
@@ -194,12 +266,12 @@ impl Command {
 ///
 /// # Errors
 /// The place of the first command that is refused, and why.
-pub fn decide(actor: &Actor, commands: &[Command], draft: &mut Draft<'_>) -> Result<Vec<Outcome>, (usize, Refusal)> {
-    let one = |(place, command)| one(actor, command, draft).map_err(|refusal| (place, refusal));
+pub fn decide(actor: &Actor, commands: &[Command], policy: &Policy, draft: &mut Draft<'_>) -> Result<Vec<Outcome>, (usize, Refusal)> {
+    let one = |(place, command)| one(actor, command, policy, draft).map_err(|refusal| (place, refusal));
     commands.iter().enumerate().map(one).collect()
 }
 
-fn one(actor: &Actor, command: &Command, draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
+fn one(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
     match command {
         Command::SeeConsumer { consumer, app, ext_id } => {
             if !draft.knows_consumer(actor.account(), consumer) {
@@ -208,22 +280,45 @@ fn one(actor: &Actor, command: &Command, draft: &mut Draft<'_>) -> Result<Outcom
             }
             Ok(Outcome::ConsumerSeen)
         }
+        Command::SeeClaims { claims } => see_claims(actor, claims, draft),
         Command::SetProfile { profile } => set_profile(actor, profile, draft),
-        Command::Open { .. } => open(actor, command, draft),
-        Command::Publish { .. } => publish(actor, command, draft),
+        Command::Open { .. } => open(actor, command, policy, draft),
+        Command::Publish { .. } => publish(actor, command, policy, draft),
         Command::Type { conversation, dialog, whisper, .. } => {
-            let (from, ..) = may_publish(actor, conversation, dialog, EventClass::Content, draft)?;
-            may_whisper(*whisper, &from)?;
+            let may = may_publish(actor, conversation, dialog, EventClass::Content, draft)?;
+            may_whisper(*whisper, &may.from)?;
             Ok(Outcome::Published { sequence: 0, resends: 0 })
         }
-        Command::Update { conversation, changes } => update(actor, conversation, changes, draft),
+        Command::Update { conversation, changes } => update(actor, conversation, changes, policy, draft),
+        Command::SetAvailability { .. } => set_availability(actor, command, draft),
+        Command::Route { conversation, queue, candidates } => {
+            system_only(actor).and_then(|()| offer::route(actor, conversation, queue, candidates, policy, draft))
+        }
+        Command::AnswerRing { conversation, ring, accepts, capacity } => {
+            let answer = if *accepts { offer::Answer::Accepts { capacity: *capacity } } else { offer::Answer::Rejects };
+            offer::answer(actor, conversation, ring, answer, policy, draft)
+        }
+        Command::CancelRing { conversation, ring } => system_only(actor).and_then(|()| offer::cancel(actor, conversation, ring, draft)),
+        Command::Wake { conversation } => system_only(actor).and_then(|()| wake(actor, conversation, policy, draft)),
+        Command::Release { conversation, agent } => {
+            system_only(actor)?;
+            let leave = FieldChange::Leave { person: agent.clone(), role: Role::AssignedAgent };
+            update(actor, conversation, &[leave], policy, draft)
+        }
+    }
+}
+
+fn system_only(actor: &Actor) -> Result<(), Refusal> {
+    match actor {
+        Actor::System { .. } => Ok(()),
+        _ => Err(Refusal::NotPermitted("only the gateway itself does this".into())),
     }
 }
 
 fn speaking_consumer(actor: &Actor) -> Result<(&ConsumerId, Option<&ClientId>), Refusal> {
     match actor {
         Actor::Consumer { id, app, .. } => Ok((id, app.as_ref())),
-        Actor::Agent { .. } => Err(Refusal::NotPermitted("only a consumer may do this".into())),
+        Actor::Agent { .. } | Actor::System { .. } => Err(Refusal::NotPermitted("only a consumer may do this".into())),
         Actor::Application { .. } => Err(silent_application()),
     }
 }
@@ -249,12 +344,50 @@ fn set_profile(actor: &Actor, profile: &RawValue, draft: &mut Draft<'_>) -> Resu
     Ok(Outcome::ProfileSet)
 }
 
-fn open(actor: &Actor, command: &Command, draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
-    let Command::Open { conversation, consumer, queue, ttr, context, campaign } = command else { return Ok(Outcome::Updated) };
+fn see_claims(actor: &Actor, claims: &RawValue, draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
+    let (consumer, _) = speaking_consumer(actor)?;
+    let known = &draft.consumer(actor.account(), consumer).claims;
+    if known.as_ref().is_none_or(|known| known.get() != claims.get()) {
+        let entry = Entry::ClaimsSeen { consumer: consumer.clone(), claims: claims.to_owned() };
+        draft.about_consumer(actor.account(), consumer, entry);
+    }
+    Ok(Outcome::ConsumerSeen)
+}
+
+/// An agent speaks for itself; a manager may speak for others.
+fn set_availability(actor: &Actor, command: &Command, draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
+    let Command::SetAvailability { agent, availability, channels, description, reason } = command else { return Ok(Outcome::Updated) };
+    match actor {
+        Actor::Agent { user, .. } if user == agent || actor.is_manager() => {}
+        Actor::Agent { .. } => return Err(Refusal::NotPermitted("only a manager may set another agent's state".into())),
+        _ => return Err(Refusal::NotPermitted("only an agent has a state".into())),
+    }
+    let known = draft.agent(actor.account(), agent);
+    let is_new = known.version == 0
+        || (known.availability, &known.channels, &known.description, &known.reason) != (*availability, channels, description, reason);
+    if is_new {
+        draft.set_agent_state(
+            actor.account(),
+            Entry::AgentStateSet {
+                agent: agent.clone(),
+                availability: *availability,
+                channels: channels.clone(),
+                description: description.clone(),
+                reason: reason.clone(),
+            },
+        );
+    }
+    Ok(Outcome::Updated)
+}
+
+fn open(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
+    let Command::Open { conversation, consumer, queue, ttr, context, campaign, features, binding } = command else {
+        return Ok(Outcome::Updated);
+    };
     let account = actor.account();
     let (consumer, app, agent) = match actor {
         Actor::Consumer { id, app, .. } => (id.clone(), app.clone(), None),
-        Actor::Agent { .. } => {
+        Actor::Agent { .. } | Actor::System { .. } => {
             let Some(consumer) = consumer else { return Err(Refusal::Invalid("consumerId is missing".into())) };
             if !draft.knows_consumer(account, consumer) {
                 return Err(Refusal::NobodyThere(format!("Consumer {consumer}").into()));
@@ -263,6 +396,11 @@ fn open(actor: &Actor, command: &Command, draft: &mut Draft<'_>) -> Result<Outco
         }
         Actor::Application { .. } => return Err(silent_application()),
     };
+    if let Some(found) = binding.as_ref().and_then(|name| draft.bound(account, &consumer, name)) {
+        // What else the batch says of the conversation it meant to open is said of this one.
+        draft.stands_for(conversation, &found);
+        return Ok(Outcome::Opened { conversation: found, found: true });
+    }
     let opened = Opened {
         conversation: conversation.clone(),
         number: draft.take_number(account),
@@ -274,45 +412,38 @@ fn open(actor: &Actor, command: &Command, draft: &mut Draft<'_>) -> Result<Outco
         ttr: ttr.clone(),
         context: context.clone(),
         campaign: campaign.clone(),
+        features: features.clone(),
+        binding: binding.clone(),
+        silence: policy.silence,
     };
     draft.open(account, opened);
-    Ok(Outcome::Opened { conversation: conversation.clone() })
+    Ok(Outcome::Opened { conversation: conversation.clone(), found: false })
 }
 
-/// The conversation, if the actor may know of it at all.
-///
-/// # Errors
-/// [`Refusal::NoSuchConversation`], the same for one that is not there and for one of somebody else.
-pub fn visible<'c>(actor: &Actor, conversation: Option<&'c Conversation>) -> Result<&'c Conversation, Refusal> {
-    let conversation = conversation.ok_or(Refusal::NoSuchConversation)?;
-    let details = &conversation.details;
-    let theirs = details.account == *actor.account()
-        && match actor {
-            Actor::Consumer { id, .. } => details.consumer == *id,
-            Actor::Agent { .. } => true,
-            Actor::Application { app, .. } => details.app.as_ref() == Some(app),
-        };
-    if theirs { Ok(conversation) } else { Err(Refusal::NoSuchConversation) }
+/// How the actor may publish.
+struct MayPublish {
+    from: Person,
+    role: Role,
+    sequence: u64,
+    app: Option<ClientId>,
 }
 
-/// The role in which the actor may publish, and the event's number.
 fn may_publish(
     actor: &Actor,
     conversation: &ConversationId,
     dialog: &DialogId,
     class: EventClass,
     draft: &mut Draft<'_>,
-) -> Result<(Person, Role, u64, Option<ClientId>), Refusal> {
+) -> Result<MayPublish, Refusal> {
     let conversation = visible(actor, draft.conversation(conversation))?;
-    let Some(person) = actor.person() else { return Err(silent_application()) };
+    let Some(from) = actor.person() else { return Err(silent_application()) };
     let Some((place, found)) = conversation.dialog(dialog) else { return Err(Refusal::NoSuchDialog) };
-    let participant = conversation.details.participant(&person).filter(|participant| participant.state == ParticipantState::Active);
-    let Some(participant) = participant else { return Err(Refusal::NotAParticipant) };
+    let Some(role) = conversation.details.role_in(found, &from) else { return Err(Refusal::NotAParticipant) };
     // A receipt may come late: it says what happened to a message, and adds none.
     if found.state == OpenState::Closed && class != EventClass::Receipt {
         return Err(Refusal::DialogClosed);
     }
-    Ok((person, participant.role, conversation.next[place], conversation.details.app.clone()))
+    Ok(MayPublish { from, role, sequence: conversation.next[place], app: conversation.details.app.clone() })
 }
 
 fn may_whisper(whisper: bool, from: &Person) -> Result<(), Refusal> {
@@ -322,13 +453,15 @@ fn may_whisper(whisper: bool, from: &Person) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn publish(actor: &Actor, command: &Command, draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
-    let Command::Publish { conversation, dialog, class, event, metadata, encoded_metadata, whisper } = command else {
+fn publish(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
+    let Command::Publish { conversation, dialog, class, event, metadata, encoded_metadata, client, file, whisper } = command else {
         return Ok(Outcome::Updated);
     };
-    let (from, role, sequence, app) = may_publish(actor, conversation, dialog, *class, draft)?;
+    let (conversation, dialog) = draft.meant(conversation, dialog);
+    let MayPublish { from, role, sequence, app } = may_publish(actor, &conversation, &dialog, *class, draft)?;
     may_whisper(*whisper, &from)?;
     let resends = draft.resends();
+    let is_consumers = role == Role::Consumer && *class != EventClass::Receipt;
     draft.publish(Message {
         conversation: conversation.clone(),
         dialog: dialog.clone(),
@@ -340,48 +473,129 @@ fn publish(actor: &Actor, command: &Command, draft: &mut Draft<'_>) -> Result<Ou
         event: event.clone(),
         metadata: metadata.clone(),
         encoded_metadata: encoded_metadata.clone(),
+        client: client.clone(),
+        file: file.clone(),
         app,
     });
+    if is_consumers {
+        if dialog == conversation.main_dialog() {
+            welcome(&conversation, policy, draft);
+        } else {
+            survey::answered(&conversation, &dialog, event, policy, draft);
+        }
+    }
     Ok(Outcome::Published { sequence, resends })
 }
 
-fn update(actor: &Actor, id: &ConversationId, wanted: &[FieldChange], draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
-    let mut after = visible(actor, draft.conversation(id))?.clone();
+/// Welcomes a consumer whose client knows automatic messages, behind its first message, if that comes soon.
+fn welcome(conversation: &ConversationId, policy: &Policy, draft: &mut Draft<'_>) {
+    let Some(text) = &policy.welcome else { return };
+    let Some(known) = draft.conversation(conversation) else { return };
+    let knows_them = known.details.features.iter().any(|feature| feature == "AUTO_MESSAGES");
+    if knows_them && known.next[0] == 1 && known.last_at <= known.details.started + WELCOME_WITHIN {
+        let dialog = conversation.main_dialog();
+        draft.say(conversation, &dialog, &policy.bot, Role::Controller, text_event(text), None);
+    }
+}
+
+/// Does what has fallen due.
+fn wake(actor: &Actor, id: &ConversationId, policy: &Policy, draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
+    let now = draft.now();
     let Some(by) = actor.person() else { return Err(silent_application()) };
+    let conversation = visible(actor, draft.conversation(id))?;
+    let details = &conversation.details;
+    let is_due = |at: Option<Millis>| at.is_some_and(|at| at <= now);
+    let overdue = details.dialogs.iter().find(|dialog| dialog.state == OpenState::Open && is_due(dialog.until));
+    let changes = if is_due(conversation.falls_silent()) {
+        close(conversation, Closer::Timeout)
+    } else if let Some(dialog) = overdue {
+        survey::ended(conversation, &dialog.id.clone(), Closer::Timeout, "Timeout")
+    } else if is_due(details.ring.as_ref().map(|ring| ring.until)) {
+        offer::expired(conversation, now, policy)
+    } else if details.refused.iter().any(|refused| refused.until <= now) {
+        vec![Change::RefusalsForgotten]
+    } else {
+        Vec::new()
+    };
+    draft.change(id, by, changes);
+    Ok(Outcome::Updated)
+}
+
+fn update(actor: &Actor, id: &ConversationId, wanted: &[FieldChange], policy: &Policy, draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
+    if wanted.contains(&FieldChange::TakeOver) {
+        return take_over(actor, id, draft);
+    }
+    let (id, _) = draft.meant(id, &id.main_dialog());
+    let mut after = visible(actor, draft.conversation(&id))?.clone();
+    let Some(by) = actor.person() else { return Err(silent_application()) };
+    let had_main = after.details.main_is_open();
+    // Whoever leaves with one field of a request may still say with another what becomes of the conversation.
+    let takes_part = after.details.participant(&by).is_some();
     let mut changes = Vec::new();
     for field in wanted {
-        let made = field_change(actor, &by, &after, field)?;
+        let joins = matches!(field, FieldChange::Join { person, .. } if *person == by);
+        if by.is_agent() && !takes_part && !actor.is_manager() && !joins {
+            return Err(Refusal::NotAParticipant);
+        }
+        let made = field_change(actor, &by, &after, field, policy)?;
         // The next field is judged by what this one makes of the conversation; times and versions are the draft's.
-        let (at, version) = (after.last_at, after.details.version);
+        let (at, version) = (after.last_at, after.version);
         after.change(&made, at, version);
         changes.extend(made);
     }
-    if !changes.is_empty() {
-        draft.change(id, by, changes);
+    let opens_survey = had_main && !after.details.main_is_open() && after.details.stage == OpenState::Open;
+    let host = by.clone();
+    draft.change(&id, by, changes);
+    if opens_survey {
+        survey::begin(&id, &host, policy, draft);
+    }
+    Ok(Outcome::Updated)
+}
+
+/// A consumer that has signed in goes on with a conversation that it began before.
+fn take_over(actor: &Actor, id: &ConversationId, draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
+    let Actor::Consumer { id: now, was, .. } = actor else {
+        return Err(Refusal::NotPermitted("only a consumer that has signed in takes a conversation over".into()));
+    };
+    let Some(conversation) = draft.conversation(id) else { return Err(Refusal::NoSuchConversation) };
+    let details = &conversation.details;
+    let is_theirs = details.account == *actor.account() && (details.consumer == *now || Some(&details.consumer) == was.as_ref());
+    if !is_theirs {
+        return Err(Refusal::NoSuchConversation);
+    }
+    if details.consumer != *now {
+        let change = Change::ConsumerReplaced { consumer: now.clone() };
+        draft.change(id, Person::Consumer(now.clone()), vec![change]);
     }
     Ok(Outcome::Updated)
 }
 
 /// What one field becomes; nothing, if it is so already.
-fn field_change(actor: &Actor, by: &Person, conversation: &Conversation, field: &FieldChange) -> Result<Vec<Change>, Refusal> {
+fn field_change(
+    actor: &Actor,
+    by: &Person,
+    conversation: &Conversation,
+    field: &FieldChange,
+    policy: &Policy,
+) -> Result<Vec<Change>, Refusal> {
     let details = &conversation.details;
-    let closer = if by.is_agent() { Closer::Agent } else { Closer::Consumer };
-    let is_participant = details.participant(by).is_some();
-    let joins = matches!(field, FieldChange::Join { person, .. } if person == by);
-    if by.is_agent() && !is_participant && !actor.is_manager() && !joins {
-        return Err(Refusal::NotAParticipant);
-    }
+    let closer = match actor {
+        Actor::System { .. } => Closer::System,
+        _ if by.is_agent() => Closer::Agent,
+        _ => Closer::Consumer,
+    };
     let brand_only = || match by.is_agent() {
         true => Ok(()),
         false => Err(Refusal::NotPermitted("only the brand's side may change this".into())),
     };
-    let open_only = || match details.stage {
-        OpenState::Open => Ok(()),
-        OpenState::Closed => Err(Refusal::NotNow("Conversation is closed".into())),
+    let open_only = || match details.main_is_open() {
+        true => Ok(()),
+        false => Err(Refusal::NotNow("Conversation is closed".into())),
     };
     match field {
         FieldChange::Close => Ok(close(conversation, closer)),
-        FieldChange::CloseDialog { dialog, cause } => close_dialog(conversation, dialog.as_ref(), closer, cause.as_ref()),
+        FieldChange::CloseDialog { dialog, cause } => close_dialog(conversation, dialog.as_ref(), closer, cause.as_ref(), policy),
+        FieldChange::TakeOver => Err(Refusal::NotPermitted("an identity is taken over in a request of its own".into())),
         FieldChange::Rate(csat) => match by.is_agent() {
             true => Err(Refusal::NotPermitted("only the consumer may rate a conversation".into())),
             false => Ok(vec![Change::Rated { csat: csat.clone() }]),
@@ -410,6 +624,7 @@ fn close_dialog(
     dialog: Option<&DialogId>,
     by: Closer,
     cause: Option<&String>,
+    policy: &Policy,
 ) -> Result<Vec<Change>, Refusal> {
     let main = conversation.details.id.main_dialog();
     let wanted = dialog.unwrap_or(&main);
@@ -419,7 +634,8 @@ fn close_dialog(
     }
     let closed = Change::DialogClosed { dialog: wanted.clone(), by, cause: cause.cloned() };
     let others = conversation.details.dialogs.iter().any(|dialog| dialog.id != *wanted && dialog.state == OpenState::Open);
-    Ok(if others { vec![closed] } else { vec![closed, Change::Closed { by }] })
+    let is_followed = *wanted == main && survey::follows(conversation, by, policy);
+    Ok(if others || is_followed { vec![closed] } else { vec![closed, Change::Closed { by }] })
 }
 
 fn participation(conversation: &Conversation, field: &FieldChange) -> Result<Vec<Change>, Refusal> {
@@ -436,7 +652,12 @@ fn participation(conversation: &Conversation, field: &FieldChange) -> Result<Vec
         },
         FieldChange::Suggest { person } => match details.participant(person) {
             Some(_) => Err(Refusal::NotNow("Transfer to agent failed: Agent already exist".into())),
-            None => Ok(vec![Change::Joined { person: person.clone(), role: Role::AssignedAgent, suggested: true }]),
+            None => {
+                // One at a time: who was invited before is not any more.
+                let before = details.suggested().map(|suggested| Change::Left { person: suggested.person.clone() });
+                let joined = Change::Joined { person: person.clone(), role: Role::AssignedAgent, suggested: true };
+                Ok(before.into_iter().chain([joined]).collect())
+            }
         },
         FieldChange::Leave { person, role } => match details.participant(person) {
             Some(present) if present.role == *role => Ok(vec![Change::Left { person: person.clone() }]),

@@ -3,6 +3,7 @@
 use super::Millis;
 use super::entry::{Change, Entry, Message, Opened};
 use super::people::{Person, Role};
+use super::routing::{Refused, Ring};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -18,11 +19,39 @@ pub struct Conversation {
     pub next: Vec<u64>,
     /// When an answer is due, or -1.
     pub due: Millis,
+    /// Since when it waits for an agent; none if it has one, is closed, or the consumer has not said anything yet.
+    pub waiting: Option<Millis>,
     /// The time of the last entry; entries of one conversation never go back in time.
     pub last_at: Millis,
+    /// The time of the last change that subscribers hear of; strictly grows.
+    pub updated: Millis,
+    /// The journal position of that change; strictly grows.
+    pub version: u64,
+    /// The last content that everybody may see.
+    pub last_content: Option<LastContent>,
+    /// How many contents of others each participant has not answered or marked as read.
+    pub unread: Vec<Unread>,
     /// Who hears of its events; derived from `details`.
     #[serde(skip)]
     pub audience: Arc<Audience>,
+}
+
+/// A content with its time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LastContent {
+    /// When it was published.
+    pub at: Millis,
+    /// The message, shared with its journal entry.
+    pub message: Arc<Message>,
+}
+
+/// What somebody has still to read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unread {
+    /// Who.
+    pub person: Person,
+    /// How many contents.
+    pub count: u32,
 }
 
 /// What changes seldom in a conversation.
@@ -64,12 +93,22 @@ pub struct Details {
     pub started: Millis,
     /// When it was closed.
     pub ended: Option<Millis>,
-    /// Who closed it.
+    /// Who closed it, or its MAIN dialog.
     pub closed_by: Option<Closer>,
-    /// The time of the last change; strictly grows.
-    pub updated: Millis,
-    /// The journal position of the last change; strictly grows.
-    pub version: u64,
+    /// Whether an agent was ever assigned.
+    pub was_assigned: bool,
+    /// What the consumer's client said at opening that it can do.
+    pub features: Vec<String>,
+    /// The opener's own name for it.
+    pub binding: Option<String>,
+    /// How long nobody may write before it is closed.
+    pub silence: Option<Millis>,
+    /// The agent to whom it is offered now.
+    pub ring: Option<Ring>,
+    /// The offer before, and how it ended.
+    pub last_ring: Option<Ring>,
+    /// Agents who did not take it, and until when they are not asked again.
+    pub refused: Vec<Refused>,
 }
 
 /// A part of a conversation with a log of its own.
@@ -77,6 +116,14 @@ pub struct Details {
 pub struct Dialog {
     /// The dialog; the MAIN one has the conversation's id.
     pub id: DialogId,
+    /// What it is for.
+    pub kind: DialogKind,
+    /// Who leads it beside the consumer; the MAIN one has the conversation's participants instead.
+    pub host: Option<Person>,
+    /// When it is closed if nobody does.
+    pub until: Option<Millis>,
+    /// How many of a survey's questions were asked.
+    pub asked: usize,
     /// Its state.
     pub state: OpenState,
     /// When it was opened.
@@ -89,6 +136,26 @@ pub struct Dialog {
     pub closed_cause: Option<String>,
     /// The time of its last change.
     pub updated: Millis,
+}
+
+/// What a dialog is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DialogKind {
+    /// The conversation itself.
+    Main,
+    /// The questions after it.
+    Survey,
+}
+
+impl DialogKind {
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Main => "MAIN",
+            Self::Survey => "POST_SURVEY",
+        }
+    }
 }
 
 /// Open or closed. What is closed never reopens.
@@ -151,16 +218,27 @@ pub enum Closer {
     Agent,
     /// The gateway.
     System,
+    /// The gateway, because nobody wrote for too long.
+    Timeout,
 }
 
 impl Closer {
-    /// The name on the wire.
+    /// Who closed it, as the wire names them.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Consumer => "CONSUMER",
             Self::Agent => "AGENT",
-            Self::System => "SYSTEM",
+            Self::System | Self::Timeout => "SYSTEM",
+        }
+    }
+
+    /// Why it was closed, as the wire names it.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Timeout => "TIMEOUT",
+            other => other.as_str(),
         }
     }
 }
@@ -223,15 +301,7 @@ impl Conversation {
     /// A conversation as it is opened.
     #[must_use]
     pub fn open(account: &AccountId, opened: &Opened, at: Millis, position: u64) -> Self {
-        let main = Dialog {
-            id: opened.conversation.main_dialog(),
-            state: OpenState::Open,
-            started: at,
-            ended: None,
-            closed_by: None,
-            closed_cause: None,
-            updated: at,
-        };
+        let main = Dialog::open(opened.conversation.main_dialog(), DialogKind::Main, None, None, at);
         let consumer =
             Participant { person: Person::Consumer(opened.consumer.clone()), role: Role::Consumer, state: ParticipantState::Active };
         let agent = opened.agent.iter().map(|agent| Participant {
@@ -259,11 +329,27 @@ impl Conversation {
             started: at,
             ended: None,
             closed_by: None,
-            updated: at,
-            version: position,
+            was_assigned: opened.agent.is_some(),
+            features: opened.features.clone(),
+            binding: opened.binding.clone(),
+            silence: opened.silence,
+            ring: None,
+            last_ring: None,
+            refused: Vec::new(),
         };
         let audience = Arc::new(details.audience());
-        Self { details: Arc::new(details), next: vec![0], due: -1, last_at: at, audience }
+        Self {
+            details: Arc::new(details),
+            next: vec![0],
+            due: -1,
+            waiting: None,
+            last_at: at,
+            updated: at,
+            version: position,
+            last_content: None,
+            unread: Vec::new(),
+            audience,
+        }
     }
 
     /// Restores what is derived, after the conversation was read back.
@@ -284,7 +370,7 @@ impl Conversation {
     /// what they hear of a conversation.
     #[must_use]
     pub fn change_time(&self, now: Millis) -> Millis {
-        self.event_time(now).max(self.details.updated.saturating_add(1))
+        self.event_time(now).max(self.updated.saturating_add(1))
     }
 
     /// A dialog by its id, with its place.
@@ -299,39 +385,162 @@ impl Conversation {
         self.dialog(id).map(|(place, _)| self.next[place])
     }
 
-    /// Adds an event of the dialog. An answer from the brand's side settles what was due.
-    pub fn add_message(&mut self, message: &Message, at: Millis) {
-        if let Some((place, _)) = self.dialog(&message.dialog) {
-            self.next[place] = message.sequence + 1;
-        }
+    /// Whether an agent must still be found for it, or an invited one asked.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.details.main_is_open() && (self.waiting.is_some() || self.details.suggested().is_some())
+    }
+
+    /// Since when it is pending; the order in a queue.
+    #[must_use]
+    pub fn pending_since(&self) -> Millis {
+        self.waiting.unwrap_or(self.updated)
+    }
+
+    /// Whether the offer that stands has become pointless: it is closed, somebody answers it, it is in another queue, or
+    /// somebody else is invited.
+    #[must_use]
+    pub fn has_moot_ring(&self) -> bool {
+        let details = &self.details;
+        details.ring.as_ref().is_some_and(|ring| {
+            let is_invited = details.suggested().is_none_or(|suggested| suggested.person == ring.agent);
+            !self.is_pending() || ring.queue != details.queue || !is_invited
+        })
+    }
+
+    /// When something must happen to it by itself, if nothing else does before.
+    #[must_use]
+    pub fn wakes(&self) -> Option<Millis> {
+        let details = &self.details;
+        let ring = details.ring.as_ref().map(|ring| ring.until);
+        let refusals = details.refused.iter().map(|refused| refused.until).min().filter(|_| ring.is_none() && self.is_pending());
+        let dialogs = details.dialogs.iter().filter(|dialog| dialog.state == OpenState::Open).filter_map(|dialog| dialog.until).min();
+        [ring, refusals, dialogs, self.falls_silent()].into_iter().flatten().min()
+    }
+
+    /// When it is closed because nobody writes.
+    #[must_use]
+    pub fn falls_silent(&self) -> Option<Millis> {
+        let silence = self.details.silence.filter(|_| self.details.main_is_open())?;
+        let spoken = self.last_content.as_ref().map_or(self.details.started, |content| content.at);
+        Some(spoken.saturating_add(silence))
+    }
+
+    /// Adds an event of the dialog. An answer from the brand's side settles what was due. What subscribers see of the
+    /// conversation changes when that does, and when it begins to wait for an agent.
+    pub fn add_message(&mut self, message: &Arc<Message>, at: Millis, position: u64) {
+        let is_main = match self.dialog(&message.dialog) {
+            Some((place, dialog)) => {
+                let is_main = dialog.kind == DialogKind::Main;
+                self.next[place] = message.sequence + 1;
+                is_main
+            }
+            None => false,
+        };
         self.last_at = at;
-        if message.class == EventClass::Receipt || message.whisper {
+        self.count_unread(message);
+        // A word of the gateway's own answers nobody.
+        if message.class == EventClass::Receipt || message.whisper || !is_main {
             return;
         }
+        if message.class == EventClass::Content {
+            self.last_content = Some(LastContent { at, message: message.clone() });
+        }
+        if message.role == Role::Controller {
+            return;
+        }
+        let before = (self.due, self.waiting);
         if message.from.is_agent() {
-            self.due = -1;
-        } else if self.due < 0 {
-            let seconds = Millis::try_from(self.details.ttr.seconds).unwrap_or(Millis::MAX);
-            self.due = at.saturating_add(seconds.saturating_mul(1000));
+            self.due = self.details.manual_due.unwrap_or(-1);
+        } else {
+            if self.due < 0 {
+                let seconds = Millis::try_from(self.details.ttr.seconds).unwrap_or(Millis::MAX);
+                self.due = at.saturating_add(seconds.saturating_mul(1000));
+            }
+            if self.waiting.is_none() && self.details.assignee().is_none() {
+                self.waiting = Some(at);
+            }
+        }
+        if before != (self.due, self.waiting) {
+            self.updated = at.max(self.updated.saturating_add(1));
+            self.version = position;
+        }
+    }
+
+    fn count_unread(&mut self, message: &Message) {
+        if message.class == EventClass::Receipt {
+            let is_read = message.event.get().contains("\"READ\"");
+            if let Some(unread) = self.unread.iter_mut().find(|unread| is_read && unread.person == message.from) {
+                unread.count = 0;
+            }
+            return;
+        }
+        for participant in self.details.participants.iter().filter(|participant| participant.state == ParticipantState::Active) {
+            let is_own = participant.person == message.from;
+            if message.whisper && !participant.person.is_agent() {
+                continue;
+            }
+            let at = self.unread.iter().position(|unread| unread.person == participant.person);
+            let unread = match at {
+                Some(at) => &mut self.unread[at],
+                None => {
+                    self.unread.push(Unread { person: participant.person.clone(), count: 0 });
+                    let last = self.unread.len() - 1;
+                    &mut self.unread[last]
+                }
+            };
+            unread.count = if is_own { 0 } else { unread.count.saturating_add(1) };
         }
     }
 
     /// Adds changes that were made together.
     pub fn change(&mut self, changes: &[Change], at: Millis, position: u64) {
         let details = Arc::make_mut(&mut self.details);
+        let had_agent = details.assignee().is_some();
+        let queue = details.queue.clone();
         for change in changes {
             details.change(change, at);
         }
+        self.next.resize(details.dialogs.len(), 0);
         if let Some(due) = details.manual_due {
             self.due = due;
         }
-        details.updated = at;
-        details.version = position;
-        if details.stage == OpenState::Closed {
+        if details.main_is_open() {
+            match details.assignee() {
+                Some(_) => self.waiting = None,
+                // Whoever loses its agent waits, also if the consumer has not said anything yet.
+                None if had_agent => self.waiting = Some(at),
+                None if queue != details.queue && self.waiting.is_some() => self.waiting = Some(at),
+                None => {}
+            }
+        } else {
             self.due = -1;
+            self.waiting = None;
         }
+        let participants = &details.participants;
+        self.unread.retain(|unread| participants.iter().any(|participant| participant.person == unread.person));
+        self.updated = at;
+        self.version = position;
         self.audience = Arc::new(details.audience());
         self.last_at = at;
+    }
+}
+
+impl Dialog {
+    fn open(id: DialogId, kind: DialogKind, host: Option<Person>, until: Option<Millis>, at: Millis) -> Self {
+        Self {
+            id,
+            kind,
+            host,
+            until,
+            asked: 0,
+            state: OpenState::Open,
+            started: at,
+            ended: None,
+            closed_by: None,
+            closed_cause: None,
+            updated: at,
+        }
     }
 }
 
@@ -343,12 +552,7 @@ impl Details {
             conversation: self.id.clone(),
             consumer: self.consumer.clone(),
             app: self.app.clone(),
-            agents: agents
-                .filter_map(|participant| match &participant.person {
-                    Person::Agent { user, .. } => Some(user.clone()),
-                    Person::Consumer(_) => None,
-                })
-                .collect(),
+            agents: agents.filter_map(|participant| participant.person.user().cloned()).collect(),
         }
     }
 
@@ -366,33 +570,110 @@ impl Details {
             .find(|participant| participant.role == Role::AssignedAgent && participant.state == ParticipantState::Active)
     }
 
+    /// The agent who is invited to answer, if there is one.
+    #[must_use]
+    pub fn suggested(&self) -> Option<&Participant> {
+        self.participants.iter().find(|participant| participant.state == ParticipantState::Suggested)
+    }
+
+    /// Whether the MAIN dialog takes events.
+    #[must_use]
+    pub fn main_is_open(&self) -> bool {
+        self.dialogs.first().is_some_and(|main| main.state == OpenState::Open)
+    }
+
+    /// The agents of whose capacity it takes a part: who answers, and to whom it is offered.
+    pub fn occupies(&self) -> impl Iterator<Item = &UserId> {
+        let assignee = self.assignee().filter(|_| self.main_is_open()).and_then(|assignee| assignee.person.user());
+        let ringing = self.ring.as_ref().and_then(|ring| ring.agent.user()).filter(move |user| Some(*user) != assignee);
+        assignee.into_iter().chain(ringing)
+    }
+
+    /// In which role somebody may write into a dialog; nothing for somebody who takes no part in it.
+    #[must_use]
+    pub fn role_in(&self, dialog: &Dialog, person: &Person) -> Option<Role> {
+        let active = |participant: &&Participant| participant.state == ParticipantState::Active;
+        match &dialog.host {
+            None => self.participant(person).filter(active).map(|participant| participant.role),
+            Some(host) if host == person => Some(Role::Agent),
+            Some(_) => self.participant(person).filter(active).map(|participant| participant.role).filter(|role| *role == Role::Consumer),
+        }
+    }
+
     fn change(&mut self, change: &Change, at: Millis) {
         match change {
-            Change::DialogClosed { dialog, by, cause } => self.close_dialogs(Some(dialog), *by, cause.as_deref(), at),
+            Change::DialogClosed { dialog, by, cause } => {
+                self.close_dialogs(Some(dialog), *by, cause.as_deref(), at);
+                if !self.main_is_open() {
+                    self.closed_by.get_or_insert(*by);
+                    self.withdraw();
+                }
+            }
             Change::Closed { by } => {
                 self.close_dialogs(None, *by, None, at);
                 self.stage = OpenState::Closed;
                 self.ended = Some(at);
-                self.closed_by = Some(*by);
+                self.closed_by.get_or_insert(*by);
+                self.withdraw();
             }
             Change::Joined { person, role, suggested } => {
                 let state = if *suggested { ParticipantState::Suggested } else { ParticipantState::Active };
                 self.participants.retain(|participant| participant.person != *person);
                 self.participants.push(Participant { person: person.clone(), role: *role, state });
                 self.participants.sort_by_key(|participant| participant.state);
+                self.was_assigned |= *role == Role::AssignedAgent && !suggested;
             }
             Change::Left { person } => self.participants.retain(|participant| participant.person != *person),
             Change::RoleSet { person, role } => {
                 for participant in self.participants.iter_mut().filter(|participant| participant.person == *person) {
                     participant.role = *role;
                 }
+                self.was_assigned |= *role == Role::AssignedAgent;
             }
-            Change::QueueSet { queue } => self.queue = queue.clone(),
+            Change::QueueSet { queue } => {
+                if *queue != self.queue {
+                    self.refused.clear();
+                }
+                self.queue = queue.clone();
+            }
             Change::TtrSet { ttr } => self.ttr = ttr.clone(),
             Change::DueSet { at } => self.manual_due = Some(*at),
             Change::Rated { csat } => self.csat = Some(csat.clone()),
             Change::Noted { note } => self.note = Some(note.clone()),
+            Change::Offered { ring, agent, until } => {
+                self.ring = Some(Ring::new(ring.clone(), agent.clone(), self.queue.clone(), at, *until));
+            }
+            Change::RingEnded { state, not_before } => {
+                let Some(ring) = self.ring.take() else { return };
+                if let (Some(until), Some(user)) = (*not_before, ring.agent.user().cloned()) {
+                    self.refused.retain(|refused| refused.agent != user);
+                    self.refused.push(Refused { agent: user, until });
+                }
+                self.last_ring = Some(ring.ended(*state));
+            }
+            Change::RefusalsForgotten => self.refused.retain(|refused| refused.until > at),
+            Change::DialogOpened { dialog, kind, host, until } => {
+                self.dialogs.push(Dialog::open(dialog.clone(), *kind, Some(host.clone()), Some(*until), at));
+            }
+            Change::Asked { dialog, question } => {
+                for dialog in self.dialogs.iter_mut().filter(|known| known.id == *dialog) {
+                    dialog.asked = question + 1;
+                    dialog.updated = at;
+                }
+            }
+            Change::ConsumerReplaced { consumer } => {
+                for participant in self.participants.iter_mut().filter(|participant| participant.role == Role::Consumer) {
+                    participant.person = Person::Consumer(consumer.clone());
+                }
+                self.consumer = consumer.clone();
+            }
         }
+    }
+
+    /// Nobody is invited or asked any more.
+    fn withdraw(&mut self) {
+        self.participants.retain(|participant| participant.state == ParticipantState::Active);
+        self.refused.clear();
     }
 
     fn close_dialogs(&mut self, which: Option<&DialogId>, by: Closer, cause: Option<&str>, at: Millis) {
@@ -420,6 +701,8 @@ pub struct Consumer {
     pub ext_id: Option<String>,
     /// A JSON object.
     pub profile: serde_json::Map<String, serde_json::Value>,
+    /// What its identity provider says of it, if it signed in there.
+    pub claims: Option<Box<RawValue>>,
     /// How many conversations it has had.
     pub opened: u64,
 }
@@ -428,7 +711,7 @@ impl Consumer {
     /// A consumer of whom nothing is known yet.
     #[must_use]
     pub fn unknown(account: &AccountId, id: &ConsumerId) -> Self {
-        Self { account: account.clone(), id: id.clone(), app: None, ext_id: None, profile: serde_json::Map::new(), opened: 0 }
+        Self { account: account.clone(), id: id.clone(), app: None, ext_id: None, profile: serde_json::Map::new(), claims: None, opened: 0 }
     }
 
     /// Adds an entry that names this consumer.
@@ -444,8 +727,9 @@ impl Consumer {
                     self.profile.extend(members);
                 }
             }
+            Entry::ClaimsSeen { claims, .. } => self.claims = Some(claims.clone()),
             Entry::Opened(_) => self.opened += 1,
-            Entry::Published(_) | Entry::Changed { .. } => {}
+            Entry::Published(_) | Entry::Changed { .. } | Entry::AgentStateSet { .. } => {}
         }
     }
 }

@@ -1,11 +1,16 @@
 //! What a decision may look at, and what it writes down.
 
 use super::Millis;
+use super::agent::AgentState;
 use super::conversation::{Consumer, Conversation};
 use super::entry::{Change, Entry, Message, Opened, Sight};
-use super::people::Person;
+use super::people::{Person, Role};
+use super::routing::RingState;
+use serde_json::value::RawValue;
 use std::collections::HashMap;
-use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId};
+use std::sync::Arc;
+use tieline_protocol::event::EventClass;
+use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, UserId};
 
 /// The state a decision sees: what is committed, and what earlier decisions of the same batch wrote. Only keys of
 /// the decision's scope are there.
@@ -18,6 +23,12 @@ pub trait View {
     fn next_number(&self, account: &AccountId) -> i64;
     /// How often the very same request was stored before, where the application counts that.
     fn resends(&self) -> u64;
+    /// What an agent last said of itself.
+    fn agent(&self, account: &AccountId, agent: &UserId) -> Option<AgentState>;
+    /// How many conversations an agent has or is offered.
+    fn load(&self, account: &AccountId, agent: &UserId) -> usize;
+    /// The open conversation of a consumer that its opener named so.
+    fn bound(&self, account: &AccountId, consumer: &ConsumerId, name: &str) -> Option<ConversationId>;
 }
 
 /// A decision in the making: it reads through the view and sees what it has itself written.
@@ -33,8 +44,12 @@ pub struct Draft<'v> {
     pub consumers: HashMap<(AccountId, ConsumerId), Consumer>,
     /// The conversation numbers given out, by account: the next one.
     pub numbers: HashMap<AccountId, i64>,
+    /// The agents touched, as they are now.
+    pub agents: HashMap<(AccountId, UserId), AgentState>,
     /// How often an event was stored under the decision's resend key.
     pub stored: u64,
+    /// Conversations that were to be opened, and were found under their names instead.
+    aliases: HashMap<ConversationId, ConversationId>,
 }
 
 impl std::fmt::Debug for Draft<'_> {
@@ -55,7 +70,73 @@ impl<'v> Draft<'v> {
             conversations: HashMap::new(),
             consumers: HashMap::new(),
             numbers: HashMap::new(),
+            agents: HashMap::new(),
             stored: 0,
+            aliases: HashMap::new(),
+        }
+    }
+
+    /// The time of the decision.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+
+    /// An agent as it is now; one that has said nothing yet takes nothing.
+    pub fn agent(&mut self, account: &AccountId, agent: &UserId) -> &AgentState {
+        let view = self.view;
+        self.agents
+            .entry((account.clone(), agent.clone()))
+            .or_insert_with(|| view.agent(account, agent).unwrap_or_else(|| AgentState::unknown(account, agent)))
+    }
+
+    /// How many conversations an agent has or is offered, with what this decision has changed of that.
+    #[must_use]
+    pub fn load(&self, account: &AccountId, agent: &UserId) -> usize {
+        let holds = |conversation: &Conversation| {
+            conversation.details.account == *account && conversation.details.occupies().any(|user| user == agent)
+        };
+        let mut load = self.view.load(account, agent);
+        for (id, after) in &self.conversations {
+            match (self.view.conversation(id).is_some_and(|before| holds(&before)), holds(after)) {
+                (false, true) => load += 1,
+                (true, false) => load = load.saturating_sub(1),
+                _ => {}
+            }
+        }
+        load
+    }
+
+    /// The open conversation of a consumer that its opener named so.
+    #[must_use]
+    pub fn bound(&self, account: &AccountId, consumer: &ConsumerId, name: &str) -> Option<ConversationId> {
+        let is_it = |conversation: &&Conversation| {
+            let details = &conversation.details;
+            details.account == *account && details.consumer == *consumer && details.binding.as_deref() == Some(name)
+        };
+        let here = self.conversations.values().filter(is_it).find(|conversation| conversation.details.main_is_open());
+        let here = here.map(|conversation| conversation.details.id.clone());
+        // What the view knows may have been closed or handed over by this very decision.
+        let there = || {
+            let found = self.view.bound(account, consumer, name)?;
+            let is_touched = self.conversations.get(&found).is_some_and(|now| !is_it(&now) || !now.details.main_is_open());
+            (!is_touched).then_some(found)
+        };
+        here.or_else(there)
+    }
+
+    /// From here on one conversation's id means another.
+    pub fn stands_for(&mut self, id: &ConversationId, found: &ConversationId) {
+        self.aliases.insert(id.clone(), found.clone());
+    }
+
+    /// The conversation and dialog that are meant.
+    #[must_use]
+    pub fn meant(&self, id: &ConversationId, dialog: &DialogId) -> (ConversationId, DialogId) {
+        match self.aliases.get(id) {
+            Some(found) if *dialog == id.main_dialog() => (found.clone(), found.main_dialog()),
+            Some(found) => (found.clone(), dialog.clone()),
+            None => (id.clone(), dialog.clone()),
         }
     }
 
@@ -117,20 +198,70 @@ impl<'v> Draft<'v> {
     /// Writes down an event of a conversation that was looked up in this draft before.
     pub fn publish(&mut self, message: Message) {
         let now = self.now;
+        let position = self.next_position();
         let Some(conversation) = self.conversations.get_mut(&message.conversation) else { return };
         let at = conversation.event_time(now);
-        conversation.add_message(&message, at);
+        let message = Arc::new(message);
+        conversation.add_message(&message, at, position);
         let account = conversation.details.account.clone();
         self.stored += 1;
-        self.write(&account, at, Entry::Published(Box::new(message)));
+        self.write(&account, at, Entry::Published(message));
     }
 
-    /// Writes down changes of a conversation that was looked up in this draft before.
-    pub fn change(&mut self, id: &ConversationId, by: Person, changes: Vec<Change>) {
+    /// Writes down a content of the gateway's own in a dialog of a conversation that was looked up in this draft before.
+    pub fn say(
+        &mut self,
+        conversation: &ConversationId,
+        dialog: &DialogId,
+        bot: &Person,
+        role: Role,
+        event: Box<RawValue>,
+        metadata: Option<Box<RawValue>>,
+    ) {
+        let Some(known) = self.conversations.get(conversation) else { return };
+        let Some(sequence) = known.next_sequence(dialog) else { return };
+        let app = known.details.app.clone();
+        let stored = self.stored;
+        self.publish(Message {
+            conversation: conversation.clone(),
+            dialog: dialog.clone(),
+            sequence,
+            class: EventClass::Content,
+            from: bot.clone(),
+            role,
+            whisper: false,
+            event,
+            metadata,
+            encoded_metadata: None,
+            client: None,
+            file: None,
+            app,
+        });
+        // It repeats no request.
+        self.stored = stored;
+    }
+
+    /// Writes down what an agent said of itself.
+    pub fn set_agent_state(&mut self, account: &AccountId, entry: Entry) {
+        let (at, position) = (self.now, self.next_position());
+        if let Some(state) = AgentState::of(account, &entry, at, position) {
+            self.agents.insert((account.clone(), state.agent.clone()), state);
+            self.write(account, at, entry);
+        }
+    }
+
+    /// Writes down changes of a conversation that was looked up in this draft before, and the end of an offer that they
+    /// make pointless. No changes are nothing.
+    pub fn change(&mut self, id: &ConversationId, by: Person, mut changes: Vec<Change>) {
         let (now, position) = (self.now, self.next_position());
-        let Some(conversation) = self.conversations.get_mut(id) else { return };
+        let Some(conversation) = self.conversations.get_mut(id).filter(|_| !changes.is_empty()) else { return };
         let at = conversation.change_time(now);
         conversation.change(&changes, at, position);
+        if conversation.has_moot_ring() {
+            let ended = Change::RingEnded { state: RingState::Cancelled, not_before: None };
+            conversation.change(std::slice::from_ref(&ended), at, position);
+            changes.push(ended);
+        }
         let account = conversation.details.account.clone();
         self.write(&account, at, Entry::Changed { conversation: id.clone(), by, changes });
     }

@@ -1,13 +1,14 @@
 //! The journal's entries: everything that ever changes a conversation or a person.
 
-use super::conversation::{Closer, Csat, Ttr};
-use super::people::{Person, Role};
+use super::conversation::{Closer, Csat, DialogKind, Ttr};
+use super::people::{Availability, Person, Role};
+use super::routing::RingState;
 use super::{Audience, Millis};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use tieline_protocol::event::EventClass;
-use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, QueueId};
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, QueueId, RingId, UserId};
 
 /// One thing that happened. Serialised, it is a row of the journal: variants and members may be added, and
 /// never change their meaning.
@@ -22,6 +23,13 @@ pub enum Entry {
         /// What that application calls it.
         ext_id: Option<String>,
     },
+    /// What a consumer's identity provider says of it became known, or changed.
+    ClaimsSeen {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// A JSON object.
+        claims: Box<RawValue>,
+    },
     /// A consumer's profile was set: the members given replace those stored.
     ProfileSet {
         /// The consumer.
@@ -29,10 +37,23 @@ pub enum Entry {
         /// A JSON object.
         profile: Box<RawValue>,
     },
+    /// An agent said whether it takes conversations.
+    AgentStateSet {
+        /// The agent.
+        agent: UserId,
+        /// Whether it takes conversations.
+        availability: Availability,
+        /// Given and shown as it is.
+        channels: Vec<String>,
+        /// Given and shown as it is.
+        description: Option<String>,
+        /// Given and shown as it is.
+        reason: Option<String>,
+    },
     /// A conversation was opened.
     Opened(Box<Opened>),
     /// An event was published into a dialog.
-    Published(Box<Message>),
+    Published(Arc<Message>),
     /// A conversation was changed.
     Changed {
         /// The conversation.
@@ -67,6 +88,12 @@ pub struct Opened {
     pub campaign: Option<Box<RawValue>>,
     /// Whether it is the consumer's first.
     pub first: bool,
+    /// What the consumer's client says it can do.
+    pub features: Vec<String>,
+    /// The opener's own name for it, under which it is found again while it is open.
+    pub binding: Option<String>,
+    /// How long nobody may write before it is closed.
+    pub silence: Option<Millis>,
 }
 
 /// A stored event.
@@ -92,15 +119,20 @@ pub struct Message {
     pub metadata: Option<Box<RawValue>>,
     /// As published.
     pub encoded_metadata: Option<String>,
+    /// What the publisher's client says of itself, as it came.
+    pub client: Option<Box<RawValue>>,
+    /// The path of the file that it shows, if it shows one of ours.
+    pub file: Option<String>,
     /// The application through which the conversation was opened: whose feed this belongs to.
     pub app: Option<ClientId>,
 }
 
 impl Message {
-    /// Bytes of what was published: the event and its metadata.
+    /// Bytes of what was published: the event, its metadata, and what came with it.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.event.get().len() + self.metadata.as_ref().map_or(0, |metadata| metadata.get().len())
+        let length = |raw: &Option<Box<RawValue>>| raw.as_ref().map_or(0, |raw| raw.get().len());
+        self.event.get().len() + length(&self.metadata) + length(&self.client)
     }
 }
 
@@ -167,6 +199,47 @@ pub enum Change {
         /// The text.
         note: String,
     },
+    /// It was offered to an agent, who may accept until a time.
+    Offered {
+        /// The offer.
+        ring: RingId,
+        /// To whom.
+        agent: Person,
+        /// Until when.
+        until: Millis,
+    },
+    /// The offer is over.
+    RingEnded {
+        /// How.
+        state: RingState,
+        /// If the agent did not take it: until when it is not offered it again.
+        not_before: Option<Millis>,
+    },
+    /// Agents who did not take it may be offered it again.
+    RefusalsForgotten,
+    /// A further dialog was opened.
+    DialogOpened {
+        /// The dialog.
+        dialog: DialogId,
+        /// What it is for.
+        kind: DialogKind,
+        /// Who leads it.
+        host: Person,
+        /// When it is closed if nobody does.
+        until: Millis,
+    },
+    /// A survey's question was asked.
+    Asked {
+        /// The survey's dialog.
+        dialog: DialogId,
+        /// Its number, from 0.
+        question: usize,
+    },
+    /// The consumer goes on under another identity.
+    ConsumerReplaced {
+        /// The identity from now on.
+        consumer: ConsumerId,
+    },
 }
 
 /// An entry with what the journal added when it was written.
@@ -203,7 +276,7 @@ impl Entry {
             Self::Opened(opened) => Some(&opened.conversation),
             Self::Published(message) => Some(&message.conversation),
             Self::Changed { conversation, .. } => Some(conversation),
-            Self::ConsumerSeen { .. } | Self::ProfileSet { .. } => None,
+            Self::ConsumerSeen { .. } | Self::ClaimsSeen { .. } | Self::ProfileSet { .. } | Self::AgentStateSet { .. } => None,
         }
     }
 }

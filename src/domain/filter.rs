@@ -1,7 +1,7 @@
 //! Which conversations a subscription is about.
 
 use super::Millis;
-use super::conversation::{Conversation, OpenState};
+use super::conversation::{Conversation, Dialog, DialogKind, OpenState};
 use super::people::Person;
 use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, UserId};
 
@@ -26,6 +26,10 @@ pub struct ConversationFilter {
     pub updated_to: Option<Millis>,
     /// An answer is due at this time or earlier.
     pub due_by: Option<Millis>,
+    /// Has an open dialog of one of these kinds.
+    pub dialogs: Vec<DialogKind>,
+    /// It is offered to this agent now.
+    pub rings: Option<UserId>,
 }
 
 impl ConversationFilter {
@@ -42,7 +46,15 @@ impl ConversationFilter {
             updated_from: None,
             updated_to: None,
             due_by: None,
+            dialogs: Vec::new(),
+            rings: None,
         }
+    }
+
+    /// What is offered to an agent.
+    #[must_use]
+    pub fn offered(account: AccountId, agent: UserId) -> Self {
+        Self { rings: Some(agent), stages: vec![OpenState::Open], ..Self::all(account) }
     }
 
     /// Whether a conversation passes.
@@ -56,9 +68,15 @@ impl ConversationFilter {
             && self.consumer.as_ref().is_none_or(|consumer| *consumer == details.consumer)
             && self.conversation.as_ref().is_none_or(|id| *id == details.id)
             && (self.agents.is_empty() || details.participants.iter().any(|participant| self.names(&participant.person)))
-            && self.updated_from.is_none_or(|from| details.updated >= from)
-            && self.updated_to.is_none_or(|to| details.updated <= to)
+            && self.updated_from.is_none_or(|from| conversation.updated >= from)
+            && self.updated_to.is_none_or(|to| conversation.updated <= to)
             && self.due_by.is_none_or(|by| conversation.due >= 0 && conversation.due <= by)
+            && (self.dialogs.is_empty() || details.dialogs.iter().any(|dialog| self.has(dialog)))
+            && self.rings.as_ref().is_none_or(|agent| details.ring.as_ref().is_some_and(|ring| ring.agent.user() == Some(agent)))
+    }
+
+    fn has(&self, dialog: &Dialog) -> bool {
+        dialog.state == OpenState::Open && self.dialogs.contains(&dialog.kind)
     }
 
     fn names(&self, person: &Person) -> bool {

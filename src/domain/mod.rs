@@ -1,24 +1,39 @@
 //! The rules, pure: no I/O, no `async`, no clock and no randomness of their own.
 //!
 //! What happened is a list of [`Entry`]s, the journal. A [`Conversation`] and a [`Consumer`] are what their entries
-//! add up to. A [`Command`] is what an [`Actor`] wants; [`decide`] says which entries it becomes, or why it is
-//! refused. Everything it may look at comes through a [`Draft`], so the same function runs behind any store.
+//! add up to; an [`AgentState`] is the last that its agent said. A [`Command`] is what an [`Actor`] wants; [`decide`] says,
+//! under an account's [`Policy`], which entries it becomes, or why it is refused. Everything it may look at comes through a [`Draft`], so the same function runs behind any store.
 
+mod access;
+mod agent;
 mod command;
 mod conversation;
 mod draft;
 mod entry;
 mod filter;
+mod offer;
+mod outcome;
 mod people;
+mod policy;
 mod refusal;
+mod routing;
+mod survey;
 
-pub use command::{Command, FieldChange, Outcome, ScopeKey, decide, visible};
-pub use conversation::{Audience, Closer, Consumer, Conversation, Csat, Details, Dialog, OpenState, Participant, ParticipantState, Ttr};
+pub use access::visible;
+pub use agent::AgentState;
+pub use command::{Command, FieldChange, ScopeKey, decide};
+pub use conversation::{
+    Audience, Closer, Consumer, Conversation, Csat, Details, Dialog, DialogKind, LastContent, OpenState, Participant, ParticipantState,
+    Ttr, Unread,
+};
 pub use draft::{Draft, View};
 pub use entry::{Change, Entry, Message, Opened, Sight};
 pub use filter::ConversationFilter;
-pub use people::{Actor, AgentRole, Person, Role};
+pub use outcome::{Outcome, Routed};
+pub use people::{Actor, AgentRole, Availability, Person, Role};
+pub use policy::{Policy, Question, QuestionKind, Survey};
 pub use refusal::Refusal;
+pub use routing::{Candidate, Choice, Refused, Ring, RingState, Standing, choose};
 
 /// Milliseconds since 1970.
 pub type Millis = i64;

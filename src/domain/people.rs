@@ -16,6 +16,8 @@ pub enum Actor {
         id: ConsumerId,
         /// The application that speaks for the consumer, if one does.
         app: Option<ClientId>,
+        /// Who the consumer was before it signed in, if its token proves that.
+        was: Option<ConsumerId>,
     },
     /// An agent.
     Agent {
@@ -34,6 +36,13 @@ pub enum Actor {
         account: AccountId,
         /// The application.
         app: ClientId,
+    },
+    /// The gateway itself: routing, timers, surveys.
+    System {
+        /// The tenant.
+        account: AccountId,
+        /// As whom it appears.
+        bot: Person,
     },
 }
 
@@ -54,7 +63,10 @@ impl Actor {
     #[must_use]
     pub fn account(&self) -> &AccountId {
         match self {
-            Self::Consumer { account, .. } | Self::Agent { account, .. } | Self::Application { account, .. } => account,
+            Self::Consumer { account, .. }
+            | Self::Agent { account, .. }
+            | Self::Application { account, .. }
+            | Self::System { account, .. } => account,
         }
     }
 
@@ -65,13 +77,18 @@ impl Actor {
             Self::Consumer { id, .. } => Some(Person::Consumer(id.clone())),
             Self::Agent { user, pid, .. } => Some(Person::Agent { user: user.clone(), pid: pid.clone() }),
             Self::Application { .. } => None,
+            Self::System { bot, .. } => Some(bot.clone()),
         }
     }
 
     /// Whether an agent may change conversations that it has not joined.
     #[must_use]
     pub fn is_manager(&self) -> bool {
-        matches!(self, Self::Agent { roles, .. } if roles.iter().any(|role| *role != AgentRole::Agent))
+        match self {
+            Self::Agent { roles, .. } => roles.iter().any(|role| *role != AgentRole::Agent),
+            Self::System { .. } => true,
+            Self::Consumer { .. } | Self::Application { .. } => false,
+        }
     }
 
     /// A name that is unique within the account, for retry keys.
@@ -81,6 +98,7 @@ impl Actor {
             Self::Consumer { id, .. } => format!("consumer:{id}"),
             Self::Agent { user, .. } => format!("agent:{user}"),
             Self::Application { app, .. } => format!("app:{app}"),
+            Self::System { .. } => "system".to_owned(),
         }
     }
 }
@@ -109,10 +127,56 @@ impl Person {
         }
     }
 
+    /// The agent's number, if this is an agent.
+    #[must_use]
+    pub fn user(&self) -> Option<&UserId> {
+        match self {
+            Self::Agent { user, .. } => Some(user),
+            Self::Consumer(_) => None,
+        }
+    }
+
     /// Whether this is an agent.
     #[must_use]
     pub fn is_agent(&self) -> bool {
         matches!(self, Self::Agent { .. })
+    }
+}
+
+/// Whether an agent takes conversations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Availability {
+    /// It does.
+    Online,
+    /// It is busy; no offers.
+    Occupied,
+    /// It will be back soon; no offers.
+    BackSoon,
+    /// It is away; no offers.
+    Away,
+    /// It is not there; no offers.
+    Offline,
+}
+
+impl Availability {
+    const ALL: [Self; 5] = [Self::Online, Self::Occupied, Self::BackSoon, Self::Away, Self::Offline];
+
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "ONLINE",
+            Self::Occupied => "OCCUPIED",
+            Self::BackSoon => "BACK_SOON",
+            Self::Away => "AWAY",
+            Self::Offline => "OFFLINE",
+        }
+    }
+
+    /// Reads a name from the wire.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|availability| availability.as_str() == name)
     }
 }
 

@@ -4,13 +4,14 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::HashMap;
 use tieline_protocol::event::EventClass;
-use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId};
+use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, UserId};
 
 /// A store of nothing but the fold of what was written.
 #[derive(Default)]
 struct World {
     conversations: HashMap<ConversationId, Conversation>,
     consumers: HashMap<(AccountId, ConsumerId), Consumer>,
+    agents: HashMap<UserId, AgentState>,
     next: i64,
     position: u64,
 }
@@ -28,6 +29,22 @@ impl View for World {
     fn resends(&self) -> u64 {
         0
     }
+    fn agent(&self, _: &AccountId, agent: &UserId) -> Option<AgentState> {
+        self.agents.get(agent).cloned()
+    }
+    fn load(&self, _: &AccountId, agent: &UserId) -> usize {
+        self.conversations.values().filter(|conversation| conversation.details.occupies().any(|user| user == agent)).count()
+    }
+    fn bound(&self, account: &AccountId, consumer: &ConsumerId, name: &str) -> Option<ConversationId> {
+        let is_it = |details: &Details| {
+            details.main_is_open() && (&details.account, &details.consumer, details.binding.as_deref()) == (account, consumer, Some(name))
+        };
+        self.conversations
+            .values()
+            .map(|conversation| &conversation.details)
+            .find(|details| is_it(details))
+            .map(|details| details.id.clone())
+    }
 }
 
 impl World {
@@ -42,11 +59,17 @@ impl World {
                 let key = (sight.account.clone(), opened.consumer.clone());
                 self.consumers.entry(key).or_insert_with(|| Consumer::unknown(&sight.account, &opened.consumer)).apply(&sight.entry);
             }
-            Entry::Published(message) => self.conversations.get_mut(&message.conversation).unwrap().add_message(message, sight.at),
+            Entry::Published(message) => {
+                self.conversations.get_mut(&message.conversation).unwrap().add_message(message, sight.at, sight.position)
+            }
             Entry::Changed { conversation, changes, .. } => {
                 self.conversations.get_mut(conversation).unwrap().change(changes, sight.at, sight.position);
             }
-            Entry::ConsumerSeen { consumer, .. } | Entry::ProfileSet { consumer, .. } => {
+            Entry::AgentStateSet { agent, .. } => {
+                let state = AgentState::of(&sight.account, &sight.entry, sight.at, sight.position).unwrap();
+                self.agents.insert(agent.clone(), state);
+            }
+            Entry::ConsumerSeen { consumer, .. } | Entry::ClaimsSeen { consumer, .. } | Entry::ProfileSet { consumer, .. } => {
                 let key = (sight.account.clone(), consumer.clone());
                 self.consumers.entry(key).or_insert_with(|| Consumer::unknown(&sight.account, consumer)).apply(&sight.entry);
             }
@@ -56,7 +79,13 @@ impl World {
 
 fn actor() -> impl Strategy<Value = Actor> {
     prop_oneof![
-        (0..2_u8).prop_map(|number| Actor::Consumer { account: "demo".into(), id: format!("consumer-{number}").into(), app: None }),
+        (0..2_u8).prop_map(|number| Actor::Consumer {
+            account: "demo".into(),
+            id: format!("consumer-{number}").into(),
+            app: None,
+            was: (number == 1).then(|| "consumer-0".into()),
+        }),
+        Just(Actor::System { account: "demo".into(), bot: policy().bot }),
         (0..3_u8).prop_map(|number| Actor::Agent {
             account: "demo".into(),
             user: number.to_string().into(),
@@ -87,8 +116,38 @@ fn field() -> impl Strategy<Value = FieldChange> {
         any::<u64>().prop_map(|seconds| FieldChange::SetTtr(Ttr { kind: "CUSTOM".into(), seconds })),
         Just(FieldChange::Note("x".into())),
         Just(FieldChange::SetQueue("77".into())),
+        Just(FieldChange::TakeOver),
         Just(FieldChange::Rate(Csat { rate: Some(5), resolved: None, status: "FILLED".into() })),
     ]
+}
+
+/// Two conversations at a time for each of the three agents, of whom the last does not serve the queue.
+const CAPACITY: usize = 2;
+
+fn candidates() -> Vec<Candidate> {
+    let candidate = |number: u8| Candidate {
+        agent: Person::Agent { user: number.to_string().into(), pid: format!("pid-{number}").into() },
+        capacity: CAPACITY,
+        is_skilled: number < 2,
+    };
+    (0..3).map(candidate).collect()
+}
+
+fn policy() -> Policy {
+    let question = |id: &str, kind| Question { id: id.into(), text: "Well?".into(), kind };
+    Policy {
+        ring: 100,
+        refusal: 200,
+        silence: Some(5_000),
+        welcome: Some("Hi".into()),
+        survey: Some(Survey {
+            queues: Vec::new(),
+            time: 1_000,
+            questions: vec![question("score", QuestionKind::Csat), question("why", QuestionKind::Text)],
+            thanks: Some("Thanks".into()),
+        }),
+        ..Policy::default()
+    }
 }
 
 fn conversation_id() -> impl Strategy<Value = String> {
@@ -96,9 +155,11 @@ fn conversation_id() -> impl Strategy<Value = String> {
 }
 
 fn command() -> impl Strategy<Value = Command> {
-    let event = || serde_json::value::to_raw_value("x").unwrap();
+    let event = || serde_json::value::to_raw_value(&serde_json::json!({"type": "ContentEvent", "message": "5"})).unwrap();
     prop_oneof![
-        1 => conversation_id().prop_map(|id| Command::Open {
+        1 => (conversation_id(), any::<bool>()).prop_map(|(id, is_named)| Command::Open {
+            features: vec!["MULTI_DIALOG".into(), "AUTO_MESSAGES".into()],
+            binding: is_named.then(|| "order-7".into()),
             conversation: id.into(),
             consumer: Some("consumer-0".into()),
             queue: "-1".into(),
@@ -106,8 +167,20 @@ fn command() -> impl Strategy<Value = Command> {
             context: None,
             campaign: None,
         }),
-        4 => (conversation_id(), any::<bool>(), any::<bool>()).prop_map(move |(id, is_receipt, whisper)| Command::Publish {
-            dialog: DialogId::from(id.as_str()),
+        1 => (agent(), any::<bool>()).prop_map(|(agent, is_online)| Command::SetAvailability {
+            agent: agent.user().unwrap().clone(),
+            availability: if is_online { Availability::Online } else { Availability::Away },
+            channels: Vec::new(),
+            description: None,
+            reason: None,
+        }),
+        4 => conversation_id().prop_map(|id| Command::Route { conversation: id.into(), queue: "-1".into(), candidates: candidates() }),
+        // Whoever answers names the ring by chance; most chances are taken in `answers`.
+        2 => conversation_id().prop_map(|id| Command::Wake { conversation: id.into() }),
+        4 => (conversation_id(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(move |(id, is_receipt, whisper, is_survey)| Command::Publish {
+            dialog: DialogId::from(if is_survey { format!("{id}-survey") } else { id.clone() }),
+            client: None,
+            file: None,
             conversation: id.into(),
             class: if is_receipt { EventClass::Receipt } else { EventClass::Content },
             event: event(),
@@ -127,18 +200,65 @@ fn sound(before: Option<&Conversation>, after: &Conversation) -> Result<(), Test
     prop_assert!(assigned.count() <= 1, "never two who answer");
     let consumers: Vec<_> = details.participants.iter().filter(|p| p.role == Role::Consumer).collect();
     prop_assert!(consumers.len() == 1 && !consumers[0].person.is_agent(), "one consumer, who stays");
+    prop_assert_eq!(&consumers[0].person, &Person::Consumer(details.consumer.clone()));
     let suggested = details.participants.iter().position(|p| p.state == ParticipantState::Suggested);
     let last_active = details.participants.iter().rposition(|p| p.state == ParticipantState::Active);
     prop_assert!(suggested.is_none_or(|suggested| Some(suggested) > last_active), "who is only suggested comes last");
     let all_closed = details.dialogs.iter().all(|dialog| dialog.state == OpenState::Closed);
     prop_assert_eq!(details.stage == OpenState::Closed, all_closed, "a conversation is closed with its last dialog");
+    prop_assert_eq!(after.next.len(), details.dialogs.len());
+    // Nobody is forgotten: what is open and was spoken in has somebody who answers, or waits.
+    let has_spoken = after.last_content.as_ref().is_some_and(|content| !content.message.from.is_agent());
+    let is_served = details.assignee().is_some() || after.waiting.is_some();
+    prop_assert!(!details.main_is_open() || !has_spoken || is_served, "in no queue and with no agent");
+    prop_assert!(details.assignee().is_none() || after.waiting.is_none(), "who has an agent does not wait");
+    prop_assert!(details.ring.is_none() || after.is_pending(), "what needs nobody is offered to nobody");
     if let Some(before) = before {
         prop_assert!(before.details.stage == OpenState::Open || details.stage == OpenState::Closed, "nothing reopens");
-        prop_assert!(after.last_at >= before.last_at && details.version >= before.details.version, "time does not go back");
-        let changed = details.version != before.details.version;
-        prop_assert!(!changed || details.updated > before.details.updated, "the time of the last change strictly grows");
+        prop_assert!(!details.main_is_open() || before.details.main_is_open(), "no dialog reopens");
+        prop_assert!(after.last_at >= before.last_at && after.version >= before.version, "time does not go back");
+        let changed = after.version != before.version;
+        prop_assert!(!changed || after.updated > before.updated, "the time of the last change strictly grows");
     }
     Ok(())
+}
+
+/// Every offer ends in one way, and says in which.
+fn rings_end(sights: &[Sight], before: &HashMap<ConversationId, Conversation>) -> Result<(), TestCaseError> {
+    let mut open: HashMap<ConversationId, bool> =
+        before.iter().map(|(id, conversation)| (id.clone(), conversation.details.ring.is_some())).collect();
+    for sight in sights {
+        let Entry::Changed { conversation, changes, .. } = &sight.entry else { continue };
+        for change in changes {
+            let is_open = open.entry(conversation.clone()).or_default();
+            match change {
+                Change::Offered { .. } => prop_assert!(!std::mem::replace(is_open, true), "offered twice at once"),
+                Change::RingEnded { state, .. } => {
+                    prop_assert!(std::mem::replace(is_open, false), "an end without an offer");
+                    prop_assert!(*state != RingState::Waiting);
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whoever is offered something now and then takes it, and now and then does not.
+fn answers(world: &World, choice: usize) -> Option<(Actor, Vec<Command>)> {
+    let mut offered: Vec<_> = world.conversations.values().filter_map(|conversation| conversation.details.ring.as_ref()).collect();
+    offered.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
+    let ring = offered.get(choice / 4 % offered.len().max(1))?;
+    let conversation = ring.id.conversation().unwrap();
+    let Person::Agent { user, pid } = &ring.agent else { return None };
+    let agent = Actor::Agent { account: "demo".into(), user: user.clone(), pid: pid.clone(), roles: [AgentRole::Agent].into() };
+    let system = Actor::System { account: "demo".into(), bot: policy().bot };
+    let ring = ring.id.clone();
+    Some(match choice % 4 {
+        0 => (system, vec![Command::CancelRing { conversation, ring }]),
+        1 => (agent, vec![Command::AnswerRing { conversation, ring, accepts: false, capacity: CAPACITY }]),
+        _ => (agent, vec![Command::AnswerRing { conversation, ring, accepts: true, capacity: CAPACITY }]),
+    })
 }
 
 proptest! {
@@ -146,12 +266,14 @@ proptest! {
 
     #[test]
     fn any_sequence_of_commands_keeps_the_promises_and_folds_to_the_same(
-        steps in proptest::collection::vec((actor(), proptest::collection::vec(command(), 1..4)), 1..40),
-        clock in proptest::collection::vec(-50_i64..50, 40),
+        steps in proptest::collection::vec((actor(), proptest::collection::vec(command(), 1..4), 0..12_usize), 1..60),
+        clock in proptest::collection::vec(-50_i64..80, 60),
     ) {
+        let policy = policy();
         let mut world = World::default();
         let mut now = 1_000_000;
-        for ((actor, commands), tick) in steps.into_iter().zip(clock) {
+        for ((actor, commands, choice), tick) in steps.into_iter().zip(clock) {
+            let (actor, commands) = answers(&world, choice).filter(|_| choice < 8).unwrap_or((actor, commands));
             // The wall clock may step back.
             now += tick;
             // A store gives a conversation's id once.
@@ -165,12 +287,16 @@ proptest! {
                 continue;
             }
             let mut draft = Draft::new(&world, now, world.position + 1);
-            let decided = decide(&actor, &commands, &mut draft);
+            let decided = decide(&actor, &commands, &policy, &mut draft);
             let Draft { sights, conversations, .. } = draft;
             let Ok(outcomes) = decided else { continue };
             prop_assert_eq!(outcomes.len(), commands.len());
             let before: HashMap<_, _> = world.conversations.clone();
-            let mut next: HashMap<DialogId, u64> = before.values().map(|known| (known.details.id.main_dialog(), known.next[0])).collect();
+            let mut next: HashMap<DialogId, u64> = HashMap::new();
+            for known in before.values() {
+                next.extend(known.details.dialogs.iter().map(|dialog| dialog.id.clone()).zip(known.next.iter().copied()));
+            }
+            rings_end(&sights, &before)?;
             for (place, sight) in sights.iter().enumerate() {
                 prop_assert_eq!(sight.position, world.position + 1, "positions are dense, entry {}", place);
                 if let Some(message) = sight.message() {
@@ -187,6 +313,18 @@ proptest! {
                 prop_assert_eq!(serde_json::to_string(drafted).unwrap(), serde_json::to_string(folded).unwrap());
                 prop_assert_eq!(&drafted.audience, &folded.audience);
                 sound(before.get(id), folded)?;
+            }
+            let view: &dyn View = &world;
+            for command in &commands {
+                // What agents take of themselves has no limit; what they are offered, and accept, has.
+                let offered = match command {
+                    Command::Route { conversation, .. } => world.conversations.get(conversation).and_then(|known| known.details.ring.clone()),
+                    _ => None,
+                };
+                if let Some(agent) = offered.filter(|_| outcomes.contains(&Outcome::Routed(Routed::Offered))).and_then(|ring| ring.agent.user().cloned()) {
+                    prop_assert!(view.load(&"demo".into(), &agent) <= CAPACITY, "an offer beyond the capacity");
+                    prop_assert_eq!(world.agents[&agent].availability, Availability::Online);
+                }
             }
             if matches!(actor, Actor::Application { .. }) {
                 prop_assert!(sights.is_empty(), "an application that speaks for nobody changes nothing");

@@ -3,12 +3,15 @@
 //! This is where store and hub meet, in this order: append to the log, then announce. Ownership is checked inside
 //! each decision and before each read, by one rule ([`visible`]).
 
+mod notes;
 mod query;
 
+pub use notes::{Note, Noted, Notes};
 pub(crate) use query::CATCH_UP;
-pub use query::{Followed, Profile};
+pub use query::{Followed, Found, Profile, Query};
 
-use crate::domain::{Actor, Command, Consumer, Conversation, Draft, Outcome, Refusal, Role, View, decide, visible};
+use crate::domain::{Actor, AgentState, Command, Consumer, Conversation, Draft, Outcome, Policy, Refusal, Role, View, decide, visible};
+use crate::files::Files;
 use crate::hub::{Hub, Typing};
 use crate::identity::{Account, Identity, fingerprint};
 use crate::store::{Committed, Decided, Decision, Fingerprint, Retry, Store, StoreError};
@@ -20,7 +23,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tieline_protocol::code::ErrorCode;
 use tieline_protocol::event::EventLimits;
-use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId};
+use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, UserId};
 use tokio::sync::oneshot;
 
 /// Why an operation failed.
@@ -151,6 +154,23 @@ pub fn canonical_fingerprint(parts: &[&str]) -> Fingerprint {
     fingerprint(&canonical.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
+/// What a gateway is put together from.
+#[derive(Debug)]
+pub struct Parts {
+    /// The journal.
+    pub store: Arc<dyn Store>,
+    /// Who is connected.
+    pub hub: Arc<Hub>,
+    /// Who is who.
+    pub identity: Arc<Identity>,
+    /// The attachments.
+    pub files: Arc<Files>,
+    /// What an event is held to.
+    pub limits: EventLimits,
+    /// What commits leave behind.
+    pub notes: Arc<Notes>,
+}
+
 /// The operations.
 #[derive(Debug)]
 pub struct Gateway {
@@ -158,6 +178,8 @@ pub struct Gateway {
     hub: Arc<Hub>,
     identity: Arc<Identity>,
     limits: EventLimits,
+    notes: Arc<Notes>,
+    files: Arc<Files>,
 }
 
 /// An answer on its way.
@@ -190,10 +212,28 @@ impl Future for Pending {
 }
 
 impl Gateway {
-    /// Puts the parts together. Whoever opened `store` must have it tell [`announcer`] of each commit.
+    /// Puts the parts together. Whoever opened the store must have it tell [`announcer`] of each commit, with these notes.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, hub: Arc<Hub>, identity: Arc<Identity>, limits: EventLimits) -> Arc<Self> {
-        Arc::new(Self { store, hub, identity, limits })
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { store, hub, identity, files, limits, notes } = parts;
+        Arc::new(Self { store, hub, identity, limits, notes, files })
+    }
+
+    /// The attachments.
+    #[must_use]
+    pub fn files(&self) -> &Arc<Files> {
+        &self.files
+    }
+
+    /// What commits leave behind for whoever looks for agents.
+    #[must_use]
+    pub fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    /// What the actor's account has decided beforehand.
+    fn policy(&self, actor: &Actor) -> Arc<Policy> {
+        self.account(actor).map(|account| account.policy.clone()).unwrap_or_default()
     }
 
     /// The hub.
@@ -228,7 +268,7 @@ impl Gateway {
     /// Hands commands in. They are decided in the order of the calls, and answered when they are on disk.
     pub fn submit(self: &Arc<Self>, request: Request) -> Pending {
         let Request { actor, commands, key, resend } = request;
-        if let Some(error) = self.unknown_queue(&actor, &commands) {
+        if let Some(error) = self.unknown_queue(&actor, &commands).or_else(|| self.foreign_file(&actor, &commands)) {
             return Pending(Waiting::Other(Box::pin(std::future::ready(Err(error)))));
         }
         let shows_typing = commands.iter().any(|command| matches!(command, Command::Type { .. }));
@@ -268,13 +308,26 @@ impl Gateway {
             Command::Publish { conversation, .. } => Some(conversation.clone()),
             _ => None,
         });
+        let policy = self.policy(&actor);
         self.store.decide(Decision {
             account: actor.account().clone(),
             scope: commands.iter().flat_map(|command| command.scope(&actor)).collect(),
             retry: key.map(|IdempotencyKey { key, fingerprint }| Retry { sender: actor.sender(), key, fingerprint }),
             resend: conversation.zip(resend),
-            rule: Box::new(move |draft| decide(&actor, &commands, draft)),
+            rule: Box::new(move |draft| decide(&actor, &commands, &policy, draft)),
         })
+    }
+
+    /// Only who put a file there may show it: a path alone is no proof that one may see what it names.
+    fn foreign_file(&self, actor: &Actor, commands: &[Command]) -> Option<Error> {
+        let person = actor.person()?;
+        let is_foreign = |command: &Command| match command {
+            Command::Publish { file: Some(path), .. } => !self.files.is_owner(actor.account(), &query::owner(&person), path),
+            _ => false,
+        };
+        let place = commands.iter().position(is_foreign)?;
+        let why = "relativePath is no file that you have put here; ask for a URL by ms.GenerateURLForUploadFile, and put it there first";
+        Some(Error::Store(StoreError::Refused(place, Refusal::Invalid(why.into()))))
     }
 
     /// A queue that nobody configured would be served by nobody.
@@ -308,7 +361,8 @@ impl Gateway {
         };
         let view = One(conversation);
         let mut draft = Draft::new(&view, self.identity.now(), 0);
-        decide(actor, std::slice::from_ref(command), &mut draft).map_err(|(place, refusal)| StoreError::Refused(place, refusal))?;
+        decide(actor, std::slice::from_ref(command), &self.policy(actor), &mut draft)
+            .map_err(|(place, refusal)| StoreError::Refused(place, refusal))?;
         let (Some(conversation), Some(from)) = (view.0, actor.person()) else { return Ok(()) };
         let role = conversation.details.participant(&from).map_or(Role::Consumer, |participant| participant.role);
         self.hub.show_typing(Typing::new(conversation.audience.clone(), dialog.clone(), (from, role), event.clone(), *whisper));
@@ -328,8 +382,12 @@ impl Gateway {
 
 /// What the store must be told to do with each commit, so that the hub's sessions hear of it.
 #[must_use]
-pub fn announcer(hub: Arc<Hub>) -> crate::store::Announce {
-    Box::new(move |Committed { sights, changes }| hub.announce(sights, changes))
+pub fn announcer(hub: Arc<Hub>, notes: Arc<Notes>) -> crate::store::Announce {
+    Box::new(move |committed| {
+        notes.write(&committed);
+        let Committed { sights, changes } = committed;
+        hub.announce(sights, changes);
+    })
 }
 
 /// A view of one conversation, for checks that write nothing.
@@ -347,5 +405,14 @@ impl View for One {
     }
     fn resends(&self) -> u64 {
         0
+    }
+    fn agent(&self, _: &AccountId, _: &UserId) -> Option<AgentState> {
+        None
+    }
+    fn load(&self, _: &AccountId, _: &UserId) -> usize {
+        0
+    }
+    fn bound(&self, _: &AccountId, _: &ConsumerId, _: &str) -> Option<ConversationId> {
+        None
     }
 }

@@ -1,11 +1,13 @@
 //! The queries: what an actor may know.
 
 use super::{Error, Gateway};
-use crate::domain::{Actor, Consumer, ConversationFilter, Refusal, Sight};
-use crate::identity::Agent;
+use crate::domain::{Actor, AgentState, Consumer, ConversationFilter, Person, Refusal, Sight, visible};
+use crate::files::{Files, Signed};
+use crate::identity::{Agent, FormUse};
 use crate::store::{Range, Snapshot};
 use std::sync::Arc;
-use tieline_protocol::ids::{ConsumerId, ConversationId, DialogId};
+use tieline_protocol::code::ErrorCode;
+use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, UserId};
 
 /// Most conversations in a snapshot; clients page beyond it by time.
 const SNAPSHOT: usize = 1_000;
@@ -30,7 +32,150 @@ pub enum Profile {
     Agent(Agent),
 }
 
+/// What can be asked once and answered once.
+#[derive(Debug, Clone)]
+pub enum Query {
+    /// Events of a dialog.
+    Events {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The dialog.
+        dialog: DialogId,
+        /// Which.
+        range: Range,
+    },
+    /// A profile; one's own if nobody is named.
+    Profile(Option<String>),
+    /// Where to put a file.
+    UploadUrl {
+        /// Its size in bytes.
+        size: u64,
+        /// Its type, as the end of a name.
+        kind: String,
+    },
+    /// Where to get a file.
+    DownloadUrl {
+        /// The file, as it was published.
+        path: String,
+    },
+    /// A token for a secure form.
+    FormToken {
+        /// What for.
+        purpose: FormUse,
+        /// The conversation.
+        conversation: ConversationId,
+        /// The dialog in which the form was sent.
+        dialog: DialogId,
+        /// What was asked to be filled in.
+        invitation: String,
+        /// What was filled in.
+        submission: Option<String>,
+    },
+    /// What is known of the account.
+    Account,
+}
+
+/// The answer to a [`Query`].
+#[derive(Debug)]
+pub enum Found {
+    /// Events, ascending.
+    Events(Vec<Arc<Sight>>),
+    /// A profile.
+    Profile(Box<Profile>),
+    /// A signed URL.
+    Url(Signed),
+    /// A token.
+    Token(FormUse, String),
+    /// The account.
+    Account {
+        /// Its id.
+        id: AccountId,
+        /// Its name.
+        name: String,
+    },
+}
+
 impl Gateway {
+    /// Answers a query.
+    ///
+    /// # Errors
+    /// [`Error`]; the same for what is not there and for what the actor may not know of.
+    pub async fn ask(&self, actor: &Actor, query: Query) -> Result<Found, Error> {
+        match query {
+            Query::Events { conversation, dialog, range } => self.events(actor, &conversation, &dialog, range).await.map(Found::Events),
+            Query::Profile(whose) => self.profile(actor, whose.as_deref()).await.map(|profile| Found::Profile(Box::new(profile))),
+            Query::UploadUrl { size, kind } => self.upload_url(actor, size, &kind).map(Found::Url),
+            Query::DownloadUrl { path } => self.download_url(actor, path).await.map(Found::Url),
+            Query::FormToken { purpose, conversation, dialog, invitation, submission } => {
+                let found = self.look(actor, &conversation, &dialog).await?;
+                let is_there = actor.person().is_some_and(|person| found.details.participant(&person).is_some());
+                let is_their_side = match purpose {
+                    FormUse::Fill => matches!(actor, Actor::Consumer { .. }),
+                    FormUse::Read => matches!(actor, Actor::Agent { .. }),
+                };
+                if !is_there {
+                    return Err(Refusal::NotAParticipant.into());
+                }
+                if !is_their_side {
+                    return Err(Refusal::NotPermitted("a consumer fills a secure form, and an agent reads it".into()).into());
+                }
+                let account = actor.account();
+                let whose = actor.person().map(|person| person.public_id().to_owned()).unwrap_or_default();
+                let token = self.identity().form_token(account, &whose, purpose, &dialog, &invitation, submission.as_deref());
+                token
+                    .map(|token| Found::Token(purpose, token))
+                    .ok_or_else(|| Error::fault(ErrorCode::Internal, "the token cannot be signed"))
+            }
+            Query::Account => {
+                let account = self.account(actor).ok_or_else(|| Error::fault(ErrorCode::NotFound, "the account is gone"))?;
+                Ok(Found::Account { id: account.id.clone(), name: account.name.clone() })
+            }
+        }
+    }
+
+    fn upload_url(&self, actor: &Actor, size: u64, kind: &str) -> Result<Signed, Error> {
+        let Some(person) = actor.person() else { return Err(silent()) };
+        let refused = |refused: crate::files::Refused| Error::fault(refused.code(), refused.to_string());
+        self.files().upload_url(actor.account(), &owner(&person), size, kind, self.identity().now()).map_err(refused)
+    }
+
+    /// A file may be fetched by whom it belongs to, and by everybody who may read a conversation in which it is shown.
+    async fn download_url(&self, actor: &Actor, path: String) -> Result<Signed, Error> {
+        let nothing = || Error::from(Refusal::NobodyThere("File".into()));
+        let Some(person) = actor.person() else { return Err(silent()) };
+        let account = actor.account();
+        if Files::account_of(&path).as_ref() != Some(account) {
+            return Err(nothing());
+        }
+        if !self.files().is_owner(account, &owner(&person), &path) {
+            let shown = self.store().shows(account.clone(), path.clone()).await.map_err(|_| Error::Unreadable)?;
+            let mut may = false;
+            for place in shown.into_iter().filter(|place| person.is_agent() || !place.is_whisper) {
+                let found = self.store().conversation(place.conversation).await.map_err(|_| Error::Unreadable)?;
+                may |= visible(actor, found.as_ref()).is_ok();
+            }
+            if !may {
+                return Err(nothing());
+            }
+        }
+        self.files().download_url(&path, self.identity().now()).map_err(|refused| Error::fault(refused.code(), refused.to_string()))
+    }
+
+    /// What agents last said of themselves: of these, or of all who ever did.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`].
+    pub async fn agent_states(&self, account: &AccountId, agents: &[UserId]) -> Result<Vec<AgentState>, Error> {
+        if agents.is_empty() {
+            return self.store().agents(account.clone()).await.map_err(|_| Error::Unreadable);
+        }
+        let mut states = Vec::with_capacity(agents.len());
+        for agent in agents {
+            states.push(self.store().agent(account.clone(), agent.clone()).await.map_err(|_| Error::Unreadable)?);
+        }
+        Ok(states)
+    }
+
     /// Begins to follow a dialog from a number on. A number beyond the head begins at the next event.
     ///
     /// # Errors
@@ -53,11 +198,7 @@ impl Gateway {
         Ok(Followed { next: from.min(next), head })
     }
 
-    /// Events of a dialog.
-    ///
-    /// # Errors
-    /// [`Refusal::NoSuchConversation`] for a conversation that is not there or not the actor's.
-    pub async fn events(&self, actor: &Actor, id: &ConversationId, dialog: &DialogId, range: Range) -> Result<Vec<Arc<Sight>>, Error> {
+    async fn events(&self, actor: &Actor, id: &ConversationId, dialog: &DialogId, range: Range) -> Result<Vec<Arc<Sight>>, Error> {
         self.look(actor, id, dialog).await?;
         let mut events = self.store().events(dialog.clone(), range).await.map_err(|_| Error::Unreadable)?;
         if !matches!(actor, Actor::Agent { .. }) {
@@ -74,7 +215,7 @@ impl Gateway {
         filter.account = actor.account().clone();
         match actor {
             Actor::Consumer { id, .. } => filter.consumer = Some(id.clone()),
-            Actor::Agent { .. } => {}
+            Actor::Agent { .. } | Actor::System { .. } => {}
             Actor::Application { .. } => return Err(Refusal::NotPermitted("an application follows its own feed instead".into()).into()),
         }
         Ok(filter)
@@ -88,11 +229,7 @@ impl Gateway {
         self.store().conversations(filter, SNAPSHOT).await.map_err(|_| Error::Unreadable)
     }
 
-    /// A profile: one's own if nobody is named.
-    ///
-    /// # Errors
-    /// [`Refusal::NobodyThere`], the same for somebody whom the actor may not know.
-    pub async fn profile(&self, actor: &Actor, whose: Option<&str>) -> Result<Profile, Error> {
+    async fn profile(&self, actor: &Actor, whose: Option<&str>) -> Result<Profile, Error> {
         let nobody = |name: &str| Error::from(Refusal::NobodyThere(format!("User {name}").into()));
         let account = self.account(actor).ok_or_else(|| nobody(""))?;
         match (actor, whose) {
@@ -121,7 +258,7 @@ impl Gateway {
                 let met = theirs.iter().any(|conversation| conversation.details.participant(&agent.person()).is_some());
                 if met { Ok(Profile::Agent(agent.clone())) } else { Err(nobody(name)) }
             }
-            (Actor::Consumer { .. } | Actor::Application { .. }, _) => Err(nobody(whose.unwrap_or_default())),
+            (Actor::Consumer { .. } | Actor::Application { .. } | Actor::System { .. }, _) => Err(nobody(whose.unwrap_or_default())),
         }
     }
 
@@ -140,4 +277,16 @@ impl Gateway {
         let theirs = self.snapshot(filter).await?.conversations;
         Ok(theirs.iter().any(|conversation| conversation.details.participant(&person).is_some()))
     }
+}
+
+/// Whose a file is.
+pub(super) fn owner(person: &Person) -> String {
+    match person {
+        Person::Consumer(id) => format!("consumer:{id}"),
+        Person::Agent { user, .. } => format!("agent:{user}"),
+    }
+}
+
+fn silent() -> Error {
+    Refusal::NotPermitted("an application asks for files only with the ConsumerJWS of the consumer it speaks for".into()).into()
 }

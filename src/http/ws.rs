@@ -139,7 +139,7 @@ where
         while let Ok(read @ 1..) = io.read(&mut buffer).await {
             left = left.saturating_sub(read);
             // The peer's answer to our close is small and the last thing it sends.
-            if left == 0 || read < 16 {
+            if left == 0 || read as u64 <= LARGEST_SIGN {
                 break;
             }
         }

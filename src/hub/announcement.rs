@@ -76,7 +76,7 @@ impl ConversationChange {
 /// Adds a change to those that wait, one for each conversation: from its oldest *before* to its newest *after*.
 pub fn coalesce(changes: &mut HashMap<ConversationId, Arc<ConversationChange>>, change: Arc<ConversationChange>) {
     match changes.get_mut(change.id()) {
-        Some(earlier) if earlier.after.details.version < change.after.details.version => {
+        Some(earlier) if earlier.after.version < change.after.version => {
             *earlier = Arc::new(ConversationChange::new(earlier.before.clone(), change.after.clone()));
         }
         Some(_) => {}

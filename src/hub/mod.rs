@@ -11,13 +11,13 @@ mod outbox;
 pub use announcement::{Announcement, ConversationChange, Frame, SLOTS, Slot, Typing, coalesce};
 pub use outbox::{Item, Outbox, Taken};
 
-use crate::domain::{Actor, Audience, Conversation, ConversationFilter, Sight};
+use crate::domain::{Actor, AgentState, Audience, Conversation, ConversationFilter, Sight};
 use dashmap::DashMap;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, UserId};
 use tokio::sync::Notify;
 
@@ -46,6 +46,8 @@ pub enum Topic {
     Changes(Reach),
     /// Everything that happens in conversations opened through an application.
     Feed(AccountId, ClientId),
+    /// What an account's agents say of themselves.
+    Agents(AccountId),
 }
 
 /// The narrowest index entry that covers a filter.
@@ -59,6 +61,8 @@ pub enum Reach {
     Consumer(AccountId, ConsumerId),
     /// One conversation.
     Conversation(AccountId, ConversationId),
+    /// Those that are offered to an agent.
+    Offers(AccountId, UserId),
 }
 
 impl Reach {
@@ -66,7 +70,9 @@ impl Reach {
     #[must_use]
     pub fn of(filter: &ConversationFilter) -> Vec<Self> {
         let account = || filter.account.clone();
-        if let Some(id) = &filter.conversation {
+        if let Some(agent) = &filter.rings {
+            vec![Self::Offers(account(), agent.clone())]
+        } else if let Some(id) = &filter.conversation {
             vec![Self::Conversation(account(), id.clone())]
         } else if let Some(id) = &filter.consumer {
             vec![Self::Consumer(account(), id.clone())]
@@ -95,6 +101,17 @@ pub struct Hub {
     sessions: DashMap<ConnectionId, Handle>,
     shards: Box<[Shard]>,
     last_connection: AtomicU64,
+    agents: DashMap<(AccountId, UserId), Presence>,
+    presence: Notify,
+    since: Instant,
+}
+
+/// Whether an agent has a socket.
+#[derive(Debug, Clone, Copy)]
+struct Presence {
+    sockets: usize,
+    /// When it last had one.
+    left: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -119,6 +136,8 @@ struct Queue {
     missed: HashMap<DialogId, (u64, Arc<Audience>)>,
     feeds: HashSet<Topic>,
     changes: HashMap<ConversationId, Arc<ConversationChange>>,
+    /// The newest that agents said.
+    agents: HashMap<(AccountId, UserId), AgentState>,
 }
 
 /// Announcements delivered in one go.
@@ -126,7 +145,7 @@ const SLICE: usize = 256;
 
 impl Queue {
     fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.missed.is_empty() && self.feeds.is_empty() && self.changes.is_empty()
+        self.items.is_empty() && self.missed.is_empty() && self.feeds.is_empty() && self.changes.is_empty() && self.agents.is_empty()
     }
 
     /// The next items; with the last of them what did not fit, which is newer.
@@ -154,7 +173,14 @@ impl Hub {
     #[must_use]
     pub fn new(announcers: usize) -> Arc<Self> {
         let shards = (0..announcers.max(1)).map(|_| Shard::default()).collect();
-        Arc::new(Self { sessions: DashMap::new(), shards, last_connection: AtomicU64::new(0) })
+        Arc::new(Self {
+            sessions: DashMap::new(),
+            shards,
+            last_connection: AtomicU64::new(0),
+            agents: DashMap::new(),
+            presence: Notify::new(),
+            since: Instant::now(),
+        })
     }
 
     /// A number for a new connection.
@@ -165,9 +191,26 @@ impl Hub {
     /// Puts a session on the map. It leaves when the guard is dropped.
     pub fn join(self: &Arc<Self>, connection: ConnectionId, actor: Actor) -> Membership {
         let outbox = Arc::new(Outbox::default());
+        if let Some(key) = agent_of(&actor) {
+            self.agents.entry(key).or_insert(Presence { sockets: 0, left: self.since }).sockets += 1;
+            self.presence.notify_one();
+        }
         self.sessions.insert(connection, Handle { actor, outbox: outbox.clone(), since: Instant::now() });
         metrics::gauge!("tieline_sessions").increment(1.0);
         Membership { hub: self.clone(), connection, outbox }
+    }
+
+    /// Whether an agent has a socket, or had one until less than a time ago. At the start everybody counts as just gone.
+    #[must_use]
+    pub fn is_present(&self, account: &AccountId, agent: &UserId, absence: Duration) -> bool {
+        let known = self.agents.get(&(account.clone(), agent.clone())).map(|presence| *presence);
+        let presence = known.unwrap_or(Presence { sockets: 0, left: self.since });
+        presence.sockets > 0 || presence.left.elapsed() < absence
+    }
+
+    /// Waits until an agent comes.
+    pub async fn presence_changed(&self) {
+        self.presence.notified().await;
     }
 
     /// How many sessions are on the map.
@@ -180,6 +223,10 @@ impl Hub {
     pub fn announce(&self, sights: Vec<Arc<Sight>>, changes: Vec<(Option<Conversation>, Conversation)>) {
         let mut touched = HashSet::new();
         for sight in sights {
+            if let Some(state) = AgentState::of(&sight.account, &sight.entry, sight.at, sight.position) {
+                lock(&self.shards[0].queue).agents.insert((state.account.clone(), state.agent.clone()), state);
+                touched.insert(0);
+            }
             let Some(audience) = sight.audience.clone() else { continue };
             let shard = self.shard(&audience.conversation);
             let mut queue = lock(&self.shards[shard].queue);
@@ -265,6 +312,8 @@ impl Hub {
                 shard..shard + 1
             }
             Topic::AgentEvents(..) | Topic::Changes(_) | Topic::Feed(..) => 0..self.shards.len(),
+            // They are no conversation's.
+            Topic::Agents(_) => 0..1,
         }
     }
 }
@@ -316,11 +365,21 @@ impl Shard {
         for change in batch.changes.into_values() {
             tell_change(&change, &mut tell);
         }
+        for state in batch.agents.into_values() {
+            tell(&Topic::Agents(state.account.clone()), &mut |subscriber| subscriber.outbox.push_agent(&state));
+        }
         drop(index);
         metrics::counter!("tieline_deliveries_total").increment(deliveries);
         for outbox in woken {
             outbox.wake();
         }
+    }
+}
+
+fn agent_of(actor: &Actor) -> Option<(AccountId, UserId)> {
+    match actor {
+        Actor::Agent { account, user, .. } => Some((account.clone(), user.clone())),
+        _ => None,
     }
 }
 
@@ -340,20 +399,15 @@ fn for_feed(audience: &Audience, mut tell: impl FnMut(&Topic)) {
 fn tell_change(change: &Arc<ConversationChange>, tell: &mut impl FnMut(&Topic, &mut dyn FnMut(&Subscriber) -> bool)) {
     let details = &change.after.details;
     let account = &details.account;
-    let before = change.before.iter().flat_map(|before| before.details.participants.iter());
-    let agents: HashSet<_> = before
-        .chain(&details.participants)
-        .filter_map(|participant| match &participant.person {
-            crate::domain::Person::Agent { user, .. } => Some(user.clone()),
-            crate::domain::Person::Consumer(_) => None,
-        })
-        .collect();
-    let reaches = [
-        Reach::Account(account.clone()),
-        Reach::Consumer(account.clone(), details.consumer.clone()),
-        Reach::Conversation(account.clone(), details.id.clone()),
-    ];
-    let agents = agents.into_iter().map(|agent| Reach::Agent(account.clone(), agent));
+    let both = || change.before.iter().chain([&change.after]).map(|conversation| &conversation.details);
+    let agents: HashSet<_> = both().flat_map(|details| &details.participants).filter_map(|participant| participant.person.user()).collect();
+    let consumers: HashSet<_> = both().map(|details| &details.consumer).collect();
+    let offered: HashSet<_> = both().filter_map(|details| details.ring.as_ref()?.agent.user()).collect();
+    let reaches = [Reach::Account(account.clone()), Reach::Conversation(account.clone(), details.id.clone())];
+    let agents = agents.into_iter().map(|agent| Reach::Agent(account.clone(), agent.clone()));
+    let consumers = consumers.into_iter().map(|consumer| Reach::Consumer(account.clone(), consumer.clone()));
+    let offered = offered.into_iter().map(|agent| Reach::Offers(account.clone(), agent.clone()));
+    let agents = agents.chain(consumers).chain(offered);
     let mut told = HashSet::new();
     for reach in reaches.into_iter().chain(agents) {
         let mut push = |subscriber: &Subscriber| told.insert(subscriber.connection) && subscriber.outbox.push_change(change);
@@ -396,8 +450,13 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        if self.hub.sessions.remove(&self.connection).is_some() {
-            metrics::gauge!("tieline_sessions").decrement(1.0);
+        let Some((_, handle)) = self.hub.sessions.remove(&self.connection) else { return };
+        metrics::gauge!("tieline_sessions").decrement(1.0);
+        if let Some(key) = agent_of(&handle.actor)
+            && let Some(mut presence) = self.hub.agents.get_mut(&key)
+        {
+            presence.sockets -= 1;
+            presence.left = Instant::now();
         }
     }
 }

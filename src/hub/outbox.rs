@@ -5,12 +5,13 @@
 //! only its oldest *before* and newest *after*; typing states are dropped.
 
 use super::announcement::{Announcement, ConversationChange, Typing, coalesce};
+use crate::domain::AgentState;
 use futures::task::AtomicWaker;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
-use tieline_protocol::ids::{ConversationId, DialogId};
+use tieline_protocol::ids::{AccountId, ConversationId, DialogId, UserId};
 
 /// Most items that wait, and how many bytes of shared encodings they may keep alive.
 const ITEMS: usize = 1_024;
@@ -40,6 +41,8 @@ pub struct Taken {
     pub gaps: HashMap<DialogId, u64>,
     /// Changes that were coalesced; they are newer than those among the items.
     pub changes: HashMap<ConversationId, Arc<ConversationChange>>,
+    /// The newest that agents said of themselves.
+    pub agents: HashMap<(AccountId, UserId), AgentState>,
     /// Whether the application's feed has something new.
     pub feed: bool,
     /// Whether so much was missed that the session must start afresh.
@@ -48,7 +51,7 @@ pub struct Taken {
 
 impl Taken {
     fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.gaps.is_empty() && self.changes.is_empty() && !self.feed && !self.lost
+        self.items.is_empty() && self.gaps.is_empty() && self.changes.is_empty() && self.agents.is_empty() && !self.feed && !self.lost
     }
 }
 
@@ -110,6 +113,13 @@ impl Outbox {
 
     pub(super) fn push_gap(&self, dialog: &DialogId, sequence: u64) -> bool {
         self.put(|state| state.miss(dialog, sequence))
+    }
+
+    /// There are as many at most as the account has agents.
+    pub(super) fn push_agent(&self, agent: &AgentState) -> bool {
+        self.put(|state| {
+            state.taken.agents.insert((agent.account.clone(), agent.agent.clone()), agent.clone());
+        })
     }
 
     pub(super) fn push_feed(&self) -> bool {

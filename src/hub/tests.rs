@@ -19,13 +19,15 @@ fn sight(sequence: u64, bytes: usize) -> Arc<Sight> {
         event: serde_json::value::to_raw_value(&"x".repeat(bytes)).unwrap(),
         metadata: None,
         encoded_metadata: None,
+        client: None,
+        file: None,
         app: None,
     };
     Arc::new(Sight {
         position: sequence + 1,
         at: 0,
         account: "demo".into(),
-        entry: Entry::Published(Box::new(message)),
+        entry: Entry::Published(Arc::new(message)),
         audience: Some(Arc::new(audience)),
     })
 }

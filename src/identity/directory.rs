@@ -2,10 +2,12 @@
 
 use super::keys::Keys;
 use crate::config::{self, ReplySequence};
-use crate::domain::{Actor, AgentRole, Person};
+use crate::domain::{Actor, AgentRole, Candidate, Policy, Question, QuestionKind, Survey};
+use crate::domain::{Millis, Person};
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 use tieline_protocol::ids::{AccountId, ClientId, ParticipantId, QueueId, UserId};
 
 /// Everybody.
@@ -19,8 +21,12 @@ pub struct Directory {
 pub struct Account {
     /// Its id.
     pub id: AccountId,
-    /// Its applications.
-    pub apps: HashMap<ClientId, App>,
+    /// Its name.
+    pub name: String,
+    /// What it has decided beforehand.
+    pub policy: Arc<Policy>,
+    /// Applications come and go while running.
+    apps: RwLock<HashMap<ClientId, Arc<App>>>,
     agents: HashMap<UserId, Agent>,
     logins: HashMap<String, UserId>,
     pids: HashMap<ParticipantId, UserId>,
@@ -36,6 +42,16 @@ pub struct App {
     pub scopes: Vec<String>,
     /// What `sequence` means in its SEND replies.
     pub reply_sequence: ReplySequence,
+    /// Whether its tokens are good.
+    pub is_enabled: bool,
+}
+
+impl App {
+    /// An application.
+    #[must_use]
+    pub fn new(secret: SecretString, scopes: Vec<String>, is_enabled: bool) -> Self {
+        Self { secret, scopes, reply_sequence: ReplySequence::Position, is_enabled }
+    }
 }
 
 /// An agent.
@@ -51,6 +67,10 @@ pub struct Agent {
     pub name: String,
     /// What the agent may do.
     pub roles: Arc<[AgentRole]>,
+    /// The queues it serves.
+    pub skills: Arc<HashSet<QueueId>>,
+    /// How many conversations it is given at a time.
+    pub capacity: usize,
     pub(super) password: Password,
 }
 
@@ -67,6 +87,12 @@ impl Agent {
         Actor::Agent { account: account.clone(), user: self.user.clone(), pid: self.pid.clone(), roles: self.roles.clone() }
     }
 
+    /// The agent as somebody who may be offered a conversation of a queue.
+    #[must_use]
+    pub fn candidate(&self, queue: &QueueId) -> Candidate {
+        Candidate { agent: self.person(), capacity: self.capacity, is_skilled: self.skills.contains(queue) }
+    }
+
     /// The agent as a participant.
     #[must_use]
     pub fn person(&self) -> Person {
@@ -75,9 +101,14 @@ impl Agent {
 }
 
 impl Directory {
-    pub(super) fn new(accounts: &[config::Account], keys: &Keys) -> Self {
-        let accounts = accounts.iter().map(|account| Account::new(account, keys));
+    pub(super) fn new(config: &config::Config, keys: &Keys) -> Self {
+        let accounts = config.accounts.iter().map(|account| Account::new(account, &config.routing, keys));
         Self { accounts: accounts.map(|account| (account.id.clone(), account)).collect() }
+    }
+
+    /// Every account.
+    pub fn accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.values()
     }
 
     /// An account by its id.
@@ -88,22 +119,55 @@ impl Directory {
 }
 
 impl Account {
-    fn new(account: &config::Account, keys: &Keys) -> Self {
+    fn new(account: &config::Account, routing: &config::Routing, keys: &Keys) -> Self {
         let agents: Vec<Agent> = account.agents.iter().map(|agent| Agent::new(&account.id, agent, keys)).collect();
         let apps = account.apps.iter().map(|app| {
-            let known = App { secret: app.client_secret.clone(), scopes: app.scopes.clone(), reply_sequence: app.reply_sequence };
-            (ClientId::from(app.client_id.as_str()), known)
+            let known =
+                App { secret: app.client_secret.clone(), scopes: app.scopes.clone(), reply_sequence: app.reply_sequence, is_enabled: true };
+            (ClientId::from(app.client_id.as_str()), Arc::new(known))
         });
         let uses_hashes = account.agents.iter().any(|agent| agent.password_hash.is_some());
         Self {
             nobody: Password::nobodys(uses_hashes),
             id: AccountId::from(account.id.as_str()),
-            apps: apps.collect(),
+            name: account.name.clone(),
+            policy: Arc::new(policy(account, routing, keys)),
+            apps: RwLock::new(apps.collect()),
             logins: agents.iter().map(|agent| (agent.login.clone(), agent.user.clone())).collect(),
             pids: agents.iter().map(|agent| (agent.pid.clone(), agent.user.clone())).collect(),
             agents: agents.into_iter().map(|agent| (agent.user.clone(), agent)).collect(),
             queues: account.queues.iter().map(|queue| QueueId::from(queue.id.as_str())).collect(),
         }
+    }
+
+    /// An application, if it is installed and enabled.
+    #[must_use]
+    pub fn app(&self, id: &ClientId) -> Option<Arc<App>> {
+        self.apps.read().unwrap_or_else(PoisonError::into_inner).get(id).filter(|app| app.is_enabled).cloned()
+    }
+
+    /// Installs an application or changes it.
+    pub fn put_app(&self, id: ClientId, app: App) {
+        self.apps.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(app));
+    }
+
+    /// Removes an application.
+    pub fn remove_app(&self, id: &ClientId) {
+        self.apps.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
+    /// The gateway itself, as an actor of this account.
+    #[must_use]
+    pub fn system(&self) -> Actor {
+        Actor::System { account: self.id.clone(), bot: self.policy.bot.clone() }
+    }
+
+    /// Every agent, in the order of their numbers.
+    #[must_use]
+    pub fn agents(&self) -> Vec<&Agent> {
+        let mut all: Vec<_> = self.agents.values().collect();
+        all.sort_by_key(|agent| (agent.user.as_str().len(), agent.user.clone()));
+        all
     }
 
     /// An agent by any of the names it goes by: `{account}.{userId}`, the number alone, or the participant id.
@@ -131,12 +195,47 @@ impl Account {
     }
 }
 
+/// The participant id of an agent: a UUID that is the same at each start.
+fn pid(account: &str, user: &str, keys: &Keys) -> ParticipantId {
+    let name = keys.pseudonym(&["agent", account, user]);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&name[..16]);
+    ParticipantId::from(uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string())
+}
+
+fn millis(time: Duration) -> Millis {
+    Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX)
+}
+
+fn policy(account: &config::Account, routing: &config::Routing, keys: &Keys) -> Policy {
+    Policy {
+        bot: Person::Agent { user: UserId::from(config::BOT), pid: pid(&account.id, config::BOT, keys) },
+        ring: millis(routing.ring.0),
+        refusal: millis(routing.refusal.0),
+        silence: account.silence.0.map(millis),
+        welcome: Some(account.welcome.clone()).filter(|welcome| !welcome.is_empty()),
+        survey: account.survey.as_ref().map(|survey| Survey {
+            queues: survey.queues.iter().map(|queue| QueueId::from(queue.as_str())).collect(),
+            time: millis(survey.time.0),
+            questions: survey.questions.iter().map(question).collect(),
+            thanks: Some(survey.thanks.clone()).filter(|thanks| !thanks.is_empty()),
+        }),
+    }
+}
+
+fn question(question: &config::Question) -> Question {
+    let kind = match question.kind {
+        config::QuestionKind::Csat => QuestionKind::Csat,
+        config::QuestionKind::Resolved => QuestionKind::Resolved,
+        config::QuestionKind::Choice => QuestionKind::Choice(question.choices.clone()),
+        config::QuestionKind::Text => QuestionKind::Text,
+    };
+    Question { id: question.id.clone(), text: question.text.clone(), kind }
+}
+
 impl Agent {
     fn new(account: &str, agent: &config::Agent, keys: &Keys) -> Self {
-        let name = keys.pseudonym(&["agent", account, &agent.user_id]);
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&name[..16]);
-        let pid = uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string();
+        let pid = pid(account, &agent.user_id, keys);
         let password = match (&agent.password, &agent.password_hash) {
             (_, Some(hash)) => Password::Hash(hash.clone()),
             (Some(plain), None) => Password::Plain(plain.clone()),
@@ -145,10 +244,12 @@ impl Agent {
         };
         Self {
             user: UserId::from(agent.user_id.as_str()),
-            pid: ParticipantId::from(pid),
+            pid,
             login: agent.login.clone(),
             name: if agent.name.is_empty() { agent.login.clone() } else { agent.name.clone() },
             roles: agent.roles.clone().into(),
+            skills: Arc::new(agent.skills.iter().map(|skill| QueueId::from(skill.as_str())).collect()),
+            capacity: agent.capacity,
             password,
         }
     }

@@ -45,10 +45,12 @@ pub enum Purpose {
     SignUp,
     /// Agents' bearers.
     Agent,
+    /// Tokens with which secure forms are filled and read.
+    Form,
 }
 
 impl Purpose {
-    const ALL: [Self; 4] = [Self::App, Self::Consumer, Self::SignUp, Self::Agent];
+    const ALL: [Self; 5] = [Self::App, Self::Consumer, Self::SignUp, Self::Agent, Self::Form];
 
     fn name(self) -> &'static str {
         match self {
@@ -56,6 +58,7 @@ impl Purpose {
             Self::Consumer => "consumer",
             Self::SignUp => "signup",
             Self::Agent => "agent",
+            Self::Form => "form",
         }
     }
 }
@@ -76,13 +79,14 @@ pub(super) struct Keys {
     consumer: Key,
     sign_up: Key,
     agent: Key,
+    form: Key,
     /// Makes consumers' and agents' ids.
     ids: [u8; 32],
 }
 
 impl Keys {
-    /// Reads the keys of a folder; what is not there is made.
-    pub(super) fn open(folder: &Path) -> Result<Self, KeyError> {
+    /// Reads the keys of a folder; what is not there is made. A double for tests makes the same ids in every folder.
+    pub(super) fn open(folder: &Path, is_double: bool) -> Result<Self, KeyError> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -94,7 +98,8 @@ impl Keys {
             consumer: key(Purpose::Consumer)?,
             sign_up: key(Purpose::SignUp)?,
             agent: key(Purpose::Agent)?,
-            ids: id_key(&folder.join("ids.key"))?,
+            form: key(Purpose::Form)?,
+            ids: id_key(&folder.join("ids.key"), is_double)?,
         })
     }
 
@@ -104,6 +109,7 @@ impl Keys {
             Purpose::Consumer => &self.consumer,
             Purpose::SignUp => &self.sign_up,
             Purpose::Agent => &self.agent,
+            Purpose::Form => &self.form,
         }
     }
 
@@ -152,8 +158,14 @@ fn rsa_key(path: &Path, purpose: Purpose) -> Result<Key, KeyError> {
     Ok(Key { kid: format!("{}-{hash}", purpose.name()), sign, verify })
 }
 
-fn id_key(path: &Path) -> Result<[u8; 32], KeyError> {
+/// What the ids of a double for tests are made with.
+const DOUBLE: &str = "tieline: ids that are the same everywhere";
+
+fn id_key(path: &Path, is_double: bool) -> Result<[u8; 32], KeyError> {
     let bytes = read_or_make(path, || {
+        if is_double {
+            return Some(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, DOUBLE.as_bytes()).as_ref().to_vec());
+        }
         let mut bytes = [0; 32];
         aws_lc_rs::rand::fill(&mut bytes).ok()?;
         Some(bytes.to_vec())

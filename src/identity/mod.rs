@@ -24,7 +24,7 @@ use secrecy::ExposeSecret;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tieline_protocol::ids::{AccountId, ClientId, ConsumerId};
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, DialogId};
 
 /// Checked tokens that are remembered; a signature costs as much as hundreds of look-ups.
 const REMEMBERED: usize = 50_000;
@@ -45,6 +45,18 @@ pub enum Denied {
     #[error("the credential cannot be checked now")]
     Unavailable,
 }
+
+/// What a token for a secure form is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormUse {
+    /// To fill it.
+    Fill,
+    /// To read it.
+    Read,
+}
+
+/// How long a token for a secure form holds.
+const FORM_TIME: u64 = 300;
 
 /// An application that showed its AppJWT.
 #[derive(Debug, Clone)]
@@ -119,8 +131,8 @@ impl Issuer {
     /// # Errors
     /// [`KeyError`] if they cannot be read or made.
     pub fn open(config: &Config, clock: Clock) -> Result<Self, KeyError> {
-        let keys = Keys::open(&config.server.data_dir.join("keys"))?;
-        let directory = Directory::new(&config.accounts, &keys);
+        let keys = Keys::open(&config.server.data_dir.join("keys"), config.server.dev)?;
+        let directory = Directory::new(config, &keys);
         Ok(Self { keys, directory, clock })
     }
 
@@ -130,10 +142,16 @@ impl Issuer {
         &self.directory
     }
 
+    /// What URLs of files are signed with.
+    #[must_use]
+    pub fn files_key(&self) -> [u8; 32] {
+        self.keys.pseudonym(&["key", "files"])
+    }
+
     /// An AppJWT.
     #[must_use]
     pub fn app(&self, account: &Account, app: &ClientId, time: Duration) -> Option<String> {
-        let scope = account.apps.get(app)?.scopes.join(" ");
+        let scope = account.app(app)?.scopes.join(" ");
         let iat = seconds(&self.clock);
         let claims = AppClaims {
             aud: account.id.to_string(),
@@ -232,7 +250,7 @@ impl Identity {
     /// [`Denied::Invalid`] if there is no such application or the secret is another.
     pub fn sign_in_app(&self, account: &Account, client_id: &str, secret: &str) -> Result<String, Denied> {
         let id = ClientId::from(client_id);
-        let app = account.apps.get(&id).ok_or(Denied::Invalid)?;
+        let app = account.app(&id).ok_or(Denied::Invalid)?;
         if !directory::same(app.secret.expose_secret(), secret) {
             return Err(Denied::Invalid);
         }
@@ -262,7 +280,7 @@ impl Identity {
             && claims.iat <= seconds(&self.issuer.clock) + LEEWAY
             && claims.exp <= claims.iat.saturating_add(LONGEST_APP_TOKEN)
             && claims.scope.split(' ').any(|scope| scope == "msg.consumer")
-            && account.apps.contains_key(&app);
+            && account.app(&app).is_some();
         let remaining = self.remaining(claims.exp).filter(|_| good).ok_or(Denied::Invalid)?;
         Ok(AppIdentity { account: account.id.clone(), app, remaining })
     }
@@ -300,6 +318,7 @@ impl Identity {
             account: app.account.clone(),
             id: ConsumerId::from(claims.lp_consumer_id.as_str()),
             app: Some(app.app.clone()),
+            was: None,
         })
     }
 
@@ -331,7 +350,37 @@ impl Identity {
             && claims.aud == format!("acc:{}", account.id)
             && claims.iat <= seconds(&self.issuer.clock) + LEEWAY;
         let remaining = self.remaining(claims.exp).filter(|_| good).ok_or(Denied::Invalid)?;
-        Ok((Actor::Consumer { account: account.id.clone(), id: ConsumerId::from(claims.sub), app: None }, remaining))
+        Ok((Actor::Consumer { account: account.id.clone(), id: ConsumerId::from(claims.sub), app: None, was: None }, remaining))
+    }
+
+    /// A token for a secure form, for the service that keeps such forms. It names who may do what with which form, and is
+    /// checked by the published key.
+    #[must_use]
+    pub fn form_token(
+        &self,
+        account: &AccountId,
+        whose: &str,
+        purpose: FormUse,
+        dialog: &DialogId,
+        invitation: &str,
+        submission: Option<&str>,
+    ) -> Option<String> {
+        let iat = seconds(&self.issuer.clock);
+        let claims = token::FormClaims {
+            aud: account.as_str(),
+            sub: whose,
+            purpose: match purpose {
+                FormUse::Fill => "fill",
+                FormUse::Read => "read",
+            },
+            dialog_id: dialog.as_str(),
+            invitation_id: invitation,
+            submission_id: submission,
+            jti: uuid::Uuid::new_v4().to_string(),
+            iat,
+            exp: iat + FORM_TIME,
+        };
+        token::sign(self.issuer.keys.of(Purpose::Form), &claims)
     }
 
     /// Signs an agent in.

@@ -54,6 +54,25 @@ pub(super) struct AgentClaims {
     pub(super) exp: u64,
 }
 
+/// For the service that keeps secure forms, which checks it by the published key.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct FormClaims<'c> {
+    pub(super) aud: &'c str,
+    pub(super) sub: &'c str,
+    #[serde(rename = "use")]
+    pub(super) purpose: &'static str,
+    #[serde(rename = "dialogId")]
+    pub(super) dialog_id: &'c str,
+    #[serde(rename = "invitationId")]
+    pub(super) invitation_id: &'c str,
+    #[serde(rename = "submissionId", skip_serializing_if = "Option::is_none")]
+    pub(super) submission_id: Option<&'c str>,
+    /// What the service remembers, so that it takes each token once.
+    pub(super) jti: String,
+    pub(super) iat: u64,
+    pub(super) exp: u64,
+}
+
 pub(super) fn sign(key: &Key, claims: &impl Serialize) -> Option<String> {
     let mut header = Header::new(ALGORITHM);
     header.kid = Some(key.kid.clone());

@@ -1,14 +1,14 @@
 //! What a dialect must know how to say, so that its sockets can be served by the one session and the one loop.
 
-use crate::domain::{Actor, Conversation, ConversationFilter, Millis, Sight};
-use crate::gateway::{Error, Profile, Request};
+use crate::domain::{Actor, AgentState, Conversation, ConversationFilter, Millis, Ring, Sight};
+use crate::gateway::{Error, Found, Query, Request};
 use crate::hub::{Frame, Slot, Typing};
 use crate::identity::Lease;
-use crate::store::{Decided, Range};
+use crate::store::Decided;
 use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::code::CloseCode;
-use tieline_protocol::ids::{ConversationId, DialogId};
+use tieline_protocol::ids::{ConversationId, DialogId, UserId};
 
 /// A translation in both directions: a peer's frames to what it asks for, and what there is to tell to frames.
 ///
@@ -44,6 +44,12 @@ pub trait Codec: Send + 'static {
 
     /// A notification about conversations, each encoded by [`Codec::conversation`].
     fn conversations(&self, subscription: &str, now: Millis, changes: &[(ChangeKind, Frame)]) -> Frame;
+
+    /// Offers to the peer's agent, as they stand.
+    fn offers(&self, subscription: &str, offers: &[(&Conversation, &Ring)]) -> Frame;
+
+    /// What agents say of themselves.
+    fn agents(&self, subscription: &str, agents: &[AgentState]) -> Frame;
 
     /// Entries of an application's feed, each with its conversation as it is now, and the log's name.
     fn feed(&self, epoch: &str, now: Millis, entries: &[(Arc<Sight>, Option<Conversation>)]) -> Vec<Frame>;
@@ -99,6 +105,12 @@ pub enum Ask {
     Watch(Actor, ConversationFilter),
     /// To hear of others under the same subscription.
     Rewatch(Actor, String, ConversationFilter),
+    /// To hear of conversations that are offered to an agent.
+    WatchOffers(Actor, UserId),
+    /// To begin such a subscription anew.
+    RewatchOffers(String),
+    /// To hear what agents say of themselves: these, or all of the account.
+    WatchAgents(Actor, Vec<UserId>),
     /// To end a subscription.
     Unwatch(String),
     /// To follow a dialog from a number on.
@@ -116,24 +128,8 @@ pub enum Ask {
     },
     /// To follow its application's feed: after a position of a log, or from now on.
     FollowFeed(Option<(String, u64)>),
-    /// Events of a dialog.
-    Events {
-        /// Who asks.
-        actor: Actor,
-        /// The conversation.
-        conversation: ConversationId,
-        /// The dialog.
-        dialog: DialogId,
-        /// Which.
-        range: Range,
-    },
-    /// A profile.
-    Profile {
-        /// Who asks.
-        actor: Actor,
-        /// Whose; one's own if absent.
-        whose: Option<String>,
-    },
+    /// To know something once.
+    Query(Actor, Query),
     /// Nothing: the request is refused.
     Refuse(Error),
     /// Nothing: the frame is no request. Several in a row end the connection.
@@ -162,10 +158,8 @@ pub enum Answer {
         /// The newest number, if there is any.
         head: Option<u64>,
     },
-    /// Events, ascending.
-    Events(Vec<Arc<Sight>>),
-    /// A profile.
-    Profile(Box<Profile>),
+    /// What was asked for.
+    Found(Found),
 }
 
 /// What a session begins with, once its peer is known.

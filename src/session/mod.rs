@@ -8,15 +8,17 @@
 //! **The hold.** A client registers a subscription only after it has handled the reply. So the reply leaves in a write
 //! of its own, and the first notification it causes follows [`HOLD`] later; nothing else waits for it.
 
+mod agents;
 mod codec;
 mod follow;
 mod watch;
 
 pub use codec::{Admission, Admitted, Answer, Ask, Asked, ChangeKind, Codec, Doorway, Greeting, batches};
 
+use self::agents::AgentWatches;
 use self::follow::{Dialogs, FeedCursor};
-use self::watch::Watches;
-use crate::domain::{Actor, Command};
+use self::watch::{Shows, Watches};
+use crate::domain::{Actor, Command, ConversationFilter, Refusal};
 use crate::gateway::{Error, Gateway, Pending as Answering};
 use crate::hub::{Frame, Item, Membership, Taken, Topic};
 use crate::identity::Lease;
@@ -28,7 +30,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tieline_protocol::code::{CloseCode, ErrorCode};
-use tieline_protocol::ids::ConversationId;
+use tieline_protocol::ids::{ConversationId, UserId};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How long the first notification of a subscription waits behind its reply. Measured on loopback with a real client:
@@ -167,6 +169,7 @@ pub struct Session<C: Codec> {
     most_bad_frames: u32,
     dialogs: Dialogs,
     watches: Watches,
+    agents: AgentWatches,
     feed: Option<FeedCursor>,
     /// Conversations opened here whose reply has not settled.
     opened: HashMap<ConversationId, Hold>,
@@ -210,6 +213,7 @@ impl<C: Codec> Session<C> {
         Self {
             dialogs: Dialogs::new(codec.slot(), matches!(actor, Actor::Agent { .. }), unasked),
             watches: Watches::default(),
+            agents: AgentWatches::default(),
             feed: None,
             gateway,
             codec,
@@ -281,10 +285,22 @@ impl<C: Codec> Session<C> {
             }
             Ask::Watch(actor, filter) => match gateway.narrow(&actor, filter) {
                 Err(error) => (ready(Err(error)), Then::Nothing),
-                Ok(filter) => match self.watches.add(&self.membership, filter) {
-                    Some(id) => (ready(Ok(Answer::Watching(id.clone()))), Then::Watch(id)),
-                    None => (ready(Err(too_many_subscriptions())), Then::Nothing),
-                },
+                Ok(filter) => watching(self.watches.add(&self.membership, Shows::Conversations, filter)),
+            },
+            Ask::WatchOffers(actor, agent) => match may_watch_offers(&actor, &agent) {
+                Err(error) => (ready(Err(error)), Then::Nothing),
+                Ok(()) => {
+                    let filter = ConversationFilter::offered(actor.account().clone(), agent);
+                    watching(self.watches.add(&self.membership, Shows::Offers, filter))
+                }
+            },
+            Ask::RewatchOffers(id) => match self.watches.restart(&id) {
+                true => (ready(Ok(Answer::Watching(id.clone()))), Then::Watch(id)),
+                false => (ready(Err(no_such_subscription(&id))), Then::Nothing),
+            },
+            Ask::WatchAgents(actor, agents) => match actor {
+                Actor::Agent { account, .. } => watching(self.agents.add(&self.membership, account, agents)),
+                _ => (ready(Err(Error::invalid("agents' states are for agents"))), Then::Nothing),
             },
             Ask::Rewatch(actor, id, filter) => match gateway.narrow(&actor, filter) {
                 Err(error) => (ready(Err(error)), Then::Nothing),
@@ -294,7 +310,8 @@ impl<C: Codec> Session<C> {
                 },
             },
             Ask::Unwatch(id) => {
-                let result = if self.watches.remove(&id) { Ok(Answer::Unwatched) } else { Err(no_such_subscription(&id)) };
+                let is_known = self.watches.remove(&id) || self.agents.remove(&id);
+                let result = if is_known { Ok(Answer::Unwatched) } else { Err(no_such_subscription(&id)) };
                 (ready(result), Then::Nothing)
             }
             Ask::Follow { .. } if self.dialogs.is_full() => (ready(Err(too_many_subscriptions())), Then::Nothing),
@@ -308,13 +325,8 @@ impl<C: Codec> Session<C> {
                 (Waiting::Follow(Box::pin(start)), Then::Nothing)
             }
             Ask::FollowFeed(after) => (Waiting::Feed(Box::pin(std::future::ready(self.feed_start(after)))), Then::Nothing),
-            Ask::Events { actor, conversation, dialog, range } => {
-                let query = async move { gateway.events(&actor, &conversation, &dialog, range).await.map(Answer::Events) };
-                (Waiting::Query(Box::pin(query)), Then::Nothing)
-            }
-            Ask::Profile { actor, whose } => {
-                let query =
-                    async move { gateway.profile(&actor, whose.as_deref()).await.map(|profile| Answer::Profile(Box::new(profile))) };
+            Ask::Query(actor, query) => {
+                let query = async move { gateway.ask(&actor, query).await.map(Answer::Found) };
                 (Waiting::Query(Box::pin(query)), Then::Nothing)
             }
             Ask::Refuse(error) | Ask::Bad(error) => (ready(Err(error)), Then::Nothing),
@@ -363,6 +375,7 @@ impl<C: Codec> Session<C> {
         let now = Instant::now();
         self.opened.values_mut().for_each(|hold| hold.flushed(now));
         self.watches.flushed(now);
+        self.agents.flushed(now);
         self.dialogs.flushed(now);
         if let Some(feed) = &mut self.feed {
             feed.hold.flushed(now);
@@ -383,6 +396,7 @@ impl<C: Codec> Session<C> {
         self.opened.retain(|_, hold| !hold.is_over(now));
         let Self { gateway, codec, out, opened, .. } = self;
         self.watches.poll(context, now, gateway, codec, opened, out);
+        self.agents.poll(context, now, gateway, codec, out);
         self.dialogs.poll(context, now, gateway, codec, out);
         if let Some(feed) = &mut self.feed {
             feed.poll(context, now, gateway, codec, out);
@@ -430,6 +444,7 @@ impl<C: Codec> Session<C> {
             Then::Nothing => starts,
             Then::Watch(id) => {
                 self.watches.replied(&id);
+                self.agents.replied(&id);
                 true
             }
             Then::Opened(id) => {
@@ -446,7 +461,10 @@ impl<C: Codec> Session<C> {
 
     /// Takes in what was announced.
     fn hear(&mut self, taken: Taken) {
-        let Taken { items, gaps, changes, feed, lost } = taken;
+        let Taken { items, gaps, changes, agents, feed, lost } = taken;
+        for state in agents.into_values() {
+            self.agents.heard(&state, &self.codec, &mut self.out);
+        }
         self.lost |= lost;
         for item in items {
             match item {
@@ -476,7 +494,7 @@ impl<C: Codec> Session<C> {
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let holds = self.opened.values().filter_map(Hold::deadline);
         let feed = self.feed.iter().filter_map(|feed| feed.hold.deadline());
-        let earliest = holds.chain(self.watches.deadline()).chain(self.dialogs.deadline()).chain(feed).min();
+        let earliest = holds.chain(self.watches.deadline()).chain(self.agents.deadline()).chain(self.dialogs.deadline()).chain(feed).min();
         let Some(deadline) = earliest else {
             self.timer = None;
             return Poll::Pending;
@@ -494,6 +512,23 @@ impl<C: Codec> Session<C> {
             }
             Poll::Pending => Poll::Pending,
         }
+    }
+}
+
+/// The answer to a subscription that was taken, or not because there are too many.
+fn watching(id: Option<String>) -> (Waiting, Then) {
+    match id {
+        Some(id) => (Waiting::Ready(Some(Ok(Answer::Watching(id.clone())))), Then::Watch(id)),
+        None => (Waiting::Ready(Some(Err(too_many_subscriptions()))), Then::Nothing),
+    }
+}
+
+/// An agent hears what is offered to itself; a manager what is offered to anybody.
+fn may_watch_offers(actor: &Actor, agent: &UserId) -> Result<(), Error> {
+    match actor {
+        Actor::Agent { user, .. } if user == agent || actor.is_manager() => Ok(()),
+        Actor::Agent { .. } => Err(Refusal::NotPermitted("only a manager may see what is offered to another agent".into()).into()),
+        _ => Err(Error::invalid("routing tasks are for agents")),
     }
 }
 

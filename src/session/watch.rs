@@ -5,7 +5,7 @@
 
 use super::follow::RETRY;
 use super::{ChangeKind, Codec, Hold, OUT_BYTES, Out, Outgoing, batches};
-use crate::domain::{ConversationFilter, Millis};
+use crate::domain::{ConversationFilter, Millis, Ring, RingState};
 use crate::gateway::{Error, Gateway};
 use crate::hub::{ConversationChange, Frame, Interest, Membership, Reach, Topic, coalesce};
 use crate::store::Snapshot;
@@ -13,10 +13,20 @@ use futures::future::BoxFuture;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tieline_protocol::ids::ConversationId;
+use tieline_protocol::ids::{ConversationId, UserId};
 use tokio::time::Instant;
 
+/// What a subscription shows of the conversations that pass its filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// The conversations.
+    Conversations,
+    /// What is offered to the agent of the filter.
+    Offers,
+}
+
 struct Watch {
+    shows: Shows,
     filter: ConversationFilter,
     hold: Hold,
     snapshot: Stage,
@@ -50,7 +60,7 @@ fn interests(membership: &Membership, filter: &ConversationFilter) -> Vec<Intere
 
 impl Watches {
     /// A new subscription; none if there are too many.
-    pub(super) fn add(&mut self, membership: &Membership, filter: ConversationFilter) -> Option<String> {
+    pub(super) fn add(&mut self, membership: &Membership, shows: Shows, filter: ConversationFilter) -> Option<String> {
         if self.0.len() >= MOST {
             return None;
         }
@@ -58,16 +68,30 @@ impl Watches {
         let interests = interests(membership, &filter);
         self.0.insert(
             id.clone(),
-            Watch { filter, hold: Hold::Reply, snapshot: Stage::Wanted, waiting: HashMap::new(), _interests: interests },
+            Watch { shows, filter, hold: Hold::Reply, snapshot: Stage::Wanted, waiting: HashMap::new(), _interests: interests },
         );
         Some(id)
     }
 
     /// Gives a subscription another filter; it begins with a snapshot again. Whether there is one of this id.
     pub(super) fn change(&mut self, membership: &Membership, id: &str, filter: ConversationFilter) -> bool {
-        let Some(watch) = self.0.get_mut(id) else { return false };
+        let Some(watch) = self.0.get_mut(id).filter(|watch| watch.shows == Shows::Conversations) else { return false };
         let interests = interests(membership, &filter);
-        *watch = Watch { filter, hold: Hold::Reply, snapshot: Stage::Wanted, waiting: HashMap::new(), _interests: interests };
+        *watch = Watch {
+            shows: watch.shows,
+            filter,
+            hold: Hold::Reply,
+            snapshot: Stage::Wanted,
+            waiting: HashMap::new(),
+            _interests: interests,
+        };
+        true
+    }
+
+    /// Begins a subscription of offers with its snapshot again. Whether there is one of this id.
+    pub(super) fn restart(&mut self, id: &str) -> bool {
+        let Some(watch) = self.0.get_mut(id).filter(|watch| watch.shows == Shows::Offers) else { return false };
+        (watch.hold, watch.snapshot) = (Hold::Reply, Stage::Wanted);
         true
     }
 
@@ -101,9 +125,9 @@ impl Watches {
         for (id, watch) in &mut self.0 {
             match watch.snapshot {
                 Stage::Sent(seam) if !held.contains_key(change.id()) && !watch.waiting.contains_key(change.id()) => {
-                    if change.after.details.version > seam {
+                    if change.after.version > seam {
                         let was_in = change.before.as_ref().is_some_and(|before| watch.filter.matches(before));
-                        out.extend(notification(codec, id, now, watch.kind_of(change, was_in).into_iter().collect()));
+                        out.extend(watch.notification(codec, id, now, watch.kind_of(change, was_in)));
                     }
                 }
                 Stage::Sent(_) | Stage::Wanted | Stage::Reading(_) => coalesce(&mut watch.waiting, change.clone()),
@@ -144,7 +168,7 @@ impl Watches {
                 for free in free {
                     let Some(change) = watch.waiting.remove(&free) else { continue };
                     let was_in = change.before.as_ref().is_some_and(|before| watch.filter.matches(before));
-                    out.extend(notification(codec, id, at, watch.kind_of(&change, was_in).into_iter().collect()));
+                    out.extend(watch.notification(codec, id, at, watch.kind_of(&change, was_in)));
                 }
             }
         }
@@ -155,6 +179,21 @@ impl Watches {
 type Told<'c> = (ChangeKind, &'c ConversationChange);
 
 impl Watch {
+    /// What there is to tell of a change.
+    fn notification<C: Codec>(&self, codec: &C, id: &str, now: Millis, told: Option<Told<'_>>) -> Option<Out> {
+        let (kind, change) = told?;
+        match self.shows {
+            Shows::Conversations => {
+                let frame = change.frame(codec.slot(), |conversation| codec.conversation(conversation));
+                Some(Out::Frame(codec.conversations(id, now, &[(kind, frame)])))
+            }
+            Shows::Offers => {
+                let ring = offer(kind, change, self.filter.rings.as_ref())?;
+                Some(Out::Frame(codec.offers(id, &[(&change.after, &ring)])))
+            }
+        }
+    }
+
     /// What a change means to this subscription; nothing, if it was not and is not about the conversation.
     fn kind_of<'c>(&self, change: &'c ConversationChange, was_in: bool) -> Option<Told<'c>> {
         if self.filter.matches(&change.after) {
@@ -168,30 +207,45 @@ impl Watch {
 
     /// The snapshot, and behind it what changed since it was taken.
     fn seam<C: Codec>(&mut self, codec: &C, id: &str, now: Millis, snapshot: &Snapshot) -> Vec<Out> {
-        // One notification, unless it would be a very large one.
-        let changes = snapshot.conversations.iter().map(|conversation| (ChangeKind::Upsert, codec.conversation(conversation)));
-        let batches = batches(changes, LARGEST, |(_, frame): &(ChangeKind, Frame)| frame.len());
-        let mut out: Vec<Out> = batches.iter().map(|changes| Out::Frame(codec.conversations(id, now, changes))).collect();
+        let mut out = self.first(codec, id, now, snapshot);
         let inside: HashSet<_> = snapshot.conversations.iter().map(|conversation| &conversation.details.id).collect();
         for change in std::mem::take(&mut self.waiting).into_values() {
-            if change.after.details.version > snapshot.position {
+            if change.after.version > snapshot.position {
                 // In before means in by the snapshot, which is the last that the peer heard.
                 let told = self.kind_of(&change, inside.contains(change.id()));
-                out.extend(notification(codec, id, now, told.into_iter().collect()));
+                out.extend(self.notification(codec, id, now, told));
             }
         }
         self.snapshot = Stage::Sent(snapshot.position);
         out
     }
+
+    fn first<C: Codec>(&self, codec: &C, id: &str, now: Millis, snapshot: &Snapshot) -> Vec<Out> {
+        if self.shows == Shows::Offers {
+            let offered =
+                snapshot.conversations.iter().filter_map(|conversation| Some((conversation, conversation.details.ring.as_ref()?)));
+            return vec![Out::Frame(codec.offers(id, &offered.collect::<Vec<_>>()))];
+        }
+        // One notification, unless it would be a very large one.
+        let changes = snapshot.conversations.iter().map(|conversation| (ChangeKind::Upsert, codec.conversation(conversation)));
+        let batches = batches(changes, LARGEST, |(_, frame): &(ChangeKind, Frame)| frame.len());
+        batches.iter().map(|changes| Out::Frame(codec.conversations(id, now, changes))).collect()
+    }
 }
 
-fn notification<C: Codec>(codec: &C, id: &str, now: Millis, told: Vec<Told<'_>>) -> Option<Out> {
-    if told.is_empty() {
-        return None;
+/// The offer that a change is about: the one that stands, or the agent's own that has ended. Nothing, if it stands as it
+/// did.
+fn offer(kind: ChangeKind, change: &ConversationChange, agent: Option<&UserId>) -> Option<Ring> {
+    let theirs = |ring: &&Ring| ring.agent.user() == agent;
+    let before = change.before.as_ref().and_then(|before| before.details.ring.as_ref()).filter(theirs);
+    let details = &change.after.details;
+    match kind {
+        ChangeKind::Upsert => details.ring.clone().filter(|ring| before != Some(ring)),
+        ChangeKind::Delete => {
+            let before = before?;
+            let ended = details.last_ring.as_ref().filter(|ended| ended.id == before.id).cloned();
+            // So much has happened since that how it ended is no longer known.
+            Some(ended.unwrap_or_else(|| Ring { state: RingState::Cancelled, ..before.clone() }))
+        }
     }
-    let changes: Vec<_> = told
-        .into_iter()
-        .map(|(kind, change)| (kind, change.frame(codec.slot(), |conversation| codec.conversation(conversation))))
-        .collect();
-    Some(Out::Frame(codec.conversations(id, now, &changes)))
 }

@@ -2,7 +2,7 @@
 
 use super::{Committed, Decision, Health, Range, Retry, SessionRow, Store, StoreError};
 use crate::domain::{
-    Actor, AgentRole, Command, ConversationFilter, FieldChange, OpenState, Outcome, Person, Refusal, Role, ScopeKey, Ttr, decide,
+    Actor, AgentRole, Command, ConversationFilter, FieldChange, OpenState, Outcome, Person, Policy, Refusal, Role, ScopeKey, Ttr, decide,
 };
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -20,7 +20,7 @@ fn account() -> AccountId {
 }
 
 fn ann() -> Actor {
-    Actor::Consumer { account: account(), id: "ann".into(), app: Some("connector".into()) }
+    Actor::Consumer { account: account(), id: "ann".into(), app: Some("connector".into()), was: None }
 }
 
 fn ada() -> Actor {
@@ -29,19 +29,44 @@ fn ada() -> Actor {
 
 fn decision(actor: Actor, commands: Vec<Command>) -> Decision {
     let scope = commands.iter().flat_map(|command| command.scope(&actor)).collect();
-    Decision { account: account(), scope, rule: Box::new(move |draft| decide(&actor, &commands, draft)), retry: None, resend: None }
+    Decision {
+        account: account(),
+        scope,
+        rule: Box::new(move |draft| decide(&actor, &commands, &Policy::default(), draft)),
+        retry: None,
+        resend: None,
+    }
 }
 
 fn open(id: &str) -> Command {
     let ttr = Ttr { kind: "NORMAL".into(), seconds: 3600 };
-    Command::Open { conversation: id.into(), consumer: None, queue: "-1".into(), ttr, context: None, campaign: None }
+    Command::Open {
+        conversation: id.into(),
+        consumer: None,
+        queue: "-1".into(),
+        ttr,
+        context: None,
+        campaign: None,
+        features: Vec::new(),
+        binding: None,
+    }
 }
 
 fn publish(id: &str, text: &str) -> Command {
     let event = serde_json::value::to_raw_value(&serde_json::json!({"type": "ContentEvent", "message": text})).unwrap();
     let conversation = ConversationId::from(id);
     let dialog = conversation.main_dialog();
-    Command::Publish { conversation, dialog, class: EventClass::Content, event, metadata: None, encoded_metadata: None, whisper: false }
+    Command::Publish {
+        conversation,
+        dialog,
+        class: EventClass::Content,
+        event,
+        metadata: None,
+        encoded_metadata: None,
+        client: None,
+        file: None,
+        whisper: false,
+    }
 }
 
 fn update(id: &str, change: FieldChange) -> Command {

@@ -3,10 +3,11 @@
 //! Only the writer changes it, after a commit; readers look here first and on disk for the rest. What is not yet
 //! projected is never dropped, so *disk ∪ memory* is always everything.
 
-use crate::domain::{Consumer, Conversation, ConversationFilter, Message, Sight};
+use super::FileUse;
+use crate::domain::{AgentState, Consumer, Conversation, ConversationFilter, Message, Sight};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId};
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, UserId};
 
 /// Entries kept after they are projected, so that who just fell behind is served without the disk: so many at most, and
 /// so many bytes.
@@ -37,7 +38,18 @@ pub(crate) struct Inner {
     clean: HashMap<ConversationId, At<Conversation>>,
     dirty_consumers: HashMap<(AccountId, ConsumerId), At<Consumer>>,
     clean_consumers: HashMap<(AccountId, ConsumerId), At<Consumer>>,
+    /// Agents that were looked at or said something; there are few, so they stay.
+    agents: HashMap<(AccountId, UserId), AgentState>,
+    /// The conversations that an agent has or is offered, of agents that were looked at.
+    loads: HashMap<(AccountId, UserId), HashSet<ConversationId>>,
+    /// Names of conversations that are not projected; whether they still hold the conversation itself says.
+    names: HashMap<Name, ConversationId>,
+    /// Where files are shown, by their paths, of the entries in `recent`.
+    files: HashMap<String, Vec<FileUse>>,
 }
+
+/// A consumer's conversation as its opener named it.
+pub(crate) type Name = (AccountId, ConsumerId, String);
 
 impl Memory {
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Inner> {
@@ -61,6 +73,9 @@ impl Inner {
 
     pub(crate) fn push(&mut self, sight: Arc<Sight>) {
         if let Some(message) = sight.message() {
+            if let Some(file) = &message.file {
+                self.files.entry(file.clone()).or_default().push(FileUse::of(message));
+            }
             self.by_dialog.entry(message.dialog.clone()).or_default().push_back(sight.clone());
         }
         if let Some(app) = app_of(&sight) {
@@ -72,6 +87,9 @@ impl Inner {
 
     pub(crate) fn put(&mut self, id: ConversationId, state: Conversation, applied: u64) {
         self.clean.remove(&id);
+        if let Some(name) = name_of(&state) {
+            self.names.insert(name, id.clone());
+        }
         self.dirty.insert(id, At { state, applied });
     }
 
@@ -115,6 +133,74 @@ impl Inner {
         self.floor
     }
 
+    pub(crate) fn agent(&self, key: &(AccountId, UserId)) -> Option<&AgentState> {
+        self.agents.get(key)
+    }
+
+    /// Remembers an agent, unless something newer is known.
+    pub(crate) fn put_agent(&mut self, state: AgentState) {
+        let key = (state.account.clone(), state.agent.clone());
+        if self.agents.get(&key).is_none_or(|known| known.version <= state.version) {
+            self.agents.insert(key, state);
+        }
+    }
+
+    /// Every agent of an account that is here.
+    pub(crate) fn agents(&self, account: &AccountId) -> Vec<AgentState> {
+        self.agents.values().filter(|state| state.account == *account).cloned().collect()
+    }
+
+    /// How many conversations an agent has or is offered, if it was looked at before.
+    pub(crate) fn load(&self, key: &(AccountId, UserId)) -> Option<usize> {
+        self.loads.get(key).map(HashSet::len)
+    }
+
+    /// Begins to count an agent's conversations: those on disk, and over them what is here.
+    pub(crate) fn begin_load(&mut self, key: &(AccountId, UserId), on_disk: HashSet<ConversationId>) {
+        let mut all = on_disk;
+        for (id, at) in &self.dirty {
+            let details = &at.state.details;
+            if details.account == key.0 && details.occupies().any(|user| *user == key.1) {
+                all.insert(id.clone());
+            } else {
+                all.remove(id);
+            }
+        }
+        self.loads.insert(key.clone(), all);
+    }
+
+    /// Counts anew for whom a conversation stands.
+    pub(crate) fn shift_load(&mut self, before: Option<&Conversation>, after: &Conversation) {
+        let account = &after.details.account;
+        for user in before.iter().flat_map(|before| before.details.occupies()) {
+            if let Some(load) = self.loads.get_mut(&(account.clone(), user.clone())) {
+                load.remove(&after.details.id);
+            }
+        }
+        for user in after.details.occupies() {
+            if let Some(load) = self.loads.get_mut(&(account.clone(), user.clone())) {
+                load.insert(after.details.id.clone());
+            }
+        }
+    }
+
+    /// The open conversation of a name, of those not projected.
+    pub(crate) fn named(&self, name: &Name) -> Option<ConversationId> {
+        let id = self.names.get(name)?;
+        let holds = self.dirty.get(id).is_some_and(|at| name_of(&at.state).as_ref() == Some(name));
+        holds.then(|| id.clone())
+    }
+
+    /// Where a file is shown, by entries that are here.
+    pub(crate) fn shows(&self, file: &str) -> &[FileUse] {
+        self.files.get(file).map_or(&[], Vec::as_slice)
+    }
+
+    /// Conversations that are not projected, of every account.
+    pub(crate) fn dirty_all(&self) -> impl Iterator<Item = (&ConversationId, &Conversation)> {
+        self.dirty.iter().map(|(id, at)| (id, &at.state))
+    }
+
     pub(crate) fn dirty_ids(&self, account: &AccountId) -> HashSet<ConversationId> {
         self.dirty.iter().filter(|(_, at)| at.state.details.account == *account).map(|(id, _)| id.clone()).collect()
     }
@@ -155,6 +241,9 @@ impl Inner {
             if self.dirty.get(id).is_some_and(|at| at.applied <= projected)
                 && let Some(at) = self.dirty.remove(id)
             {
+                if let Some(name) = name_of(&at.state) {
+                    self.names.remove(&name);
+                }
                 make_room(&mut self.clean);
                 self.clean.insert(id.clone(), at);
             }
@@ -182,8 +271,23 @@ impl Inner {
         }
         if let Some(message) = oldest.message() {
             drop_first(&mut self.by_dialog, &message.dialog);
+            if let Some(file) = &message.file
+                && let Some(shown) = self.files.get_mut(file)
+            {
+                shown.remove(0);
+                if shown.is_empty() {
+                    self.files.remove(file);
+                }
+            }
         }
     }
+}
+
+/// The name under which a conversation is found, while it is open.
+pub(crate) fn name_of(conversation: &Conversation) -> Option<Name> {
+    let details = &conversation.details;
+    let name = details.binding.as_ref().filter(|_| details.main_is_open())?;
+    Some((details.account.clone(), details.consumer.clone(), name.clone()))
 }
 
 /// Whose feed an entry belongs to.

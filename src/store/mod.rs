@@ -18,11 +18,11 @@ mod contract;
 mod memory;
 pub mod sqlite;
 
-use crate::domain::{Consumer, Conversation, ConversationFilter, Draft, Millis, Outcome, Refusal, ScopeKey, Sight};
+use crate::domain::{AgentState, Consumer, Conversation, ConversationFilter, Draft, Message, Millis, Outcome, Refusal, ScopeKey, Sight};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use tieline_protocol::code::ErrorCode;
-use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId};
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, UserId};
 use tokio::sync::{oneshot, watch};
 
 /// The pure part of a decision. It may run more than once; only the last run counts.
@@ -80,6 +80,9 @@ pub enum StoreError {
     /// The key was used for another request. Nothing was written.
     #[error("this idempotency key was used for another request; use a new key, or repeat that request unchanged")]
     KeyReused,
+    /// The document has another revision by now. Nothing was written.
+    #[error("the revision is {0} by now; read it again and repeat the change with that")]
+    OtherRevision(u64),
     /// More is waiting than can be taken. Nothing was written.
     #[error("too many requests are waiting; try again in a second")]
     Busy,
@@ -101,6 +104,7 @@ impl StoreError {
         match self {
             Self::Refused(_, refusal) => refusal.code(),
             Self::KeyReused => ErrorCode::KeyReused,
+            Self::OtherRevision(_) => ErrorCode::OtherRevision,
             Self::Busy => ErrorCode::Busy,
             Self::DiskFull => ErrorCode::DiskFull,
             Self::Unknown => ErrorCode::Unknown,
@@ -164,6 +168,36 @@ pub struct SessionRow {
     pub ended: bool,
 }
 
+/// A place where a file is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileUse {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Whether only the brand's side may see it there.
+    pub is_whisper: bool,
+}
+
+impl FileUse {
+    pub(crate) fn of(message: &Message) -> Self {
+        Self { conversation: message.conversation.clone(), is_whisper: message.whisper }
+    }
+}
+
+/// Something that was set up while running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// The tenant.
+    pub account: AccountId,
+    /// What kind of thing it is.
+    pub collection: String,
+    /// Its name among those.
+    pub id: String,
+    /// Grows by one with each change, from 1.
+    pub revision: u64,
+    /// JSON.
+    pub body: String,
+}
+
 /// The wall clock, in milliseconds since 1970.
 pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
 
@@ -216,6 +250,27 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// The entries after a position that belong to conversations opened through an application.
     fn feed(&self, account: AccountId, app: ClientId, after: u64, limit: usize) -> BoxFuture<'static, Result<Feed, ReadError>>;
+
+    /// What an agent last said of itself.
+    fn agent(&self, account: AccountId, agent: UserId) -> BoxFuture<'static, Result<AgentState, ReadError>>;
+
+    /// The agents of an account that ever said something of themselves.
+    fn agents(&self, account: AccountId) -> BoxFuture<'static, Result<Vec<AgentState>, ReadError>>;
+
+    /// Where a file is shown.
+    fn shows(&self, account: AccountId, file: String) -> BoxFuture<'static, Result<Vec<FileUse>, ReadError>>;
+
+    /// Conversations of all accounts in which something has fallen due, those due longest first.
+    fn due(&self, now: Millis, limit: usize) -> BoxFuture<'static, Result<Vec<ConversationId>, ReadError>>;
+
+    /// Conversations of all accounts for which an agent must be found.
+    fn pending(&self) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
+
+    /// What was set up while running, of one kind, of all accounts.
+    fn documents(&self, collection: &'static str) -> BoxFuture<'static, Result<Vec<Document>, ReadError>>;
+
+    /// Keeps a document whose `revision` is one above that on disk; answered when it is there.
+    fn keep_document(&self, document: Document) -> oneshot::Receiver<Result<(), StoreError>>;
 
     /// The position of the last committed entry.
     fn head(&self) -> u64;

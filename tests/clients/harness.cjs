@@ -10,11 +10,19 @@ const DEMO = {
   app: { id: 'demo-connector', secret: 'demo-connector-secret' },
   agent: { login: 'ada', password: 'ada-demo', userId: '1001' },
 };
+/** Agents by their login. The working day needs all three, with the skills that it names. */
+const AGENTS = {
+  ada: DEMO.agent,
+  grace: { login: 'grace', password: 'grace-demo', userId: '1002' },
+  bea: { login: 'bea', password: 'bea-demo', userId: '1003' },
+};
 
 /** How long one awaited frame or event may take. */
 const FRAME_DEADLINE = 10_000;
-/** How long a whole script may take. */
+/** How long a whole script may take, unless it says otherwise. */
 const RUN_DEADLINE = 60_000;
+/** Between two times of asking the same. */
+const POLL = 20;
 /** Below this pause between a reply and the notification it causes, a real client was seen to lose the latter. */
 const SHORT_PAUSE = 30;
 
@@ -33,6 +41,7 @@ const text = must('a non-empty string', (value) => typeof value === 'string' && 
 // Milliseconds of our time have 13 digits; seconds would have 10.
 const millis = must('whole milliseconds since 1970', (value) => Number.isInteger(value) && value > 1e12 && value < 1e13);
 const uuid = must('a UUID', (value) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(value));
+const atLeast = (bound) => must(`at least ${bound}`, (value) => Number.isFinite(value) && value >= bound);
 const greaterThan = (bound) => must(`more than ${bound}`, (value) => Number.isFinite(value) && value > bound);
 /** Exactly this, without the members that `match` otherwise allows beyond those named. */
 const exactly = (expected) => must(`exactly ${show(expected)}`, (value) => isDeepStrictEqual(value, expected));
@@ -131,6 +140,17 @@ class Inbox {
   }
 }
 
+/** Asks again until the answer is as wanted; for what nobody is told about. */
+async function until(what, ask, isSo) {
+  const deadline = performance.now() + FRAME_DEADLINE;
+  for (;;) {
+    const answer = await ask();
+    if (isSo(answer)) return answer;
+    if (performance.now() > deadline) throw new Mismatch(`expected ${what}\n  got ${show(answer)}`);
+    await new Promise((resolve) => setTimeout(resolve, POLL));
+  }
+}
+
 /** One HTTP call; the body as JSON if it is some. */
 async function call(method, url, { headers = {}, json, form } = {}) {
   const body = json !== undefined ? JSON.stringify(json) : form && new URLSearchParams(form);
@@ -159,7 +179,7 @@ function required(name) {
 }
 
 /** Runs a script to its exit code. */
-function main(name, script) {
+function main(name, script, { deadline = RUN_DEADLINE } = {}) {
   const checks = new Checks();
   const end = (error) => {
     checks.reportPauses();
@@ -167,12 +187,12 @@ function main(name, script) {
     else console.log(`ok ${name} ${checks.count} checks`);
     process.exit(error ? 1 : 0);
   };
-  setTimeout(() => end(new Mismatch(`expected the run to end within ${RUN_DEADLINE / 1000} s`)), RUN_DEADLINE);
+  setTimeout(() => end(new Mismatch(`expected the run to end within ${deadline / 1000} s`)), deadline);
   process.on('uncaughtException', end);
   script(checks).then(() => end(), end);
 }
 
 module.exports = {
-  DEMO, Inbox, Mismatch, absent, anArray, anObject, call, claims, exactly, greaterThan, main, members, millis, must, required, text,
-  uuid,
+  AGENTS, DEMO, Inbox, Mismatch, absent, anArray, anObject, atLeast, call, claims, exactly, greaterThan, main, members, millis, must,
+  required, text, until, uuid,
 };

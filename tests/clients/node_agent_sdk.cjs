@@ -4,94 +4,18 @@
 //
 //   NODE_EXTRA_CA_CERTS=data/tls/ca.pem \
 //   TIELINE_HTTP=http://127.0.0.1:8080 TIELINE_HTTPS=https://localhost:8443 node node_agent_sdk.cjs
-//
-// The package asks https://{csdsDomain} where each service is, so csdsDomain is host:port of the TLS address.
 
-const {
-  DEMO, Inbox, Mismatch, absent, anArray, call, claims, exactly, greaterThan, main, members, millis, must, required, text, uuid,
-} = require('./harness.cjs');
-
-const HTTP = required('TIELINE_HTTP');
-const HTTPS = required('TIELINE_HTTPS');
-// Node reads it when it starts; without it every call would fail with a certificate that nobody knows.
-required('NODE_EXTRA_CA_CERTS');
-// The package would send its calls through a proxy of the environment.
-for (const name of ['HTTP_PROXY', 'HTTPS_PROXY', 'http_proxy', 'https_proxy']) delete process.env[name];
-
-const { Agent } = require('node-agent-sdk');
+const { DEMO, absent, anArray, exactly, greaterThan, main, members, millis, must, text, uuid } = require('./harness.cjs');
+const { AgentPeer, CONVERSATIONS, Consumer, EVENTS } = require('./agent_sdk.cjs');
 
 const { account } = DEMO;
-const CONVERSATIONS = 'cqm.ExConversationChangeNotification';
-const EVENTS = 'ms.MessagingEventNotification';
-
-/** A consumer, spoken for by the demo application. */
-class Consumer {
-  #headers;
-
-  static async named(checks, externalId) {
-    const self = new Consumer();
-    const form = { client_id: DEMO.app.id, client_secret: DEMO.app.secret };
-    const token = await call('POST', `${HTTP}/sentinel/api/account/${account}/app/token?v=1.0&grant_type=client_credentials`, { form });
-    checks.match('the app token', token, { status: 200, body: { access_token: text, token_type: 'Bearer' } });
-    const appJwt = token.body.access_token;
-    const identity = await call('POST', `${HTTP}/api/account/${account}/consumer?v=1.0`, {
-      headers: { authorization: appJwt },
-      json: { ext_consumer_id: externalId },
-    });
-    checks.match('the consumer token', identity, { status: 201, body: { token: text } });
-    const jws = claims(identity.body.token);
-    checks.match('the claims of the consumer', jws, {
-      account_id: account, ext_consumer_id: externalId, lp_consumer_id: /^[0-9a-f]{64}$/, exp: absent,
-    });
-    self.id = jws.lp_consumer_id;
-    self.#headers = { authorization: appJwt, 'x-lp-on-behalf': identity.body.token };
-    return self;
-  }
-
-  /** Sends a batch to CONVERSATION, or one request to SEND. */
-  post(json) {
-    const path = Array.isArray(json) ? 'conversation' : 'conversation/send';
-    return call('POST', `${HTTP}/api/account/${account}/messaging/consumer/${path}?v=3`, { headers: this.#headers, json });
-  }
-}
-
-/** The SDK with its events in an inbox and its callbacks as promises. */
-class AgentPeer {
-  constructor() {
-    const [, csdsDomain] = HTTPS.split('://');
-    this.sdk = new Agent({ accountId: account, username: DEMO.agent.login, password: DEMO.agent.password, csdsDomain });
-    this.inbox = new Inbox('agent');
-    this.sdk.on('connected', (data) => this.inbox.put({ type: 'connected', body: data }));
-    for (const type of [CONVERSATIONS, EVENTS]) this.sdk.on(type, (body) => this.inbox.put({ type, body }));
-    // The package says so when it could not make sense of something, and drops it.
-    for (const type of ['error', 'warn', 'closed']) {
-      const fail = (said) => this.inbox.fail(new Mismatch(`the SDK emitted ${type}: ${said?.message ?? JSON.stringify(said)}`));
-      this.sdk.on(type, fail);
-    }
-  }
-
-  /** The body of the reply to a request of the SDK. */
-  ask(method, ...request) {
-    return new Promise((resolve, reject) => {
-      this.sdk[method](...request, (error, body) => {
-        if (error) reject(new Mismatch(`${method}: expected success\n  got ${error.message ?? JSON.stringify(error)}`));
-        else resolve(body);
-      });
-    });
-  }
-
-  async notification(what, type, wanted) {
-    const { value } = await this.inbox.take(what, (item) => item.type === type && wanted(item.body));
-    return value.body;
-  }
-}
 
 main('node_agent_sdk', async (checks) => {
   const consumer = await Consumer.named(checks, `node-agent-sdk-${Date.now()}-${process.pid}`);
 
   const agent = new AgentPeer();
   const { sdk } = agent;
-  await agent.inbox.take("the event 'connected'", (item) => item.type === 'connected');
+  await agent.emitted('connected');
   checks.match('the login as the SDK keeps it', sdk, {
     connected: true, agentId: uuid, userId: DEMO.agent.userId, csrf: text, token: text,
   });
@@ -218,10 +142,12 @@ main('node_agent_sdk', async (checks) => {
   const hi = { type: 'ContentEvent', contentType: 'text/plain', message: 'hi' };
   checks.match('publishEvent', await agent.ask('publishEvent', { dialogId: id, event: hi }), { sequence: 2 });
   await heard('its own event', event(2, hi, me, 'ASSIGNED_AGENT'));
+  await told('that nothing is due any more', 'UPSERT', { hasJoined: true });
 
   const thanks = { ...hello, message: 'thanks' };
   await send(2, { type: 'ms.PublishEvent', body: { dialogId: id, event: thanks } }, { sequence: 3 });
   await heard('an event of the consumer, unasked', event(3, thanks, consumer.id, 'CONSUMER'));
+  await told('that an answer is due', 'UPSERT', { hasJoined: true });
 
   const closed = await agent.ask('updateConversationField', {
     conversationId: id,
@@ -237,6 +163,6 @@ main('node_agent_sdk', async (checks) => {
   checks.match('events left over', agent.inbox.rest().filter(isOurs), exactly([]));
   checks.match('errors of the SDK', agent.inbox.failure, null);
 
-  sdk.dispose();
+  agent.dispose();
   checks.match('the SDK after dispose', sdk, { connected: false, transport: null });
 });

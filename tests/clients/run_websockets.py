@@ -388,6 +388,10 @@ async def run(checks, base):
     first = event(id, 0, consumer, "CONSUMER", hello, card)
     checks.match("consumer hears itself", own_copy.frame["body"], {"changes": [first]})
     due = own_copy.frame["body"]["changes"][0]["serverTimestamp"] + NORMAL_TTR * 1000
+    due_soon = await c.notification(CONVERSATIONS)
+    waits = change(s3, "UPSERT", conversation(id, consumer, effective_ttr=due))
+    checks.match("consumer hears that an answer is due", due_soon.frame["body"], waits)
+    updated = due_soon.frame["body"]["changes"][0]["result"]["conversationDetails"]["metaDataLastUpdateTs"]
 
     everything = await a.ask("u3", "cqm.SubscribeExConversations", {"stage": ["OPEN"]})
     checks.match("agent subscribes to all", everything.frame, ok("u3", "cqm.SubscribeExConversationsResponse", subscribed))
@@ -426,6 +430,7 @@ async def run(checks, base):
     answer = await a.ask("u6", "ms.PublishEvent", {"dialogId": id, "event": hi})
     checks.match("agent publishes", answer.frame, ok("u6", "ms.PublishEventResponse", {"sequence": 1}))
     await heard("the answer", event(id, 1, agent, "ASSIGNED_AGENT", hi))
+    await told("that nothing is due any more", "UPSERT", effective_ttr=-1)
 
     read = {"type": "AcceptStatusEvent", "status": "READ", "sequenceList": [1]}
     receipt = await c.ask(5, "ms.PublishEvent", {"dialogId": id, "event": read})

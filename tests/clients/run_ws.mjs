@@ -230,6 +230,10 @@ main('run_ws', async (checks) => {
   const first = { id, sequence: 0, from: consumerSide, role: 'CONSUMER', event: hello, metadata: card };
   checks.match('consumer hears itself', ownCopy.value.body, { changes: [event({ ...first, version: 3 })] });
   const due = ownCopy.value.body.changes[0].serverTimestamp + NORMAL_TTR * 1000;
+  const dueSoon = await C.notification(EX_V3, of(s3));
+  const waits = conversation({ id, consumer, version: 3, effectiveTTR: due });
+  checks.match('consumer hears that an answer is due', dueSoon.value, change(EX_V3, s3, 'UPSERT', waits));
+  updated = dueSoon.value.body.changes[0].result.conversationDetails.metaDataLastUpdateTs;
 
   const all = await A.ask('u3', '.ams.aam.SubscribeExConversations', { stage: ['OPEN'] });
   checks.match('agent subscribes to all', all.value, ok('u3', '.ams.aam.SubscribeExConversations$Response', subscribed));
@@ -280,6 +284,7 @@ main('run_ws', async (checks) => {
   const answer = await A.ask('u6', '.ams.ms.PublishEvent', { dialogId: id, event: hi });
   checks.match('agent publishes', answer.value, ok('u6', '.ams.ms.PublishEvent$Response', { sequence: 1 }));
   await heard('the answer', { id, sequence: 1, from: agent, role: 'ASSIGNED_AGENT', event: hi });
+  await told('that nothing is due any more', 'UPSERT', { effectiveTTR: -1 });
 
   const read = { type: 'AcceptStatusEvent', status: 'READ', sequenceList: [1] };
   const receipt = await C.ask(5, 'ms.PublishEvent', { dialogId: id, event: read });

@@ -103,13 +103,18 @@ fn has_npx() -> bool {
 /// Runs a program of `tests/clients` against a gateway of its own, over TLS too. It is skipped, by name, where what it
 /// needs was not installed by `cargo xtask test`.
 fn client(name: &str, program: &Path, script: &str, needs: &Path) {
+    client_with(name, program, script, needs, "");
+}
+
+/// As [`client`], with more configuration.
+fn client_with(name: &str, program: &Path, script: &str, needs: &Path, config: &str) {
     if !needs.exists() {
         assert!(std::env::var_os("TIELINE_CLIENTS").is_none(), "{} is missing, and was to be installed", needs.display());
         println!("SKIPPED {name}: {} is missing; `cargo xtask test` installs it", needs.display());
         return;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let server = runtime.block_on(TestServer::with("[server.tls]\nlisten = \"127.0.0.1:0\"\nself_signed = true"));
+    let server = runtime.block_on(TestServer::with(&format!("[server.tls]\nlisten = \"127.0.0.1:0\"\nself_signed = true\n{config}")));
     let output = Command::new(program)
         .arg(script)
         .current_dir(root().join("tests/clients"))
@@ -143,11 +148,25 @@ fn the_vendors_agent_sdk_works_unchanged_over_tls() {
     client("node-agent-sdk", Path::new("node"), "node_agent_sdk.cjs", &clients("node_modules/node-agent-sdk"));
 }
 
+/// What an agent, a manager and an agent of another queue do from morning to evening.
+const WORKING_DAY: &str = r#"
+[routing]
+ring = "2s"
+refusal = "60s"
+"#;
+
+#[test]
+fn the_vendors_agent_sdk_works_a_whole_day() {
+    let needs = clients("node_modules/node-agent-sdk");
+    client_with("working-day", Path::new("node"), "working_day.cjs", &needs, WORKING_DAY);
+}
+
 /// Imports run one way: no module names one above it. The order is the map in `lib.rs`.
 #[test]
 fn no_module_imports_one_above_it() {
-    let order = ["domain", "store", "hub", "identity", "gateway", "session", "dialect", "http", "cli"];
-    let siblings = [("store", "hub"), ("hub", "store")];
+    let order = ["domain", "files", "store", "hub", "identity", "gateway", "work", "session", "dialect", "http", "cli"];
+    // What stands beside each other in the map.
+    let siblings = [("store", "hub"), ("hub", "store"), ("store", "files"), ("hub", "files"), ("session", "work"), ("dialect", "work")];
     let mut wrong = Vec::new();
     let mut files = vec![root().join("src")];
     let mut looked_at = 0;
@@ -182,4 +201,34 @@ fn no_module_imports_one_above_it() {
     let map = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
     assert!(order.iter().all(|name| map.contains(&format!("//! | [`{name}`]"))));
     assert!(!has("nonexistent-tool"), "the check for tools can fail");
+}
+
+/// As [`client`], with a page from an origin of its own, which must be listed.
+#[test]
+fn a_customer_in_a_browser_sees_the_whole_conversation_through_reloads_and_cuts() {
+    let name = "browser_chat";
+    let has_chromium = Command::new("chromium").arg("--version").output().is_ok_and(|output| output.status.success());
+    let needs = clients("node_modules/playwright-core");
+    if !has_chromium || !needs.exists() {
+        assert!(std::env::var_os("TIELINE_CLIENTS").is_none(), "chromium or {} is missing, and was to be installed", needs.display());
+        println!("SKIPPED {name}: chromium or {} is missing; `cargo xtask test` installs them", needs.display());
+        return;
+    }
+    let page = free_port();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let server = runtime.block_on(TestServer::with(&format!(
+        "[server]\nallowed_origins = [\"http://127.0.0.1:{page}\"]\n[server.tls]\nlisten = \"127.0.0.1:0\"\nself_signed = true"
+    )));
+    let output = Command::new("node")
+        .arg("browser_chat.mjs")
+        .current_dir(clients(""))
+        .env("TIELINE_HTTP", format!("http://{}", server.address))
+        .env("TIELINE_HTTPS", format!("https://localhost:{}", server.tls.unwrap().port()))
+        .env("TIELINE_PAGE_PORT", page.to_string())
+        .output()
+        .unwrap();
+    let (said, wrong) = (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned());
+    println!("{}", said.trim());
+    assert!(output.status.success() && said.contains("ok "), "{name}: {said}\n{wrong}");
+    drop(runtime);
 }

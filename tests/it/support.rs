@@ -22,7 +22,7 @@ pub const SOON: Duration = Duration::from_secs(20);
 
 pub const ACCOUNT: &str = "demo";
 
-/// Two tenants with identical ids, and an application that counts repeats.
+/// Two tenants with identical ids, agents of different skills, a survey, and an application that counts repeats.
 pub const CONFIG: &str = r#"
 [limits]
 logins_per_minute = 10000
@@ -45,13 +45,35 @@ scopes = ["other"]
 user_id = "1001"
 login = "ada"
 password = "ada-demo"
+skills = ["-1", "77"]
+capacity = 3
 [[accounts.agents]]
 user_id = "1002"
 login = "grace"
 password = "grace-demo"
 roles = ["manager"]
+skills = ["-1", "77"]
+capacity = 3
+[[accounts.agents]]
+user_id = "1003"
+login = "bea"
+password = "bea-demo"
+skills = ["88"]
+capacity = 1
 [[accounts.queues]]
 id = "77"
+[[accounts.queues]]
+id = "88"
+[accounts.survey]
+queues = ["77"]
+[[accounts.survey.questions]]
+id = "score"
+kind = "csat"
+text = "How did we do?"
+[[accounts.survey.questions]]
+id = "why"
+kind = "text"
+text = "What could be better?"
 
 [[accounts]]
 id = "other"

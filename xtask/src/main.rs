@@ -45,12 +45,13 @@ fn is_root() -> bool {
 }
 
 /// Programs that suites need, each with the flag that it answers and Debian's packages that bring it.
-const PROGRAMS: [(&str, &str, &[&str]); 5] = [
+const PROGRAMS: [(&str, &str, &[&str]); 6] = [
     ("strace", "-V", &["strace"]),
     ("node", "--version", &["nodejs"]),
     ("npm", "--version", &["npm"]),
     ("python3", "--version", &["python3", "python3-venv"]),
     ("curl", "--version", &["curl"]),
+    ("chromium", "--version", &["chromium"]),
 ];
 
 /// Fetches what is missing. What cannot be had is said here, and its suites report themselves as skipped.
@@ -75,7 +76,10 @@ fn fetch() -> bool {
     };
     let lock = clients.join("package-lock.json");
     if !fresh(&clients.join("node_modules/.package-lock.json"), &lock) {
-        warn(run(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&clients)), "npm packages");
+        // The browser is Debian's; one of npm's own would be downloaded in vain.
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--no-audit", "--no-fund"]).env("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1").current_dir(&clients);
+        warn(run(&mut npm), "npm packages");
     }
     let has_npm = fresh(&clients.join("node_modules/.package-lock.json"), &lock);
     let (venv, requirements) = (clients.join(".venv"), clients.join("requirements.txt"));
@@ -86,7 +90,7 @@ fn fetch() -> bool {
             .and_then(|()| Ok(std::fs::write(&mark, "")?));
         warn(made, "Python packages");
     }
-    has_npm && fresh(&mark, &requirements)
+    has_npm && fresh(&mark, &requirements) && has("chromium", "--version")
 }
 
 fn warn(done: anyhow::Result<()>, what: &str) {

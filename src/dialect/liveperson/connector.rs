@@ -1,11 +1,11 @@
 //! The Connector API: SEND and CONVERSATION, over HTTP and on the connector socket. An application speaks for
 //! consumers, each request with the ConsumerJWS of the one it is for.
 
-use super::request::{Caller, PROFILE_SET, identity_of, key_in_envelope, kind_of, success_text};
-use super::socket::{bare, changes, conversations_frame, name_of, typing_frame};
+use super::request::{Caller, Client, PROFILE_SET, identity_of, key_in_envelope, kind_of, success_text};
+use super::socket::{bare, conversations_frame, found_body, name_of, typing_frame};
 use super::{Native, error, render};
 use crate::config::ReplySequence;
-use crate::domain::{Actor, Command, Conversation, Millis, Outcome, Sight};
+use crate::domain::{Actor, AgentState, Command, Conversation, Millis, Outcome, Ring, Sight};
 use crate::gateway::{Error, IdempotencyKey, Request};
 use crate::hub::{Frame, Slot, Typing};
 use crate::identity::{Account, AppIdentity, Lease};
@@ -68,9 +68,9 @@ fn connector_success(part: &Part, outcome: &Outcome, sequence: ReplySequence) ->
     match outcome {
         Outcome::Published { resends, .. } if sequence == ReplySequence::ResendCount => json!({"sequence": 2 * resends}),
         Outcome::Published { sequence, .. } => json!({"sequence": sequence}),
-        Outcome::Opened { conversation } => json!({"conversationId": conversation}),
+        Outcome::Opened { conversation, found } => render::opened(conversation, *found),
         Outcome::ProfileSet => json!({"msg": PROFILE_SET}),
-        Outcome::Updated | Outcome::ConsumerSeen => json!({"msg": part.text}),
+        Outcome::Updated | Outcome::ConsumerSeen | Outcome::Routed(_) => json!({"msg": part.text}),
     }
 }
 
@@ -90,7 +90,7 @@ fn success(kind: Option<RespKind>, parts: &[Part], decided: &Decided, sequence: 
 }
 
 fn sequence_of(account: &Account, app: &ClientId) -> ReplySequence {
-    account.apps.get(app).map_or(ReplySequence::Position, |app| app.reply_sequence)
+    account.app(app).map_or(ReplySequence::Position, |app| app.reply_sequence)
 }
 
 /// A request, or why the text is none: each text is read once, and what is wrong with it is said at its turn.
@@ -181,7 +181,8 @@ impl Native {
             return failed(&Failed::new(None, error));
         }
         let key = headers.get("idempotency-key").map(|key| key.to_str().unwrap_or(""));
-        let caller = Caller { gateway: &self.gateway, account, actor: &actor, version: Version::V3 };
+        let client = headers.get("client-properties").and_then(|text| Client::read(text.to_str().ok()?));
+        let caller = Caller { gateway: &self.gateway, account, actor: &actor, version: Version::V3, client: client.as_ref() };
         let texts = match call {
             Call::Send => Ok(vec![text.as_str()]),
             Call::Conversation => batch(&text),
@@ -223,18 +224,18 @@ impl Native {
 
     /// Answers SEND's queries; nothing if the request is none.
     async fn query(&self, caller: &Caller<'_>, request: &envelope::Request<'_>) -> Option<Result<Response, Failed>> {
-        let kind = kind_of(request).ok().filter(|kind| *kind == RequestKind::QueryMessages)?;
+        let kind = kind_of(request).ok().filter(|kind| is_query(*kind))?;
         let fail = |error| Failed::new(Some(&request.id), error);
-        let (conversation, dialog, range) = match caller.ask(kind, request) {
-            Ok(Ask::Events { conversation, dialog, range, .. }) => (conversation, dialog, range),
+        let query = match caller.ask(kind, request) {
+            Ok(Ask::Query(_, query)) => query,
             Ok(_) => return None,
             Err(error) => return Some(Err(fail(error))),
         };
-        let answer = self.gateway.events(caller.actor, &conversation, &dialog, range).await.map_err(fail);
-        Some(answer.map(|events| {
+        let answer = self.gateway.ask(caller.actor, query).await.map_err(fail);
+        Some(answer.map(|found| {
             count_request(name_of(Some(kind)), 200);
             let part = Part { id: request.id.clone(), kind, text: "" };
-            error::json(StatusCode::OK, success_frame(None, &part, &changes(Version::V3, &events), false))
+            error::json(StatusCode::OK, success_frame(None, &part, &found_body(Version::V3, &found), false))
         }))
     }
 
@@ -249,6 +250,20 @@ impl Native {
             Ok(Ok(bytes)) => String::from_utf8(bytes.into()).map_err(|_| Error::invalid("the body is not UTF-8")),
         }
     }
+}
+
+/// Whether a request only wants to know something.
+fn is_query(kind: RequestKind) -> bool {
+    matches!(
+        kind,
+        RequestKind::QueryMessages
+            | RequestKind::GetUserProfile
+            | RequestKind::GetBrandProfile
+            | RequestKind::GenerateURLForUploadFile
+            | RequestKind::GenerateURLForDownloadFile
+            | RequestKind::GenerateUploadToken
+            | RequestKind::GenerateDownloadToken
+    )
 }
 
 fn invalid_consumer() -> Error {
@@ -339,8 +354,9 @@ impl ConnectorCodec {
         let native = self.native.clone();
         let account = native.account(self.app.account.as_str()).ok_or_else(|| fail(invalid_consumer()))?;
         let actor = native.gateway.identity().check_consumer(&self.app, bare(&jws)).map_err(|_| fail(invalid_consumer()))?;
-        let caller = Caller { gateway: &native.gateway, account, actor: &actor, version: Version::V3 };
-        if !is_batch && matches!(kind, RequestKind::QueryMessages | RequestKind::GetUserProfile) {
+        let client = first.header("ClientProperties").and_then(|header| Client::read(header.raw?.get()));
+        let caller = Caller { gateway: &native.gateway, account, actor: &actor, version: Version::V3, client: client.as_ref() };
+        if !is_batch && is_query(kind) {
             return Ok((alone(), caller.ask(kind, first).map_err(fail)?));
         }
         let Parsed { parts, request } = parse(&caller, &requests, None)?;
@@ -375,6 +391,11 @@ impl ConnectorCodec {
             | RequestKind::UnsubscribeExConversations
             | RequestKind::UpdateExConversationSubscription
             | RequestKind::SubscribeMessagingEvents
+            | RequestKind::SubscribeAgentsState
+            | RequestKind::SubscribeRoutingTasks
+            | RequestKind::UpdateRoutingTaskSubscription
+            | RequestKind::SetAgentState
+            | RequestKind::UpdateRingState
             | RequestKind::AgentRequestConversation => Err(Error::invalid(
                 "this is not for the connector socket; it follows all of its conversations by ms.SubscribeApplicationEvents",
             )),
@@ -425,7 +446,7 @@ fn conversations(commands: &[Command]) -> Vec<ConversationId> {
         | Command::Publish { conversation, .. }
         | Command::Type { conversation, .. }
         | Command::Update { conversation, .. } => Some(conversation.clone()),
-        Command::SeeConsumer { .. } | Command::SetProfile { .. } => None,
+        _ => None,
     });
     named.collect()
 }
@@ -499,8 +520,7 @@ impl Codec for ConnectorCodec {
                 let head = write_cursor(&epoch, head.unwrap_or(0));
                 self.ok(&tag, kind, &json!({"epoch": epoch, "cursor": cursor, "head": head}))
             }
-            Answer::Events(events) => self.ok(&tag, kind, &changes(Version::V3, &events)),
-            Answer::Profile(profile) => self.ok(&tag, kind, &render::profile(&profile)),
+            Answer::Found(found) => self.ok(&tag, kind, &found_body(Version::V3, &found)),
             Answer::Watching(_) | Answer::Unwatched => self.ok(&tag, kind, &json!({})),
         }
     }
@@ -520,6 +540,15 @@ impl Codec for ConnectorCodec {
 
     fn conversations(&self, subscription: &str, now: Millis, changes: &[(ChangeKind, Frame)]) -> Frame {
         conversations_frame(Version::V3, Some(subscription), None, now, changes)
+    }
+
+    fn offers(&self, _: &str, _: &[(&Conversation, &Ring)]) -> Frame {
+        // An application is refused when it asks for offers or for agents' states.
+        Frame::default()
+    }
+
+    fn agents(&self, _: &str, _: &[AgentState]) -> Frame {
+        Frame::default()
     }
 
     fn feed(&self, epoch: &str, now: Millis, entries: &[(Arc<Sight>, Option<Conversation>)]) -> Vec<Frame> {

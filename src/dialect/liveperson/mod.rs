@@ -15,6 +15,7 @@ mod socket;
 mod tokens;
 
 use self::connector::{Call, ConnectorDoorway};
+use self::request::Client;
 use self::socket::{ConsumerDoorway, Renewal, bare};
 use super::Socket;
 use crate::config::{Config, Limits};
@@ -220,16 +221,20 @@ impl Socket for ConsumerSocket {
             }
             let Some(account) = self.0.account(address.account) else { return Err(unknown_account(address.account)) };
             let id = account.id.clone();
+            let client = header(parts, "client-properties").and_then(Client::read);
             if header(parts, "x-lp-on-behalf").or_else(|| header(parts, "lp-on-behalf")).is_some() {
                 let spoken = connector::on_behalf(&self.0, account, &parts.headers);
                 let (actor, time) = spoken.map_err(|error| Box::new(error::response(None, &error)))?;
-                return Ok(Admission::Known(Box::new(self.0.consumer(id, actor, Lease::lasting(time), Renewal::App))));
+                return Ok(Admission::Known(Box::new(self.0.consumer(id, actor, Lease::lasting(time), Renewal::App, client))));
             }
             let Some(token) = header(parts, "authorization") else {
-                return Ok(Admission::Unknown(ConsumerDoorway { native: self.0.clone(), account: id }));
+                return Ok(Admission::Unknown(ConsumerDoorway { native: self.0.clone(), account: id, client }));
             };
             match self.0.gateway.identity().check_sign_up(account, bare(token)) {
-                Ok((actor, time)) => Ok(Admission::Known(Box::new(self.0.consumer(id, actor, Lease::lasting(time), Renewal::SignUp)))),
+                Ok((actor, time)) => {
+                    let lease = Lease::lasting(time);
+                    Ok(Admission::Known(Box::new(self.0.consumer(id, actor, lease, Renewal::SignUp, client))))
+                }
                 Err(_) => Ok(Admission::Turned(CloseCode::Token)),
             }
         })

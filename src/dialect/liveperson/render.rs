@@ -1,14 +1,14 @@
 //! Our conversations and events as this dialect shows them. v2 names an agent by its old id and adds the participant
 //! id; v3 knows the participant id alone.
 
-use crate::domain::{Conversation, Participant, ParticipantState, Person, Role, Sight};
+use crate::domain::{AgentState, Conversation, Message, Millis, Participant, ParticipantState, Person, Ring, RingState, Role, Sight};
 use crate::gateway::Profile;
 use crate::hub::{Frame, Typing};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tieline_protocol::envelope::{Notification, NotificationKind};
-use tieline_protocol::ids::AccountId;
+use tieline_protocol::ids::{AccountId, ConversationId};
 use tieline_protocol::kind::Version;
 use tieline_protocol::notify;
 
@@ -36,44 +36,65 @@ pub(super) fn old_id(account: &AccountId, person: &Person) -> String {
     }
 }
 
+/// The answer to who wanted a conversation.
+pub(super) fn opened(conversation: &ConversationId, found: bool) -> Value {
+    match found {
+        true => json!({"conversationId": conversation, "found": true}),
+        false => json!({"conversationId": conversation}),
+    }
+}
+
 fn audience(whisper: bool) -> &'static str {
     if whisper { "AGENTS_AND_MANAGERS" } else { "ALL" }
+}
+
+/// An agent's old id, for the version that shows it.
+fn shown_old_id(version: Version, account: &AccountId, person: &Person) -> Option<String> {
+    (version == Version::V2).then(|| old_id(account, person))
+}
+
+/// A stored event as it is shown; `old` is its originator's old id, where that is shown.
+fn event_change<'m>(message: &'m Message, at: Millis, old: Option<&'m str>, audience: Option<&'m str>) -> notify::EventChange<'m> {
+    let id = message.from.public_id();
+    let client = message.client.as_deref();
+    notify::EventChange {
+        sequence: Some(message.sequence),
+        originator_id: old.unwrap_or(id),
+        originator_pid: old.map(|_| id),
+        originator_metadata: notify::Originator { id, role: message.role.as_str(), client_properties: client },
+        originator_client_properties: client.filter(|_| old.is_some()),
+        server_timestamp: Some(at),
+        event: &message.event,
+        conversation_id: message.conversation.as_str(),
+        dialog_id: message.dialog.as_str(),
+        message_audience: audience,
+        metadata: message.metadata.as_deref(),
+        encoded_metadata: message.encoded_metadata.as_deref(),
+    }
 }
 
 /// Calls `then` with an event as it is shown.
 pub(super) fn with_event<T>(version: Version, sight: &Sight, then: impl FnOnce(notify::EventChange<'_>) -> T) -> Option<T> {
     let message = sight.message()?;
-    let id = message.from.public_id();
-    let old = (version == Version::V2).then(|| old_id(&sight.account, &message.from));
-    Some(then(notify::EventChange {
-        sequence: Some(message.sequence),
-        originator_id: old.as_deref().unwrap_or(id),
-        originator_pid: old.as_ref().map(|_| id),
-        originator_metadata: notify::Originator { id, role: message.role.as_str() },
-        server_timestamp: Some(sight.at),
-        event: &message.event,
-        conversation_id: message.conversation.as_str(),
-        dialog_id: message.dialog.as_str(),
-        message_audience: audience(message.whisper),
-        metadata: message.metadata.as_deref(),
-        encoded_metadata: message.encoded_metadata.as_deref(),
-    }))
+    let old = shown_old_id(version, &sight.account, &message.from);
+    Some(then(event_change(message, sight.at, old.as_deref(), Some(audience(message.whisper)))))
 }
 
 /// Calls `then` with a typing state as it is shown.
 pub(super) fn with_typing<T>(version: Version, typing: &Typing, then: impl FnOnce(notify::EventChange<'_>) -> T) -> T {
     let id = typing.from.public_id();
-    let old = (version == Version::V2).then(|| old_id(&typing.audience.account, &typing.from));
+    let old = shown_old_id(version, &typing.audience.account, &typing.from);
     then(notify::EventChange {
         sequence: None,
         originator_id: old.as_deref().unwrap_or(id),
         originator_pid: old.as_ref().map(|_| id),
-        originator_metadata: notify::Originator { id, role: typing.role.as_str() },
+        originator_metadata: notify::Originator { id, role: typing.role.as_str(), client_properties: None },
+        originator_client_properties: None,
         server_timestamp: None,
         event: &typing.event,
         conversation_id: typing.audience.conversation.as_str(),
         dialog_id: typing.dialog.as_str(),
-        message_audience: audience(typing.whisper),
+        message_audience: Some(audience(typing.whisper)),
         metadata: None,
         encoded_metadata: None,
     })
@@ -84,45 +105,46 @@ pub(super) fn conversation(version: Version, conversation: &Conversation) -> Fra
     let details = &conversation.details;
     let account = &details.account;
     let is_v2 = version == Version::V2;
-    // In v2 the k-th of a role stands at the same place in both lists; who is only suggested is in neither.
-    let active = || details.participants.iter().filter(|participant| participant.state == ParticipantState::Active);
-    let old_ids: Vec<(Role, String)> = active().map(|participant| (participant.role, old_id(account, &participant.person))).collect();
-    let by_role = |ids: &mut dyn Iterator<Item = (Role, &'_ str)>| -> Vec<(&'static str, String)> {
-        ids.map(|(role, id)| (role.as_str(), id.to_owned())).collect()
-    };
-    let shown = by_role(&mut old_ids.iter().map(|(role, id)| (*role, id.as_str())));
-    let pids = by_role(&mut active().map(|participant| (participant.role, participant.person.public_id())));
+    // In v2 the k-th of a role stands at the same place in both lists; who is only suggested is in neither. Who leads a
+    // further dialog takes part as an agent.
+    let shown_id = |person: &Person| if is_v2 { old_id(account, person) } else { person.public_id().to_owned() };
+    let hosts = details.dialogs.iter().filter_map(|dialog| dialog.host.as_ref()).map(|host| (Role::Agent, host));
+    let active = details.participants.iter().filter(|participant| participant.state == ParticipantState::Active);
+    let active: Vec<(Role, &Person)> = active.map(|participant| (participant.role, &participant.person)).chain(hosts).collect();
+    let old_ids: Vec<String> = active.iter().map(|(_, person)| shown_id(person)).collect();
+    let roles = || active.iter().map(|(role, _)| role.as_str());
     let participants = if is_v2 {
-        notify::Participants::ByRole(grouped(&shown))
+        notify::Participants::ByRole(grouped(roles().zip(old_ids.iter().map(String::as_str))))
     } else {
         notify::Participants::List(
-            active()
-                .map(|participant| notify::Participant { id: participant.person.public_id(), role: participant.role.as_str() })
-                .collect(),
+            active.iter().map(|(role, person)| notify::Participant { id: person.public_id(), role: role.as_str() }).collect(),
         )
     };
-    let detail_ids: Vec<String> = details
-        .participants
-        .iter()
-        .map(|participant| if is_v2 { old_id(account, &participant.person) } else { participant.person.public_id().to_owned() })
-        .collect();
+    let detail_ids: Vec<String> = details.participants.iter().map(|participant| shown_id(&participant.person)).collect();
+    let host_ids: Vec<Option<String>> = details.dialogs.iter().map(|dialog| dialog.host.as_ref().map(shown_id)).collect();
+    let unread: Vec<(String, u32)> = conversation.unread.iter().map(|unread| (old_id(account, &unread.person), unread.count)).collect();
+    let last = conversation.last_content.as_ref();
+    let last_old = last.and_then(|last| shown_old_id(version, account, &last.message.from));
     let main = details.dialogs.first();
     let result = notify::ConversationResult {
         conv_id: details.id.as_str(),
         effective_ttr: conversation.due,
-        last_update_time: is_v2.then_some(details.updated),
+        last_update_time: is_v2.then_some(conversation.updated),
+        number_of_unread_messages: is_v2.then(|| unread.iter().map(|(id, count)| (id.as_str(), *count)).collect()),
+        last_content_event_notification: last.map(|last| event_change(&last.message, last.at, last_old.as_deref(), None)),
         conversation_details: notify::ConversationDetails {
             conv_id: is_v2.then_some(details.id.as_str()),
             skill_id: details.queue.as_str(),
             participants,
-            participants_pid: is_v2.then(|| grouped(&pids)),
+            participants_pid: is_v2.then(|| grouped(roles().zip(active.iter().map(|(_, person)| person.public_id())))),
             dialogs: details
                 .dialogs
                 .iter()
-                .map(|dialog| notify::DialogDetails {
+                .zip(&host_ids)
+                .map(|(dialog, host)| notify::DialogDetails {
                     dialog_id: dialog.id.as_str(),
-                    participants_details: participant_details(&details.participants, &detail_ids),
-                    dialog_type: "MAIN",
+                    participants_details: participant_details(&details.participants, &detail_ids, host.as_deref()),
+                    dialog_type: dialog.kind.as_str(),
                     channel_type: "MESSAGING",
                     state: dialog.state.as_str(),
                     creation_ts: dialog.started,
@@ -135,10 +157,10 @@ pub(super) fn conversation(version: Version, conversation: &Conversation) -> Fra
             brand_id: account.as_str(),
             state: main.map_or(details.stage, |dialog| dialog.state).as_str(),
             stage: details.stage.as_str(),
-            close_reason: details.closed_by.map(|by| by.as_str()),
+            close_reason: details.closed_by.map(|by| by.reason()),
             start_ts: details.started,
             end_ts: details.ended,
-            meta_data_last_update_ts: details.updated,
+            meta_data_last_update_ts: conversation.updated,
             first_conversation: details.first,
             ttr: notify::Ttr { ttr_type: &details.ttr.kind, value: details.ttr.seconds },
             manual_ettr: details.manual_due.filter(|_| is_v2),
@@ -157,21 +179,67 @@ pub(super) fn conversation(version: Version, conversation: &Conversation) -> Fra
     to_frame(&result)
 }
 
-fn grouped<'a>(ids: &'a [(&'static str, String)]) -> BTreeMap<&'static str, Vec<&'a str>> {
-    let mut roles: BTreeMap<&'static str, Vec<&'a str>> = BTreeMap::new();
+fn grouped<'a>(ids: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<&'a str, Vec<&'a str>> {
+    let mut roles: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (role, id) in ids {
         roles.entry(role).or_default().push(id);
     }
     roles
 }
 
-fn participant_details<'a>(participants: &'a [Participant], ids: &'a [String]) -> Vec<notify::ParticipantDetails<'a>> {
-    let details = participants.iter().zip(ids).map(|(participant, id)| notify::ParticipantDetails {
-        id,
-        role: participant.role.as_str(),
-        state: participant.state.as_str(),
-    });
-    details.collect()
+/// Who takes part in a dialog: in the MAIN one everybody, in another its host and the consumer.
+fn participant_details<'a>(
+    participants: &'a [Participant],
+    ids: &'a [String],
+    host: Option<&'a str>,
+) -> Vec<notify::ParticipantDetails<'a>> {
+    let of = |participant: &Participant| host.is_none() || participant.role == Role::Consumer;
+    let details = participants
+        .iter()
+        .zip(ids)
+        .filter(|(participant, _)| of(participant))
+        .map(|(participant, id)| notify::ParticipantDetails { id, role: participant.role.as_str(), state: participant.state.as_str() });
+    let host = host.map(|id| notify::ParticipantDetails { id, role: Role::Agent.as_str(), state: ParticipantState::Active.as_str() });
+    details.chain(host).collect()
+}
+
+/// What is offered to an agent, or was, as it is shown to that agent.
+pub(super) fn routing_task(version: Version, conversation: &Conversation, ring: &Ring) -> Frame {
+    let details = &conversation.details;
+    let account = &details.account;
+    let agent = shown_old_id(version, account, &ring.agent);
+    let (id, consumer, queue) = (details.id.as_str(), details.consumer.as_str(), ring.queue.as_str());
+    to_frame(&notify::RoutingTask {
+        routing_task_id: id,
+        assigned_agent_id: agent.as_deref().unwrap_or(ring.agent.public_id()),
+        brand_id: account.as_str(),
+        task_completed: ring.state != RingState::Waiting,
+        conversation_id: id,
+        consumer_id: consumer,
+        skill_id: queue,
+        rings_details: [notify::RingDetails {
+            ring_id: ring.id.as_str(),
+            ring_state: ring.state.as_str(),
+            ring_expiration: ring.until - ring.since,
+            ring_expiration_ts: ring.until,
+            weight: conversation.pending_since(),
+            brand_id: account.as_str(),
+            conv_id: id,
+            consumer_id: consumer,
+            skill_id: queue,
+        }],
+    })
+}
+
+/// What an agent says of itself, as it is shown.
+pub(super) fn agent_state(version: Version, agent: &Person, state: &AgentState) -> Frame {
+    let old = shown_old_id(version, &state.account, agent);
+    to_frame(&notify::AgentState {
+        channels: &state.channels,
+        availability: state.availability.as_str(),
+        description: state.description.as_deref().unwrap_or(""),
+        agent_user_id: old.as_deref().unwrap_or(agent.public_id()),
+    })
 }
 
 /// A profile as it is shown to anybody who may see it.
@@ -182,6 +250,10 @@ pub(super) fn profile(profile: &Profile) -> Value {
             if let Some(members) = shown.as_object_mut() {
                 members.extend(consumer.profile.clone());
                 members.insert("userId".into(), consumer.id.as_str().into());
+                if let Some(claims) = consumer.claims.as_ref().and_then(|claims| serde_json::from_str::<Value>(claims.get()).ok()) {
+                    members.insert("claims".into(), claims);
+                    members.insert("acr".into(), "loa1".into());
+                }
                 // Clients take the list out of it without looking whether it is there.
                 if let Some(data) = members.get_mut("authenticatedData").and_then(Value::as_object_mut) {
                     data.entry("lp_sdes").or_insert_with(|| json!([]));

@@ -1,19 +1,19 @@
 //! Requests of this dialect, from whatever transport, as what they ask of a session.
 
 use crate::config::ReplySequence;
-use crate::domain::{Actor, Command, ConversationFilter, Csat, FieldChange, OpenState, Person, Role, Ttr};
-use crate::gateway::{Error, Gateway, IdempotencyKey, Request, canonical_fingerprint};
-use crate::identity::Account;
+use crate::domain::{Actor, Availability, Command, ConversationFilter, Csat, DialogKind, FieldChange, OpenState, Person, Role, Ttr};
+use crate::gateway::{Error, Gateway, IdempotencyKey, Query, Request, canonical_fingerprint};
+use crate::identity::{Account, Agent, FormUse};
 use crate::session::Ask;
 use crate::store::Range;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tieline_protocol::body;
 use tieline_protocol::envelope::{self, OneOrMany};
-use tieline_protocol::event::{Event, inspect};
-use tieline_protocol::ids::{ConsumerId, ConversationId, DialogId, QueueId, UserId};
+use tieline_protocol::event::{Event, hosted_file, inspect};
+use tieline_protocol::ids::{ConsumerId, ConversationId, DialogId, QueueId, RingId, UserId};
 use tieline_protocol::json;
-use tieline_protocol::kind::{RequestKind, Version};
+use tieline_protocol::kind::{RequestKind, Version, refusal};
 
 /// Events in an answer to a query that does not say how many, by version, and at most.
 const QUERY_V3: usize = 100;
@@ -34,12 +34,47 @@ const MOST_AGENTS: usize = 100;
 /// Longest note and other text of a conversation's fields, in characters.
 const LONGEST_FIELD: usize = 10_000;
 
+/// Longest name that an opener gives to a conversation, in characters.
+const LONGEST_BINDING: usize = 255;
+
+/// Largest description of a client, in bytes; it is stored with each of its events.
+const LARGEST_CLIENT: usize = 2 * 1024;
+
+/// Most features of a client that are looked at.
+const MOST_FEATURES: usize = 32;
+
+/// What a client says of itself.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    raw: Box<RawValue>,
+    features: Vec<String>,
+}
+
+impl Client {
+    /// Reads the description of a client. What does not parse is ignored: one real client sends what is no JSON.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Described {
+            #[serde(default)]
+            features: Option<OneOrMany<String>>,
+        }
+        if text.len() > LARGEST_CLIENT || !text.trim_start().starts_with('{') {
+            return None;
+        }
+        let described: Described = json::object(text).ok()?;
+        let features = described.features.map_or_else(Vec::new, OneOrMany::into_vec);
+        let raw = serde_json::from_str(text).ok()?;
+        Some(Self { raw, features: features.into_iter().take(MOST_FEATURES).collect() })
+    }
+}
+
 /// Who asks, and where.
 pub(super) struct Caller<'c> {
     pub(super) gateway: &'c Gateway,
     pub(super) account: &'c Account,
     pub(super) actor: &'c Actor,
     pub(super) version: Version,
+    pub(super) client: Option<&'c Client>,
 }
 
 /// A body, or the empty object if there is none.
@@ -51,7 +86,10 @@ fn body<'a, T: Deserialize<'a>>(request: &envelope::Request<'a>) -> Result<T, Er
 
 /// The type of a request, if it is known.
 pub(super) fn kind_of(request: &envelope::Request<'_>) -> Result<RequestKind, Error> {
-    RequestKind::parse(&request.kind).ok_or_else(|| Error::invalid(format!("the type {:?} is not known here", request.kind)))
+    RequestKind::parse(&request.kind).ok_or_else(|| match refusal(&request.kind) {
+        Some(why) => Error::invalid(format!("the type {:?} is not served: {why}", request.kind)),
+        None => Error::invalid(format!("the type {:?} is not known here", request.kind)),
+    })
 }
 
 impl Caller<'_> {
@@ -83,13 +121,57 @@ impl Caller<'_> {
                     body::GetUserProfile::Bare(id) => Some(id),
                     body::GetUserProfile::Object { user_id } => user_id.map(|id| id.0),
                 };
-                Ok(Ask::Profile { actor: self.actor.clone(), whose: whose.filter(|id| !id.is_empty()) })
+                Ok(self.knows(Query::Profile(whose.filter(|id| !id.is_empty()))))
+            }
+            RequestKind::GetBrandProfile => Ok(self.knows(Query::Account)),
+            RequestKind::GenerateURLForUploadFile => {
+                let body: body::GenerateUploadUrl = body(request)?;
+                let size = body.file_size.ok_or_else(|| Error::missing("fileSize is missing"))?;
+                let size = size.0.parse().map_err(|_| Error::invalid("fileSize must be a whole number of bytes"))?;
+                let kind = body.file_type.filter(|kind| !kind.is_empty()).ok_or_else(|| Error::missing("fileType is missing"))?;
+                Ok(self.knows(Query::UploadUrl { size, kind }))
+            }
+            RequestKind::GenerateURLForDownloadFile => {
+                let body: body::GenerateDownloadUrl = body(request)?;
+                let path = body.relative_path.filter(|path| !path.is_empty()).ok_or_else(|| Error::missing("relativePath is missing"))?;
+                Ok(self.knows(Query::DownloadUrl { path }))
+            }
+            RequestKind::GenerateUploadToken => self.form_token(FormUse::Fill, body(request)?),
+            RequestKind::GenerateDownloadToken => self.form_token(FormUse::Read, body(request)?),
+            RequestKind::SubscribeAgentsState => {
+                let body: body::SubscribeAgents = body(request)?;
+                self.own_brand(body.brand_id.as_ref())?;
+                let named: Vec<_> = body.agent_id.into_iter().chain(body.agent_ids.map_or_else(Vec::new, OneOrMany::into_vec)).collect();
+                if named.len() > MOST_AGENTS {
+                    return Err(Error::invalid(format!("agentIds names more than {MOST_AGENTS} agents")));
+                }
+                let agents = named.iter().map(|name| self.agent(&name.0).map(|agent| agent.user.clone())).collect::<Result<Vec<_>, _>>()?;
+                // Nobody named is oneself.
+                let own = self.actor.person().and_then(|person| person.user().cloned());
+                let agents = if agents.is_empty() { own.into_iter().collect() } else { agents };
+                Ok(Ask::WatchAgents(self.actor.clone(), agents))
+            }
+            RequestKind::SubscribeRoutingTasks => {
+                let body: body::SubscribeAgents = body(request)?;
+                self.own_brand(body.brand_id.as_ref())?;
+                messaging_only(body.channel_type.as_deref())?;
+                let agent = match &body.agent_id {
+                    Some(name) => self.agent(&name.0)?.user.clone(),
+                    None => self.own_user()?,
+                };
+                Ok(Ask::WatchOffers(self.actor.clone(), agent))
+            }
+            RequestKind::UpdateRoutingTaskSubscription => {
+                let body: body::SubscribeAgents = body(request)?;
+                body.subscription_id.map(Ask::RewatchOffers).ok_or_else(|| Error::missing("subscriptionId is missing"))
             }
             RequestKind::ConsumerRequestConversation
             | RequestKind::AgentRequestConversation
             | RequestKind::PublishEvent
             | RequestKind::UpdateConversationField
-            | RequestKind::SetUserProfile => {
+            | RequestKind::SetUserProfile
+            | RequestKind::SetAgentState
+            | RequestKind::UpdateRingState => {
                 let command = self.command(kind, request, None)?;
                 let key = key_in_envelope(request).map(|key| IdempotencyKey::new(&key, &identity_of(kind, request))).transpose()?;
                 Ok(Ask::Submit(Request { actor: self.actor.clone(), commands: vec![command], key, resend: self.resend(kind, request) }))
@@ -99,10 +181,80 @@ impl Caller<'_> {
         }
     }
 
+    fn knows(&self, query: Query) -> Ask {
+        Ask::Query(self.actor.clone(), query)
+    }
+
+    fn own_brand(&self, brand: Option<&body::Loose>) -> Result<(), Error> {
+        match brand.filter(|brand| brand.0 != self.account.id.as_str()) {
+            Some(brand) => Err(Error::invalid(format!("brandId {} is not the account of this connection", brand.0))),
+            None => Ok(()),
+        }
+    }
+
+    fn agent(&self, name: &str) -> Result<&Agent, Error> {
+        self.account.agent(name).ok_or_else(|| Error::invalid("Agent does not exist"))
+    }
+
+    fn own_user(&self) -> Result<UserId, Error> {
+        let own = self.actor.person().and_then(|person| person.user().cloned());
+        own.ok_or_else(|| Error::invalid("only an agent is offered conversations and has a state"))
+    }
+
+    fn form_token(&self, purpose: FormUse, body: body::GenerateFormToken) -> Result<Ask, Error> {
+        let form = body.downloadable.or(body.uploadable).ok_or_else(|| Error::missing("the form is missing"))?;
+        if form.kind.as_deref().is_some_and(|kind| kind != "SecureForm") {
+            return Err(Error::invalid("the type of the form must be SecureForm"));
+        }
+        let (conversation, dialog) = place(form.conversation_id, form.dialog_id)?;
+        let invitation = form.invitation_id.filter(|id| !id.is_empty()).ok_or_else(|| Error::missing("invitationId is missing"))?;
+        let submission = form.submission_id.filter(|id| !id.is_empty());
+        if purpose == FormUse::Read && submission.is_none() {
+            return Err(Error::missing("submissionId is missing"));
+        }
+        if [Some(&invitation), submission.as_ref()].into_iter().flatten().any(|id| id.len() > LONGEST_ID) {
+            return Err(Error::invalid(format!("an id has more than {LONGEST_ID} characters")));
+        }
+        Ok(self.knows(Query::FormToken { purpose, conversation, dialog, invitation, submission }))
+    }
+
+    fn agent_state(&self, body: body::SetAgentState) -> Result<Command, Error> {
+        let availability = body.availability.ok_or_else(|| Error::missing("availability is missing"))?;
+        let availability = Availability::parse(&availability)
+            .ok_or_else(|| Error::invalid("availability must be ONLINE, OCCUPIED, BACK_SOON, AWAY or OFFLINE"))?;
+        let agent = match &body.agent_user_id {
+            Some(name) => self.agent(&name.0)?.user.clone(),
+            None => self.own_user()?,
+        };
+        let channels = body.channels.map_or_else(|| vec!["MESSAGING".to_owned()], OneOrMany::into_vec);
+        let reason = body.reason_id.map(|reason| reason.0);
+        let texts = channels.iter().chain(&body.description).chain(&reason);
+        if channels.len() > MOST_FEATURES || texts.map(|text| text.chars().count()).sum::<usize>() > LONGEST_FIELD {
+            return Err(Error::invalid("channels, description and reasonId are too long"));
+        }
+        Ok(Command::SetAvailability { agent, availability, channels, description: body.description, reason })
+    }
+
+    fn ring_answer(&self, body: body::UpdateRingState) -> Result<Command, Error> {
+        let ring = body.ring_id.filter(|id| !id.is_empty()).ok_or_else(|| Error::missing("ringId is missing"))?;
+        let ring = RingId::from(ring);
+        let accepts = match body.ring_state.as_deref() {
+            Some("ACCEPTED") => true,
+            Some("REJECTED") => false,
+            Some(other) => return Err(Error::invalid(format!("ringState {other:?} cannot be set; it must be ACCEPTED or REJECTED"))),
+            None => return Err(Error::missing("ringState is missing")),
+        };
+        let user = self.own_user()?;
+        let capacity = self.account.agent(user.as_str()).map_or(0, |agent| agent.capacity);
+        let no_ring = || Error::invalid("Ring does not exist");
+        let conversation = ring.conversation().filter(|id| id.as_str().len() <= LONGEST_ID).ok_or_else(no_ring)?;
+        Ok(Command::AnswerRing { conversation, ring, accepts, capacity })
+    }
+
     /// What counts as the very same request, for applications that count that.
     pub(super) fn resend(&self, kind: RequestKind, request: &envelope::Request<'_>) -> Option<crate::store::Fingerprint> {
         let Actor::Consumer { app: Some(app), .. } = self.actor else { return None };
-        let counts = self.account.apps.get(app)?.reply_sequence == ReplySequence::ResendCount;
+        let counts = self.account.app(app)?.reply_sequence == ReplySequence::ResendCount;
         let mut parts = identity_of(kind, request);
         parts.push(&request.id);
         counts.then(|| canonical_fingerprint(&parts))
@@ -120,6 +272,8 @@ impl Caller<'_> {
             RequestKind::ConsumerRequestConversation | RequestKind::AgentRequestConversation => self.open(kind, &body(request)?),
             RequestKind::PublishEvent => self.publish(request, opened),
             RequestKind::UpdateConversationField => self.update(body(request)?),
+            RequestKind::SetAgentState => self.agent_state(body(request)?),
+            RequestKind::UpdateRingState => self.ring_answer(body(request)?),
             RequestKind::SetUserProfile => {
                 let profile = request.body.map_or_else(|| serde_json::from_str("{}"), |body| Ok(body.to_owned()));
                 let profile: Box<RawValue> = profile.map_err(|error| Error::invalid(error.to_string()))?;
@@ -133,12 +287,8 @@ impl Caller<'_> {
     }
 
     fn open(&self, kind: RequestKind, body: &body::RequestConversation<'_>) -> Result<Command, Error> {
-        if let Some(brand) = body.brand_id.as_ref().filter(|brand| brand.0 != self.account.id.as_str()) {
-            return Err(Error::invalid(format!("brandId {} is not the account of this connection", brand.0)));
-        }
-        if let Some(channel) = body.channel_type.as_deref().filter(|channel| *channel != "MESSAGING") {
-            return Err(Error::invalid(format!("channelType {channel:?} is not known; it must be MESSAGING")));
-        }
+        self.own_brand(body.brand_id.as_ref())?;
+        messaging_only(body.channel_type.as_deref())?;
         let ttr = Ttr::named(body.ttr_def_name.as_deref(), None)
             .ok_or_else(|| Error::invalid("ttrDefName must be NORMAL, PRIORITIZED, URGENT or CUSTOM"))?;
         let consumer = body.consumer_id.as_ref().map(|id| ConsumerId::from(id.0.as_str()));
@@ -158,6 +308,8 @@ impl Caller<'_> {
             ttr,
             context: keep(body.conversation_context),
             campaign: keep(body.campaign_info),
+            features: self.client.map_or_else(Vec::new, |client| client.features.clone()),
+            binding: binding(body.binding.as_ref())?,
         })
     }
 
@@ -184,6 +336,8 @@ impl Caller<'_> {
                 event: event.to_owned(),
                 metadata: request.metadata.map(ToOwned::to_owned),
                 encoded_metadata: request.encoded_metadata.as_deref().map(str::to_owned),
+                client: self.client.map(|client| client.raw.clone()),
+                file: hosted_file(event),
                 whisper,
             }),
         }
@@ -196,8 +350,24 @@ impl Caller<'_> {
         if fields.is_empty() {
             return Err(Error::missing("conversationField is missing"));
         }
+        if matches!(self.actor, Actor::Consumer { .. }) && fields.iter().all(is_about_consumers) {
+            return self.take_over(conversation, &fields);
+        }
         let changes = fields.iter().map(|field| self.field(field)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Command::Update { conversation, changes: transfer_last(changes) })
+        Ok(Command::Update { conversation, changes: leaving_first(changes) })
+    }
+
+    /// A consumer that has signed in puts itself in the place of who it was.
+    fn take_over(&self, conversation: ConversationId, fields: &[body::ConversationField]) -> Result<Command, Error> {
+        let own = self.actor.person();
+        let names_itself = |field: &body::ConversationField| {
+            let named = field.user_id.as_ref().map(|id| id.0.as_str()).filter(|id| !id.is_empty());
+            field.kind.as_deref() == Some("ADD") && named.is_none_or(|named| own.as_ref().is_some_and(|own| own.public_id() == named))
+        };
+        match fields.iter().any(names_itself) {
+            true => Ok(Command::Update { conversation, changes: vec![FieldChange::TakeOver] }),
+            false => Err(Error::invalid("a consumer can only ADD itself as CONSUMER, in the place of who it was before it signed in")),
+        }
     }
 
     fn field(&self, field: &body::ConversationField) -> Result<FieldChange, Error> {
@@ -210,7 +380,9 @@ impl Caller<'_> {
         match field.field.as_deref() {
             Some("ConversationStateField") => {
                 is_close(field.conversation_state.as_deref(), "conversationState")?;
-                Ok(FieldChange::CloseDialog { dialog: None, cause: None })
+                // An agent who closes the state closes the conversation; to have questions follow it closes the dialog.
+                let closes_all = matches!(self.actor, Actor::Agent { .. });
+                Ok(if closes_all { FieldChange::Close } else { FieldChange::CloseDialog { dialog: None, cause: None } })
             }
             Some("Stage") => {
                 is_close(field.conversation_state.as_deref(), "conversationState")?;
@@ -256,10 +428,7 @@ impl Caller<'_> {
         let role = Role::parse(role).ok_or_else(|| Error::invalid(format!("role {role:?} is not known")))?;
         let person = match field.user_id.as_ref().map(|id| id.0.as_str()).filter(|id| !id.is_empty()) {
             None => self.actor.person().filter(Person::is_agent).ok_or_else(|| Error::missing("userId is missing"))?,
-            Some(name) => match self.account.agent(name) {
-                Some(agent) => agent.person(),
-                None => return Err(Error::invalid("Agent does not exist")),
-            },
+            Some(name) => self.agent(name)?.person(),
         };
         match field.kind.as_deref() {
             Some("ADD") => Ok(FieldChange::Join { person, role }),
@@ -271,9 +440,7 @@ impl Caller<'_> {
     }
 
     fn filter(&self, body: body::SubscribeConversations) -> Result<ConversationFilter, Error> {
-        if let Some(brand) = body.brand_id.filter(|brand| brand.0 != self.account.id.as_str()) {
-            return Err(Error::invalid(format!("brandId {} is not the account of this connection", brand.0)));
-        }
+        self.own_brand(body.brand_id.as_ref())?;
         let states = |states: Option<OneOrMany<String>>, others: &[&str]| {
             let mut known = Vec::new();
             for state in states.map_or_else(Vec::new, OneOrMany::into_vec) {
@@ -311,6 +478,7 @@ impl Caller<'_> {
             // Nothing is ever locked, so nothing was changed early enough.
             updated_to: if locked_only { Some(i64::MIN) } else { body.max_last_updated_time },
             due_by: body.max_ettr,
+            dialogs: dialog_kinds(body.dialog_types.map_or_else(Vec::new, OneOrMany::into_vec))?,
             ..ConversationFilter::all(self.account.id.clone())
         })
     }
@@ -329,14 +497,46 @@ impl Caller<'_> {
             Some(from) => Range::Forward { from: u64::try_from(from).unwrap_or(0), to, limit },
             None => Range::Backward { to, limit },
         };
-        Ok(Ask::Events { actor: self.actor.clone(), conversation, dialog, range })
+        Ok(self.knows(Query::Events { conversation, dialog, range }))
     }
 }
 
-/// A transfer is written as leaving and inviting in either order; inviting comes first, so that nobody is alone.
-fn transfer_last(mut changes: Vec<FieldChange>) -> Vec<FieldChange> {
-    changes.sort_by_key(|change| matches!(change, FieldChange::Leave { .. }));
+/// A transfer is written as leaving and joining in either order; leaving comes first, since only one can be assigned.
+fn leaving_first(mut changes: Vec<FieldChange>) -> Vec<FieldChange> {
+    changes.sort_by_key(|change| !matches!(change, FieldChange::Leave { .. }));
     changes
+}
+
+fn is_about_consumers(field: &body::ConversationField) -> bool {
+    field.field.as_deref() == Some("ParticipantsChange") && field.role.as_deref() == Some(Role::Consumer.as_str())
+}
+
+fn messaging_only(channel: Option<&str>) -> Result<(), Error> {
+    match channel.filter(|channel| *channel != "MESSAGING") {
+        Some(channel) => Err(Error::invalid(format!("channelType {channel:?} is not known; it must be MESSAGING"))),
+        None => Ok(()),
+    }
+}
+
+fn binding(name: Option<&body::Loose>) -> Result<Option<String>, Error> {
+    let Some(name) = name.map(|name| name.0.as_str()).filter(|name| !name.is_empty()) else { return Ok(None) };
+    if name.chars().count() > LONGEST_BINDING || name.chars().any(char::is_control) {
+        return Err(Error::invalid(format!("binding has 1 to {LONGEST_BINDING} printable characters")));
+    }
+    Ok(Some(name.to_owned()))
+}
+
+/// The kinds of dialogs that a filter names. Conversations of ours have no dialogs of the vendor's other kinds.
+fn dialog_kinds(names: Vec<String>) -> Result<Vec<DialogKind>, Error> {
+    let known = [DialogKind::Main, DialogKind::Survey];
+    let mut kinds = Vec::new();
+    for name in &names {
+        match known.into_iter().find(|kind| kind.as_str() == name) {
+            Some(kind) => kinds.push(kind),
+            None => return Err(Error::invalid(format!("dialogTypes {name:?} is not known; it must be MAIN or POST_SURVEY"))),
+        }
+    }
+    Ok(kinds)
 }
 
 fn rating(field: &body::ConversationField) -> Result<FieldChange, Error> {

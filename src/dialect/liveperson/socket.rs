@@ -2,11 +2,12 @@
 
 use super::Native;
 use super::render;
-use super::request::{Caller, PROFILE_SET, kind_of, success_text};
-use crate::domain::{Actor, Conversation, Millis, Outcome, Sight};
-use crate::gateway::{Error, Request};
+use super::request::{Caller, Client, PROFILE_SET, kind_of, success_text};
+use crate::domain::{Actor, AgentState, Conversation, Millis, Outcome, Person, Ring, Sight};
+use crate::files::{EXPIRES, SIGNATURE};
+use crate::gateway::{Error, Found, Request};
 use crate::hub::{Frame, Slot, Typing};
-use crate::identity::Lease;
+use crate::identity::{Agent, FormUse, Lease};
 use crate::session::{Admitted, Answer, Ask, Asked, ChangeKind, Codec, Doorway, Greeting, batches};
 use serde::Serialize;
 use serde_json::json;
@@ -15,7 +16,9 @@ use std::sync::Arc;
 use tieline_protocol::code::{CloseCode, ErrorCode};
 use tieline_protocol::envelope::{self, RespKind, Response};
 use tieline_protocol::ids::{AccountId, DialogId};
-use tieline_protocol::kind::{RequestKind, Version, conversations_notification, error_response, events_notification};
+use tieline_protocol::kind::{
+    RequestKind, Version, agents_notification, conversations_notification, error_response, events_notification, routing_notification,
+};
 use tieline_protocol::notify::{Changes, ConversationChange};
 
 /// What InitConnection is answered with; one client compares it.
@@ -30,6 +33,8 @@ pub struct SocketCodec {
     pub(super) version: Version,
     /// How to check a fresh credential of this socket.
     pub(super) renewal: Renewal,
+    /// What the client said of itself.
+    pub(super) client: Option<Client>,
 }
 
 /// Which credential a socket lives by, and so may be renewed with.
@@ -66,9 +71,12 @@ impl SocketCodec {
             return Err(Error::fault(ErrorCode::NotFound, "the account is gone"));
         };
         if kind == RequestKind::InitConnection {
-            return self.renew(request).map(|ask| (kind, ask));
+            let ask = self.renew(request)?;
+            self.client = client_of(request).or(self.client.take());
+            return Ok((kind, ask));
         }
-        let caller = Caller { gateway: &self.native.gateway, account, actor: &self.actor, version: self.version };
+        let client = self.client.as_ref();
+        let caller = Caller { gateway: &self.native.gateway, account, actor: &self.actor, version: self.version, client };
         caller.ask(kind, request).map(|ask| (kind, ask))
     }
 
@@ -103,6 +111,11 @@ impl SocketCodec {
     }
 }
 
+/// What a client says of itself in InitConnection.
+fn client_of(request: &envelope::Request<'_>) -> Option<Client> {
+    Client::read(request.header("ClientProperties")?.raw?.get())
+}
+
 /// A token without the word in front of it.
 pub(super) fn bare(token: &str) -> &str {
     let token = token.trim();
@@ -116,7 +129,8 @@ fn response(version: Version, tag: &Tag, body: impl Serialize) -> Frame {
 
 fn replayable(version: Version, tag: &Tag, body: impl Serialize, replayed: bool) -> Frame {
     let kind_name = tag.kind.map_or(error_response(version), |kind| kind.response(version));
-    render::to_frame(&Response { kind: RespKind::Resp, req_id: tag.id.as_deref(), code: 200, kind_name, body, replayed })
+    let code = tag.kind.map_or(200, RequestKind::success);
+    render::to_frame(&Response { kind: RespKind::Resp, req_id: tag.id.as_deref(), code, kind_name, body, replayed })
 }
 
 /// The error as this protocol knows it: an integer code and a sentence.
@@ -156,7 +170,11 @@ impl Codec for SocketCodec {
                     RequestKind::SetUserProfile => PROFILE_SET,
                     RequestKind::UpdateConversationField => success_text(&request),
                     RequestKind::UnsubscribeExConversations => "OK Unsubscribed successfully",
-                    RequestKind::UpdateExConversationSubscription => "OK Subscription updated successfully",
+                    RequestKind::UpdateExConversationSubscription | RequestKind::UpdateRoutingTaskSubscription => {
+                        "OK Subscription updated successfully"
+                    }
+                    RequestKind::SetAgentState => "Agent state updated successfully",
+                    RequestKind::UpdateRingState => "Ring state updated successfully",
                     RequestKind::InitConnection => INITIALIZED,
                     _ => "",
                 };
@@ -179,25 +197,22 @@ impl Codec for SocketCodec {
         match answer {
             Answer::Decided(decided) => match decided.outcomes.into_iter().next() {
                 Some(Outcome::Published { sequence, .. }) => replayable(version, &tag, json!({"sequence": sequence}), decided.replayed),
-                Some(Outcome::Opened { conversation }) => {
-                    replayable(version, &tag, json!({"conversationId": conversation}), decided.replayed)
+                Some(Outcome::Opened { conversation, found }) => {
+                    replayable(version, &tag, render::opened(&conversation, found), decided.replayed)
                 }
-                Some(Outcome::Updated | Outcome::ProfileSet | Outcome::ConsumerSeen) | None => {
+                Some(Outcome::Updated | Outcome::ProfileSet | Outcome::ConsumerSeen | Outcome::Routed(_)) | None => {
                     replayable(version, &tag, tag.text, decided.replayed)
                 }
             },
             Answer::Clock(now) => response(version, &tag, json!({"currentTime": now})),
-            Answer::Watching(id) if tag.kind == Some(RequestKind::SubscribeExConversations) => {
-                response(version, &tag, json!({"subscriptionId": id}))
-            }
+            Answer::Watching(id) if tag.text.is_empty() => response(version, &tag, json!({"subscriptionId": id})),
             Answer::Renewed | Answer::Unwatched | Answer::Watching(_) => response(version, &tag, tag.text),
             Answer::Following { epoch, oldest, head } => {
                 let mut body = json!({"epoch": epoch, "oldestSeq": oldest});
                 body["headSeq"] = head.map_or_else(|| json!(-1), |head| json!(head));
                 response(version, &tag, body)
             }
-            Answer::Events(events) => response(version, &tag, changes(version, &events)),
-            Answer::Profile(profile) => response(version, &tag, render::profile(&profile)),
+            Answer::Found(found) => response(version, &tag, found_body(version, &found)),
         }
     }
 
@@ -217,9 +232,39 @@ impl Codec for SocketCodec {
         conversations_frame(self.version, Some(subscription), None, now, changes)
     }
 
+    fn offers(&self, subscription: &str, offers: &[(&Conversation, &Ring)]) -> Frame {
+        let shown = offers.iter().map(|(conversation, ring)| (ChangeKind::Upsert, render::routing_task(self.version, conversation, ring)));
+        changes_frame(routing_notification(self.version), subscription, &shown.collect::<Vec<_>>())
+    }
+
+    fn agents(&self, subscription: &str, agents: &[AgentState]) -> Frame {
+        let shown = agents.iter().map(|state| {
+            let known = self.native.account(state.account.as_str()).and_then(|account| account.agent(state.agent.as_str()));
+            // Whoever is no longer configured has no participant id any more.
+            let person = known.map_or_else(|| Person::Agent { user: state.agent.clone(), pid: "".into() }, Agent::person);
+            (ChangeKind::Upsert, render::agent_state(self.version, &person, state))
+        });
+        changes_frame(agents_notification(self.version), subscription, &shown.collect::<Vec<_>>())
+    }
+
     fn feed(&self, _: &str, _: Millis, _: &[(Arc<Sight>, Option<Conversation>)]) -> Vec<Frame> {
         // A consumer's or an agent's socket is refused when it asks for a feed.
         Vec::new()
+    }
+}
+
+/// What was asked for, as it is shown.
+pub(super) fn found_body(version: Version, found: &Found) -> serde_json::Value {
+    match found {
+        Found::Events(events) => json!(changes(version, events)),
+        Found::Profile(profile) => render::profile(profile),
+        Found::Url(url) => {
+            let query = json!({SIGNATURE: url.signature, EXPIRES: url.expires.to_string()});
+            json!({"relativePath": url.path, "queryParams": query})
+        }
+        Found::Token(FormUse::Read, token) => json!({"token": {"type": "SecureFormReadToken", "readOtk": token}}),
+        Found::Token(FormUse::Fill, token) => json!({"token": {"type": "SecureFormWriteToken", "writeOtk": token}}),
+        Found::Account { id, name } => json!({"id": id, "name": name}),
     }
 }
 
@@ -268,6 +313,17 @@ pub(super) fn conversations_frame(
     now: Millis,
     changes: &[(ChangeKind, Frame)],
 ) -> Frame {
+    let body = Changes { subscription_id: subscription, sent_ts: Some(now), dialog_id: None, cursor, changes: raw_changes(changes) };
+    render::notification(conversations_notification(version), body)
+}
+
+/// A notification about anything else that a subscription is about.
+fn changes_frame(name: &str, subscription: &str, changes: &[(ChangeKind, Frame)]) -> Frame {
+    let changes = raw_changes(changes);
+    render::notification(name, Changes { subscription_id: Some(subscription), sent_ts: None, dialog_id: None, cursor: None, changes })
+}
+
+fn raw_changes(changes: &[(ChangeKind, Frame)]) -> Vec<ConversationChange<&RawValue>> {
     let changes = changes.iter().filter_map(|(kind, result)| {
         let kind = match kind {
             ChangeKind::Upsert => "UPSERT",
@@ -276,8 +332,7 @@ pub(super) fn conversations_frame(
         // It is JSON that we wrote ourselves.
         serde_json::from_str::<&RawValue>(result.as_str()).ok().map(|result| ConversationChange { kind, result })
     });
-    let body = Changes { subscription_id: subscription, sent_ts: Some(now), dialog_id: None, cursor, changes: changes.collect() };
-    render::notification(conversations_notification(version), body)
+    changes.collect()
 }
 
 /// A consumer that connected without a token and has to send InitConnection first.
@@ -285,6 +340,8 @@ pub(super) fn conversations_frame(
 pub struct ConsumerDoorway {
     pub(super) native: Arc<Native>,
     pub(super) account: AccountId,
+    /// What the upgrade request said of the client.
+    pub(super) client: Option<Client>,
 }
 
 impl Doorway for ConsumerDoorway {
@@ -308,7 +365,8 @@ impl Doorway for ConsumerDoorway {
             Err(_) => Greeting::Turned(CloseCode::Token),
             Ok((actor, time)) => {
                 let tag = Tag { id: Some(request.id.clone()), kind: Some(RequestKind::InitConnection), text: INITIALIZED };
-                let admitted = self.native.consumer(account.id.clone(), actor, Lease::lasting(time), Renewal::SignUp);
+                let client = client_of(&request).or(self.client.take());
+                let admitted = self.native.consumer(account.id.clone(), actor, Lease::lasting(time), Renewal::SignUp, client);
                 Greeting::Welcome(response(Version::V3, &tag, INITIALIZED), Box::new(admitted))
             }
         }
@@ -317,19 +375,26 @@ impl Doorway for ConsumerDoorway {
 
 impl Native {
     /// A consumer's session to be.
-    pub(super) fn consumer(self: &Arc<Self>, account: AccountId, actor: Actor, lease: Lease, renewal: Renewal) -> Admitted<SocketCodec> {
+    pub(super) fn consumer(
+        self: &Arc<Self>,
+        account: AccountId,
+        actor: Actor,
+        lease: Lease,
+        renewal: Renewal,
+        client: Option<Client>,
+    ) -> Admitted<SocketCodec> {
         // The consumer is known from here on, for agents who ask who it is.
         if let (Actor::Consumer { id, app: None, .. }, Renewal::SignUp) = (&actor, &renewal) {
             let seen = crate::domain::Command::SeeConsumer { consumer: id.clone(), app: None, ext_id: None };
             drop(self.gateway.submit(Request { actor: actor.clone(), commands: vec![seen], key: None, resend: None }));
         }
-        let codec = SocketCodec { native: self.clone(), account, actor: actor.clone(), version: Version::V3, renewal };
+        let codec = SocketCodec { native: self.clone(), account, actor: actor.clone(), version: Version::V3, renewal, client };
         Admitted { actor, lease, codec }
     }
 
     /// An agent's session to be.
     pub(super) fn agent(self: &Arc<Self>, account: AccountId, actor: Actor, lease: Lease, version: Version) -> Admitted<SocketCodec> {
-        let codec = SocketCodec { native: self.clone(), account, actor: actor.clone(), version, renewal: Renewal::Agent };
+        let codec = SocketCodec { native: self.clone(), account, actor: actor.clone(), version, renewal: Renewal::Agent, client: None };
         Admitted { actor, lease, codec }
     }
 }

@@ -12,8 +12,10 @@ mod writer;
 use self::reader::Readers;
 use self::writer::{Job, Writer};
 use super::memory::Memory;
-use super::{Announce, Clock, Decided, Decision, Feed, Health, Range, ReadError, SessionRow, Snapshot, Store, StoreError};
-use crate::domain::{Consumer, Conversation, ConversationFilter, Sight};
+use super::{
+    Announce, Clock, Decided, Decision, Document, Feed, FileUse, Health, Range, ReadError, SessionRow, Snapshot, Store, StoreError,
+};
+use crate::domain::{AgentState, Consumer, Conversation, ConversationFilter, Millis, Sight};
 use futures::future::BoxFuture;
 use rusqlite::Connection;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -23,7 +25,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId};
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, UserId};
 use tokio::sync::{oneshot, watch};
 
 /// Decisions that may wait for the writer. When it is full, callers are refused with [`StoreError::Busy`] at once.
@@ -206,6 +208,43 @@ impl Store for SqliteStore {
             return Box::pin(std::future::ready(Ok(found)));
         }
         self.read(move |connection, memory| reader::feed(connection, memory, &account, &app, after, limit))
+    }
+
+    fn agent(&self, account: AccountId, agent: UserId) -> BoxFuture<'static, Result<AgentState, ReadError>> {
+        let key = (account, agent);
+        if let Some(found) = self.memory.read().agent(&key).cloned() {
+            return Box::pin(std::future::ready(Ok(found)));
+        }
+        self.read(move |connection, _| Ok(row::agent(connection, &key)?.unwrap_or_else(|| AgentState::unknown(&key.0, &key.1))))
+    }
+
+    fn agents(&self, account: AccountId) -> BoxFuture<'static, Result<Vec<AgentState>, ReadError>> {
+        self.read(move |connection, memory| reader::agents(connection, memory, &account))
+    }
+
+    fn shows(&self, account: AccountId, file: String) -> BoxFuture<'static, Result<Vec<FileUse>, ReadError>> {
+        self.read(move |connection, memory| {
+            let mut shown = memory.read().shows(&file).to_vec();
+            shown.extend(row::shows(connection, &account, &file)?);
+            Ok(shown)
+        })
+    }
+
+    fn due(&self, now: Millis, limit: usize) -> BoxFuture<'static, Result<Vec<ConversationId>, ReadError>> {
+        self.read(move |connection, memory| reader::due(connection, memory, now, limit))
+    }
+
+    fn pending(&self) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>> {
+        self.read(reader::pending)
+    }
+
+    fn documents(&self, collection: &'static str) -> BoxFuture<'static, Result<Vec<Document>, ReadError>> {
+        self.read(move |connection, _| row::documents(connection, collection))
+    }
+
+    fn keep_document(&self, document: Document) -> oneshot::Receiver<Result<(), StoreError>> {
+        let (tell, answer) = oneshot::channel();
+        self.hand_in(Job::KeepDocument(document, tell), answer)
     }
 
     fn head(&self) -> u64 {

@@ -3,7 +3,7 @@
 use super::super::memory::{At, Inner};
 use super::row;
 use super::{Memory, OpenError};
-use crate::domain::{Consumer, Conversation, Entry, OpenState, Person, Sight};
+use crate::domain::{AgentState, Consumer, Conversation, Entry, OpenState, Sight};
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -85,6 +85,9 @@ fn fold(connection: &Connection, memory: &mut Inner, sight: Arc<Sight>) -> Resul
         }
         memory.put_consumer(key, known.state, known.applied);
     }
+    if let Some(state) = AgentState::of(&sight.account, &sight.entry, at, position) {
+        memory.put_agent(state);
+    }
     memory.push(Arc::new(sight));
     Ok(())
 }
@@ -95,7 +98,7 @@ fn folded(known: Option<At<Conversation>>, sight: &Sight, position: u64, at: i64
         (Some(known), _) if known.applied >= position => Some(known),
         (_, Entry::Opened(opened)) => Some(At { state: Conversation::open(&sight.account, opened, at, position), applied: position }),
         (Some(mut known), Entry::Published(message)) => {
-            known.state.add_message(message, at);
+            known.state.add_message(message, at, position);
             known.applied = position;
             Some(known)
         }
@@ -111,9 +114,9 @@ fn folded(known: Option<At<Conversation>>, sight: &Sight, position: u64, at: i64
 /// The consumer whose state an entry changes.
 pub(super) fn consumer_of(sight: &Sight) -> Option<(AccountId, ConsumerId)> {
     let consumer = match &sight.entry {
-        Entry::ConsumerSeen { consumer, .. } | Entry::ProfileSet { consumer, .. } => consumer,
+        Entry::ConsumerSeen { consumer, .. } | Entry::ClaimsSeen { consumer, .. } | Entry::ProfileSet { consumer, .. } => consumer,
         Entry::Opened(opened) => &opened.consumer,
-        Entry::Published(_) | Entry::Changed { .. } => return None,
+        Entry::Published(_) | Entry::Changed { .. } | Entry::AgentStateSet { .. } => return None,
     };
     Some((sight.account.clone(), consumer.clone()))
 }
@@ -156,6 +159,16 @@ fn write(
             let position = sight.position.cast_signed();
             if let Some(message) = sight.message() {
                 event.execute((message.dialog.as_str(), message.sequence.cast_signed(), position))?;
+                if let Some(file) = &message.file {
+                    transaction
+                        .prepare_cached("INSERT OR IGNORE INTO file_uses (account, path, conversation, whisper) VALUES (?1, ?2, ?3, ?4)")?
+                        .execute((sight.account.as_str(), file, message.conversation.as_str(), message.whisper))?;
+                }
+            }
+            if let Some(state) = AgentState::of(&sight.account, &sight.entry, sight.at, sight.position) {
+                transaction
+                    .prepare_cached("INSERT OR REPLACE INTO agents (account, agent, applied, state) VALUES (?1, ?2, ?3, ?4)")?
+                    .execute((state.account.as_str(), state.agent.as_str(), position, to_json(&state)?))?;
             }
             if let Some(app) = sight.audience.as_ref().and_then(|audience| audience.app.as_ref()) {
                 feed.execute((sight.account.as_str(), app.as_str(), position))?;
@@ -191,8 +204,8 @@ fn write_conversation(transaction: &Transaction<'_>, At { state, applied }: &At<
     let open = details.stage == OpenState::Open;
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO conversations (id, account, number, consumer, open, updated, applied, state)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT OR REPLACE INTO conversations (id, account, number, consumer, open, updated, wakes, pending, binding, applied, state)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute((
             details.id.as_str(),
@@ -200,17 +213,23 @@ fn write_conversation(transaction: &Transaction<'_>, At { state, applied }: &At<
             details.number,
             details.consumer.as_str(),
             open,
-            details.updated,
+            state.updated,
+            state.wakes(),
+            state.is_pending(),
+            details.binding.as_deref(),
             applied.cast_signed(),
             to_json(state)?,
         ))?;
     transaction.prepare_cached("DELETE FROM conversation_agents WHERE conversation = ?1")?.execute([details.id.as_str()])?;
-    for participant in &details.participants {
-        if let Person::Agent { user, .. } = &participant.person {
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO conversation_agents (account, agent, open, conversation) VALUES (?1, ?2, ?3, ?4)")?
-                .execute((details.account.as_str(), user.as_str(), open, details.id.as_str()))?;
-        }
+    let busy: Vec<_> = details.occupies().collect();
+    let agents: HashSet<_> =
+        details.participants.iter().filter_map(|participant| participant.person.user()).chain(busy.iter().copied()).collect();
+    for user in agents {
+        transaction
+            .prepare_cached(
+                "INSERT OR REPLACE INTO conversation_agents (account, agent, open, conversation, busy) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute((details.account.as_str(), user.as_str(), open, details.id.as_str(), busy.contains(&user)))?;
     }
     Ok(())
 }

@@ -4,13 +4,13 @@
 use super::super::memory::{Inner, Memory, weight};
 use super::super::{Feed, Range, ReadError, Snapshot};
 use super::row;
-use crate::domain::{Conversation, ConversationFilter, OpenState, Sight};
+use crate::domain::{AgentState, Conversation, ConversationFilter, Millis, OpenState, Sight};
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tieline_protocol::ids::{AccountId, ClientId, DialogId};
+use tieline_protocol::ids::{AccountId, ClientId, ConversationId, DialogId};
 use tokio::sync::Semaphore;
 
 /// Reads at one time. More would only queue for the same two cores.
@@ -171,7 +171,7 @@ pub(super) fn conversations(
         (memory.head(), found, fresh)
     };
     found.extend(conversations_on_disk(connection, filter, limit, &fresh)?);
-    found.sort_by_key(|conversation| std::cmp::Reverse((conversation.details.updated, conversation.details.version)));
+    found.sort_by_key(|conversation| std::cmp::Reverse((conversation.updated, conversation.version)));
     found.truncate(limit);
     Ok(Snapshot { position, conversations: found })
 }
@@ -183,20 +183,22 @@ fn conversations_on_disk(
     but: &HashSet<tieline_protocol::ids::ConversationId>,
 ) -> rusqlite::Result<Vec<Conversation>> {
     let account = filter.account.as_str().to_owned();
+    // An agent to whom one is offered stands in the same table as those who take part.
+    let agents: Vec<_> = filter.rings.iter().chain(&filter.agents).collect();
     let (from, mut values): (String, Vec<String>) = if let Some(id) = &filter.conversation {
         ("conversations c WHERE c.id = ?1".into(), vec![id.as_str().into()])
     } else if let Some(consumer) = &filter.consumer {
         ("conversations c WHERE c.account = ?1 AND c.consumer = ?2".into(), vec![account, consumer.as_str().into()])
-    } else if filter.agents.is_empty() {
+    } else if agents.is_empty() {
         ("conversations c WHERE c.account = ?1".into(), vec![account])
     } else {
-        let places: Vec<_> = (0..filter.agents.len()).map(|place| format!("?{}", place + 2)).collect();
+        let places: Vec<_> = (0..agents.len()).map(|place| format!("?{}", place + 2)).collect();
         let from = format!(
             "conversations c WHERE c.id IN (SELECT conversation FROM conversation_agents WHERE account = ?1 AND agent IN ({}){})",
             places.join(","),
             open_only(filter).map_or(String::new(), |open| format!(" AND open = {open}")),
         );
-        (from, std::iter::once(account).chain(filter.agents.iter().map(|agent| agent.as_str().to_owned())).collect())
+        (from, std::iter::once(account).chain(agents.iter().map(|agent| agent.as_str().to_owned())).collect())
     };
     let mut sql = format!("SELECT c.state, c.applied FROM {from}");
     if let Some(open) = open_only(filter) {
@@ -264,4 +266,39 @@ pub(super) fn feed(
     let is_cut = is_cut || found.len() == limit;
     let reached = if is_cut { found.last().map_or(floor, |sight| sight.position) } else { floor.max(after) };
     Ok((found, reached))
+}
+
+/// The agents of an account that ever said something of themselves.
+pub(super) fn agents(connection: &Connection, memory: &Memory, account: &AccountId) -> rusqlite::Result<Vec<AgentState>> {
+    let mut all = memory.read().agents(account);
+    let here: HashSet<_> = all.iter().map(|state| state.agent.clone()).collect();
+    all.extend(row::agents(connection, account)?.into_iter().filter(|state| !here.contains(&state.agent)));
+    all.retain(|state| state.version > 0);
+    Ok(all)
+}
+
+/// Conversations in which something has fallen due.
+pub(super) fn due(connection: &Connection, memory: &Memory, now: Millis, limit: usize) -> rusqlite::Result<Vec<ConversationId>> {
+    let (mut found, touched) = {
+        let memory = memory.read();
+        let is_due = |state: &Conversation| state.wakes().is_some_and(|at| at <= now);
+        let found: Vec<_> = memory.dirty_all().filter(|(_, state)| is_due(state)).map(|(id, _)| id.clone()).take(limit).collect();
+        (found, memory.dirty_all().map(|(id, _)| id.clone()).collect::<HashSet<_>>())
+    };
+    // A row whose conversation is in memory says what was; there are no more of them than are in memory.
+    let rows = row::due(connection, now, limit + touched.len())?;
+    found.extend(rows.into_iter().filter(|id| !touched.contains(id)));
+    found.truncate(limit);
+    Ok(found)
+}
+
+/// Conversations for which an agent must be found.
+pub(super) fn pending(connection: &Connection, memory: &Memory) -> rusqlite::Result<Vec<Conversation>> {
+    let (mut found, touched) = {
+        let memory = memory.read();
+        let found: Vec<_> = memory.dirty_all().filter(|(_, state)| state.is_pending()).map(|(_, state)| state.clone()).collect();
+        (found, memory.dirty_all().map(|(id, _)| id.clone()).collect::<HashSet<_>>())
+    };
+    found.extend(row::pending(connection)?.into_iter().filter(|state| !touched.contains(&state.details.id)));
+    Ok(found)
 }

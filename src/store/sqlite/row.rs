@@ -1,13 +1,14 @@
 //! Rows to values and back. A row that cannot be understood is an error of the read, never a guess.
 
-use super::super::SessionRow;
 use super::super::memory::At;
-use crate::domain::{Consumer, Conversation, Entry, Sight};
+use super::super::{Document, FileUse, SessionRow};
+use crate::domain::{AgentState, Consumer, Conversation, Entry, Millis, Sight};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::de::DeserializeOwned;
+use std::collections::HashSet;
 use std::sync::Arc;
-use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId};
+use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, UserId};
 
 fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text = row.get_ref(column)?.as_str()?;
@@ -64,4 +65,80 @@ pub(super) fn session(connection: &Connection, id: &str) -> rusqlite::Result<Opt
             })
         })
         .optional()
+}
+
+pub(super) fn agent(connection: &Connection, key: &(AccountId, UserId)) -> rusqlite::Result<Option<AgentState>> {
+    connection
+        .prepare_cached("SELECT state FROM agents WHERE account = ?1 AND agent = ?2")?
+        .query_row([key.0.as_str(), key.1.as_str()], |row| json(row, 0))
+        .optional()
+}
+
+pub(super) fn agents(connection: &Connection, account: &AccountId) -> rusqlite::Result<Vec<AgentState>> {
+    let mut statement = connection.prepare_cached("SELECT state FROM agents WHERE account = ?1")?;
+    let found = statement.query_map([account.as_str()], |row| json(row, 0))?;
+    found.collect()
+}
+
+/// The conversations that an agent has or is offered.
+pub(super) fn load(connection: &Connection, key: &(AccountId, UserId)) -> rusqlite::Result<HashSet<ConversationId>> {
+    let sql = "SELECT conversation FROM conversation_agents WHERE account = ?1 AND agent = ?2 AND open = 1 AND busy = 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_map([key.0.as_str(), key.1.as_str()], id)?;
+    found.collect()
+}
+
+fn id(row: &Row<'_>) -> rusqlite::Result<ConversationId> {
+    Ok(ConversationId::from(row.get_ref(0)?.as_str()?))
+}
+
+/// Open conversations of a consumer that their opener named so.
+pub(super) fn named(
+    connection: &Connection,
+    account: &AccountId,
+    consumer: &ConsumerId,
+    name: &str,
+) -> rusqlite::Result<Vec<ConversationId>> {
+    let sql = "SELECT id FROM conversations WHERE account = ?1 AND consumer = ?2 AND binding = ?3 AND open = 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_map([account.as_str(), consumer.as_str(), name], id)?;
+    found.collect()
+}
+
+/// Where a file is shown.
+pub(super) fn shows(connection: &Connection, account: &AccountId, file: &str) -> rusqlite::Result<Vec<FileUse>> {
+    let sql = "SELECT conversation, whisper FROM file_uses WHERE account = ?1 AND path = ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_map([account.as_str(), file], |row| Ok(FileUse { conversation: id(row)?, is_whisper: row.get(1)? }))?;
+    found.collect()
+}
+
+/// Conversations for which something has fallen due.
+pub(super) fn due(connection: &Connection, now: Millis, limit: usize) -> rusqlite::Result<Vec<ConversationId>> {
+    let sql = "SELECT id FROM conversations WHERE wakes IS NOT NULL AND wakes <= ?1 ORDER BY wakes LIMIT ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_map((now, i64::try_from(limit).unwrap_or(i64::MAX)), id)?;
+    found.collect()
+}
+
+/// Conversations for which an agent must be found.
+pub(super) fn pending(connection: &Connection) -> rusqlite::Result<Vec<Conversation>> {
+    let mut statement = connection.prepare_cached("SELECT state, applied FROM conversations WHERE pending = 1")?;
+    let found = statement.query_map([], |row| Ok(conversation_at(row)?.state))?;
+    found.collect()
+}
+
+pub(super) fn documents(connection: &Connection, collection: &str) -> rusqlite::Result<Vec<Document>> {
+    let mut statement =
+        connection.prepare_cached("SELECT account, id, revision, body FROM documents WHERE collection = ?1 ORDER BY account, id")?;
+    let found = statement.query_map([collection], |row| {
+        Ok(Document {
+            account: AccountId::from(row.get_ref(0)?.as_str()?),
+            collection: collection.to_owned(),
+            id: row.get(1)?,
+            revision: unsigned(row, 2)?,
+            body: row.get(3)?,
+        })
+    })?;
+    found.collect()
 }

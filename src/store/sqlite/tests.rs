@@ -4,7 +4,7 @@ use super::super::contract::{self, Told};
 use super::super::{Health, Range, Store, StoreError};
 use super::writer::{Job, Writer};
 use super::*;
-use crate::domain::{Actor, Command, Draft, Outcome, Ttr, decide};
+use crate::domain::{Actor, Command, Draft, Outcome, Policy, Ttr, decide};
 use std::sync::atomic::{AtomicI64, Ordering};
 use tieline_protocol::event::EventClass;
 
@@ -78,9 +78,9 @@ impl ByHand {
         let (jobs, answers): (Vec<_>, Vec<_>) = commands
             .into_iter()
             .map(|commands| {
-                let actor = Actor::Consumer { account: "demo".into(), id: "ann".into(), app: None };
+                let actor = Actor::Consumer { account: "demo".into(), id: "ann".into(), app: None, was: None };
                 let scope = commands.iter().flat_map(|command| command.scope(&actor)).collect();
-                let rule = Box::new(move |draft: &mut Draft<'_>| decide(&actor, &commands, draft));
+                let rule = Box::new(move |draft: &mut Draft<'_>| decide(&actor, &commands, &Policy::default(), draft));
                 let (tell, answer) = oneshot::channel();
                 (Job::Decide(Box::new(Decision { account: "demo".into(), scope, rule, retry: None, resend: None }), tell), answer)
             })
@@ -95,14 +95,33 @@ impl ByHand {
 
 fn opening(id: &str) -> Command {
     let ttr = Ttr { kind: "NORMAL".into(), seconds: 3600 };
-    Command::Open { conversation: id.into(), consumer: None, queue: "-1".into(), ttr, context: None, campaign: None }
+    Command::Open {
+        conversation: id.into(),
+        consumer: None,
+        queue: "-1".into(),
+        ttr,
+        context: None,
+        campaign: None,
+        features: Vec::new(),
+        binding: None,
+    }
 }
 
 fn text(id: &str, text: &str) -> Command {
     let event = serde_json::value::to_raw_value(&serde_json::json!({"type": "ContentEvent", "message": text})).unwrap();
     let conversation = tieline_protocol::ids::ConversationId::from(id);
     let dialog = conversation.main_dialog();
-    Command::Publish { conversation, dialog, class: EventClass::Content, event, metadata: None, encoded_metadata: None, whisper: false }
+    Command::Publish {
+        conversation,
+        dialog,
+        class: EventClass::Content,
+        event,
+        metadata: None,
+        encoded_metadata: None,
+        client: None,
+        file: None,
+        whisper: false,
+    }
 }
 
 #[test]

@@ -1,16 +1,16 @@
 //! The one writer: runs waiting decisions in order, commits once for all of them with a sync, then answers and tells.
 
-use super::super::memory::Memory;
-use super::super::{Announce, Clock, Committed, Decided, Decision, Health, Retry, SessionRow, StoreError};
+use super::super::memory::{Memory, Name, name_of};
+use super::super::{Announce, Clock, Committed, Decided, Decision, Document, Health, Retry, SessionRow, StoreError};
 use super::{OpenError, projection, row};
-use crate::domain::{Consumer, Conversation, Draft, Outcome, ScopeKey, Sight, View};
+use crate::domain::{AgentState, Consumer, Conversation, Draft, Outcome, ScopeKey, Sight, View};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
-use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId};
+use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, UserId};
 use tokio::sync::{oneshot, watch};
 
 /// Most decisions in one commit: bounds how long the first of them waits.
@@ -28,6 +28,7 @@ type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) enum Job {
     Decide(Box<Decision>, Answer<Decided>),
     KeepSession(SessionRow, Answer<()>),
+    KeepDocument(Document, Answer<()>),
     Probe(Answer<()>),
 }
 
@@ -36,7 +37,7 @@ impl Job {
     pub(super) fn fail(self, error: StoreError) {
         match self {
             Self::Decide(_, answer) => drop(answer.send(Err(error))),
-            Self::KeepSession(_, answer) | Self::Probe(answer) => drop(answer.send(Err(error))),
+            Self::KeepSession(_, answer) | Self::KeepDocument(_, answer) | Self::Probe(answer) => drop(answer.send(Err(error))),
         }
     }
 }
@@ -47,6 +48,8 @@ enum Waiting {
     /// Refused by what was committed before the batch: it stands whatever becomes of the batch.
     Refused(Answer<Decided>, StoreError),
     Done(Answer<()>),
+    /// Not done, for a reason that stands whatever becomes of the batch.
+    NotDone(Answer<()>, StoreError),
 }
 
 pub(super) struct Writer {
@@ -71,6 +74,20 @@ struct Staged {
     numbers: HashMap<AccountId, i64>,
     /// Conversations as they were before the batch.
     before: HashMap<ConversationId, Conversation>,
+    agents: HashMap<(AccountId, UserId), AgentState>,
+    /// By how much the batch has changed the number of an agent's conversations.
+    loads: HashMap<(AccountId, UserId), i64>,
+    names: HashMap<Name, ConversationId>,
+}
+
+impl Staged {
+    /// Counts by how much agents' conversations become more or fewer, where one changes from one state to another.
+    fn shift_loads(&mut self, before: Option<&Conversation>, after: &Conversation) {
+        let account = &after.details.account;
+        let mut shift = |user: &UserId, by: i64| *self.loads.entry((account.clone(), user.clone())).or_default() += by;
+        before.iter().flat_map(|before| before.details.occupies()).for_each(|user| shift(user, -1));
+        after.details.occupies().for_each(|user| shift(user, 1));
+    }
 }
 
 /// What one decision may see: its scope, loaded.
@@ -79,6 +96,9 @@ struct Scope<'s> {
     conversations: HashMap<ConversationId, Conversation>,
     consumers: HashMap<(AccountId, ConsumerId), Consumer>,
     numbers: HashMap<AccountId, i64>,
+    agents: HashMap<(AccountId, UserId), AgentState>,
+    loads: HashMap<(AccountId, UserId), usize>,
+    names: HashMap<Name, ConversationId>,
     resends: u64,
 }
 
@@ -95,6 +115,19 @@ impl View for Scope<'_> {
     }
     fn resends(&self) -> u64 {
         self.resends
+    }
+    fn agent(&self, account: &AccountId, agent: &UserId) -> Option<AgentState> {
+        let key = (account.clone(), agent.clone());
+        self.staged.agents.get(&key).or_else(|| self.agents.get(&key)).cloned()
+    }
+    fn load(&self, account: &AccountId, agent: &UserId) -> usize {
+        let key = (account.clone(), agent.clone());
+        let shifted = self.staged.loads.get(&key).copied().unwrap_or(0);
+        let shift = isize::try_from(shifted).unwrap_or(0);
+        self.loads.get(&key).copied().unwrap_or(0).saturating_add_signed(shift)
+    }
+    fn bound(&self, account: &AccountId, consumer: &ConsumerId, name: &str) -> Option<ConversationId> {
+        self.names.get(&(account.clone(), consumer.clone(), name.to_owned())).cloned()
     }
 }
 
@@ -178,6 +211,7 @@ impl Writer {
                         Waiting::Decided(answer, result) => drop(answer.send(result)),
                         Waiting::Refused(answer, refused) => drop(answer.send(Err(refused))),
                         Waiting::Done(answer) => drop(answer.send(Ok(()))),
+                        Waiting::NotDone(answer, why) => drop(answer.send(Err(why))),
                     }
                 }
                 if !committed.sights.is_empty() {
@@ -191,6 +225,7 @@ impl Writer {
                         Waiting::Refused(answer, refused) => drop(answer.send(Err(refused))),
                         Waiting::Decided(answer, _) => drop(answer.send(Err(failure.clone()))),
                         Waiting::Done(answer) => drop(answer.send(Err(failure.clone()))),
+                        Waiting::NotDone(answer, why) => drop(answer.send(Err(why))),
                     }
                 }
             }
@@ -226,6 +261,14 @@ impl Writer {
                     failure = keep_session(&self.connection, &row).err();
                     waiting.push(Waiting::Done(answer));
                 }
+                Job::KeepDocument(document, answer) => match keep_document(&self.connection, &document) {
+                    Ok(Ok(())) => waiting.push(Waiting::Done(answer)),
+                    Ok(Err(why)) => waiting.push(Waiting::NotDone(answer, why)),
+                    Err(error) => {
+                        failure = Some(error);
+                        waiting.push(Waiting::Done(answer));
+                    }
+                },
                 Job::Probe(answer) => {
                     failure = projection::probe(&self.connection, (self.clock)(), *self.health.borrow() == Health::DiskFull).err();
                     waiting.push(Waiting::Done(answer));
@@ -262,7 +305,7 @@ impl Writer {
                 return Ok(Err(StoreError::Internal));
             }
         };
-        let Draft { sights, conversations, consumers, numbers, stored, .. } = draft;
+        let Draft { sights, conversations, consumers, numbers, agents, stored, .. } = draft;
         let Scope { conversations: loaded, .. } = scope;
         for sight in &sights {
             self.connection.prepare_cached("INSERT INTO journal (position, at, account, entry) VALUES (?1, ?2, ?3, ?4)")?.execute((
@@ -290,7 +333,21 @@ impl Writer {
                 .execute((conversation.as_str(), fingerprint.as_slice(), stored.cast_signed()))?;
         }
         // Conversations only looked at are not changed; what is staged has an entry.
-        staged.conversations.extend(conversations.into_iter().filter(|(id, _)| staged.applied.contains_key(id)));
+        for (id, after) in conversations {
+            if !staged.applied.contains_key(&id) {
+                continue;
+            }
+            let before = staged.conversations.get(&id).or_else(|| loaded.get(&id)).cloned();
+            if before.as_ref().is_none_or(|before| before.version != after.version) {
+                staged.shift_loads(before.as_ref(), &after);
+                if let Some(name) = name_of(&after) {
+                    staged.names.insert(name, id.clone());
+                }
+            }
+            staged.conversations.insert(id, after);
+        }
+        // Those only looked at are as they were.
+        staged.agents.extend(agents);
         staged.consumers.extend(consumers.into_iter().filter(|(key, _)| staged.applied_consumers.contains_key(key)));
         for (id, state) in loaded {
             staged.before.entry(id).or_insert(state);
@@ -333,7 +390,16 @@ impl Writer {
     }
 
     fn scope<'s>(&mut self, decision: &Decision, staged: &'s Staged) -> rusqlite::Result<Scope<'s>> {
-        let mut scope = Scope { staged, conversations: HashMap::new(), consumers: HashMap::new(), numbers: HashMap::new(), resends: 0 };
+        let mut scope = Scope {
+            staged,
+            conversations: HashMap::new(),
+            consumers: HashMap::new(),
+            numbers: HashMap::new(),
+            agents: HashMap::new(),
+            loads: HashMap::new(),
+            names: HashMap::new(),
+            resends: 0,
+        };
         for key in &decision.scope {
             match key {
                 ScopeKey::Conversation(id) => {
@@ -349,6 +415,20 @@ impl Writer {
                 }
                 ScopeKey::Numbers(account) => {
                     scope.numbers.insert(account.clone(), self.next_number(account)?);
+                }
+                ScopeKey::Agent(account, agent) => {
+                    let key = (account.clone(), agent.clone());
+                    scope.agents.insert(key.clone(), self.load_agent(&key)?);
+                    scope.loads.insert(key.clone(), self.count(&key)?);
+                }
+                ScopeKey::Binding(account, consumer, name) => {
+                    let name = (account.clone(), consumer.clone(), name.clone());
+                    if let Some(id) = self.named(&name, staged)? {
+                        if let Some(state) = self.load(&id)? {
+                            scope.conversations.insert(id.clone(), state);
+                        }
+                        scope.names.insert(name, id);
+                    }
                 }
             }
         }
@@ -381,6 +461,47 @@ impl Writer {
         Ok(Some(at.state))
     }
 
+    fn load_agent(&self, key: &(AccountId, UserId)) -> rusqlite::Result<AgentState> {
+        if let Some(found) = self.memory.read().agent(key) {
+            return Ok(found.clone());
+        }
+        let state = row::agent(&self.connection, key)?.unwrap_or_else(|| AgentState::unknown(&key.0, &key.1));
+        self.memory.write().put_agent(state.clone());
+        Ok(state)
+    }
+
+    /// How many conversations an agent has or is offered, by what is committed.
+    fn count(&self, key: &(AccountId, UserId)) -> rusqlite::Result<usize> {
+        if let Some(load) = self.memory.read().load(key) {
+            return Ok(load);
+        }
+        let on_disk = row::load(&self.connection, key)?;
+        let mut memory = self.memory.write();
+        memory.begin_load(key, on_disk);
+        Ok(memory.load(key).unwrap_or(0))
+    }
+
+    /// The open conversation of a name, as the batch has it so far.
+    fn named(&self, name: &Name, staged: &Staged) -> rusqlite::Result<Option<ConversationId>> {
+        let holds = |state: &Conversation| name_of(state).as_ref() == Some(name);
+        if let Some(id) = staged.names.get(name).filter(|id| staged.conversations.get(*id).is_some_and(holds)) {
+            return Ok(Some(id.clone()));
+        }
+        let mut found: Vec<ConversationId> = self.memory.read().named(name).into_iter().collect();
+        found.extend(row::named(&self.connection, &name.0, &name.1, &name.2)?);
+        for id in found {
+            // What is closed or handed over by now may still stand so on disk.
+            let state = match staged.conversations.get(&id) {
+                Some(state) => Some(state.clone()),
+                None => self.load(&id)?,
+            };
+            if state.is_some_and(|state| holds(&state)) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
     fn next_number(&mut self, account: &AccountId) -> rusqlite::Result<i64> {
         if let Some(next) = self.numbers.get(account) {
             return Ok(*next);
@@ -396,7 +517,7 @@ impl Writer {
 
     /// The batch is on disk: readers see it from here on.
     fn publish(&mut self, staged: Staged) -> Committed {
-        let Staged { sights, conversations, consumers, applied, applied_consumers, numbers, mut before } = staged;
+        let Staged { sights, conversations, consumers, applied, applied_consumers, numbers, mut before, agents, .. } = staged;
         self.position += sights.len() as u64;
         self.numbers.extend(numbers);
         let mut changes = Vec::new();
@@ -407,11 +528,17 @@ impl Writer {
         for (id, after) in conversations {
             // Not from memory, which may have let go of it during the batch.
             let before = before.remove(&id);
-            let changed = before.as_ref().is_none_or(|before| before.details.version != after.details.version);
+            let changed = before.as_ref().is_none_or(|before| before.version != after.version);
+            if changed {
+                memory.shift_load(before.as_ref(), &after);
+            }
             memory.put(id.clone(), after.clone(), applied.get(&id).copied().unwrap_or(self.position));
             if changed {
                 changes.push((before, after));
             }
+        }
+        for state in agents.into_values() {
+            memory.put_agent(state);
         }
         for (key, state) in consumers {
             let position = applied_consumers.get(&key).copied().unwrap_or(self.position);
@@ -475,7 +602,7 @@ fn without_answer(answer: Answer<Decided>) -> Waiting {
 fn unanswered(job: Job) -> Waiting {
     match job {
         Job::Decide(_, answer) => without_answer(answer),
-        Job::KeepSession(_, answer) | Job::Probe(answer) => Waiting::Done(answer),
+        Job::KeepSession(_, answer) | Job::KeepDocument(_, answer) | Job::Probe(answer) => Waiting::Done(answer),
     }
 }
 
@@ -488,6 +615,22 @@ fn keep_session(connection: &Connection, row: &SessionRow) -> rusqlite::Result<(
         )?
         .execute((&row.id, row.account.as_str(), &row.agent, &row.csrf, row.expires, row.ended))?;
     Ok(())
+}
+
+/// Writes a document, if its revision follows the one that is there.
+fn keep_document(connection: &Connection, document: &Document) -> rusqlite::Result<Result<(), StoreError>> {
+    let known: Option<i64> = connection
+        .prepare_cached("SELECT revision FROM documents WHERE account = ?1 AND collection = ?2 AND id = ?3")?
+        .query_row((document.account.as_str(), &document.collection, &document.id), |row| row.get(0))
+        .optional()?;
+    let known = known.unwrap_or(0).cast_unsigned();
+    if document.revision != known + 1 {
+        return Ok(Err(StoreError::OtherRevision(known)));
+    }
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO documents (account, collection, id, revision, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute((document.account.as_str(), &document.collection, &document.id, document.revision.cast_signed(), &document.body))?;
+    Ok(Ok(()))
 }
 
 #[cfg(test)]

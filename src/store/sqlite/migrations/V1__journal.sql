@@ -1,4 +1,4 @@
--- The journal: append-only, in commit order. Everything else but `retries`, `resends` and `sessions` is derived from it.
+-- The journal: append-only, in commit order. Everything else but `retries`, `resends`, `sessions` and `documents` is derived from it.
 CREATE TABLE journal (
     position INTEGER PRIMARY KEY,
     at INTEGER NOT NULL,
@@ -35,6 +35,16 @@ CREATE TABLE sessions (
     ended INTEGER NOT NULL
 ) WITHOUT ROWID;
 
+-- What was set up while running, such as applications that were installed; each change makes a new revision.
+CREATE TABLE documents (
+    account TEXT NOT NULL,
+    collection TEXT NOT NULL,
+    id TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (account, collection, id)
+) WITHOUT ROWID;
+
 -- Projections: they follow the journal up to the position in `meta`.
 CREATE TABLE events (
     dialog TEXT NOT NULL,
@@ -50,6 +60,10 @@ CREATE TABLE conversations (
     consumer TEXT NOT NULL,
     open INTEGER NOT NULL,
     updated INTEGER NOT NULL,
+    -- When something must happen to it by itself; whether an agent must be found for it; its opener's name for it.
+    wakes INTEGER,
+    pending INTEGER NOT NULL,
+    binding TEXT,
     applied INTEGER NOT NULL,
     state TEXT NOT NULL
 ) WITHOUT ROWID;
@@ -58,11 +72,17 @@ CREATE INDEX conversations_by_update ON conversations (account, open, updated);
 CREATE INDEX conversations_by_time ON conversations (account, updated);
 CREATE INDEX conversations_by_consumer ON conversations (account, consumer, updated);
 
+CREATE INDEX conversations_by_wake ON conversations (wakes) WHERE wakes IS NOT NULL;
+CREATE INDEX conversations_pending ON conversations (account) WHERE pending = 1;
+CREATE INDEX conversations_by_binding ON conversations (account, consumer, binding) WHERE binding IS NOT NULL;
+
+-- Agents who take part, or to whom it is offered; busy are those of whose capacity it takes a part.
 CREATE TABLE conversation_agents (
     account TEXT NOT NULL,
     agent TEXT NOT NULL,
     open INTEGER NOT NULL,
     conversation TEXT NOT NULL,
+    busy INTEGER NOT NULL,
     PRIMARY KEY (account, agent, open, conversation)
 ) WITHOUT ROWID;
 CREATE INDEX conversation_agents_by_conversation ON conversation_agents (conversation);
@@ -73,6 +93,23 @@ CREATE TABLE consumers (
     applied INTEGER NOT NULL,
     state TEXT NOT NULL,
     PRIMARY KEY (account, id)
+) WITHOUT ROWID;
+
+CREATE TABLE agents (
+    account TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    applied INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    PRIMARY KEY (account, agent)
+) WITHOUT ROWID;
+
+-- Where files are shown.
+CREATE TABLE file_uses (
+    account TEXT NOT NULL,
+    path TEXT NOT NULL,
+    conversation TEXT NOT NULL,
+    whisper INTEGER NOT NULL,
+    PRIMARY KEY (account, path, conversation, whisper)
 ) WITHOUT ROWID;
 
 CREATE TABLE feeds (

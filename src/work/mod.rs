@@ -1,0 +1,9 @@
+//! What runs by itself: the search for agents, and what falls due.
+//!
+//! Nothing here is of record. What must happen is read from conversations, and happens by decisions like everybody
+//! else's, so a restart forgets nothing and two gateways at the same work would do it once.
+
+mod desk;
+mod router;
+
+pub use router::{Absence, Router};
