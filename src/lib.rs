@@ -187,7 +187,7 @@ impl Server {
         let hub = Hub::new(std::thread::available_parallelism().map_or(2, usize::from));
         let store = Arc::new(SqliteStore::open(&config.server.data_dir, wall_clock(), gateway::announcer(hub.clone()))?);
         let issuer = Issuer::open(&config, wall_clock())?;
-        let identity = Arc::new(Identity::new(issuer, store.clone(), &config));
+        let identity = Arc::new(Identity::new(issuer, store.clone(), &config)?);
         let gateway = Gateway::new(store.clone(), hub.clone(), identity, config.limits.events());
         let native = Native::new(gateway.clone(), &config);
         let plain = listen(config.server.listen.0).await?;

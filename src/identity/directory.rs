@@ -133,10 +133,7 @@ impl Account {
 
 impl Agent {
     fn new(account: &str, agent: &config::Agent, keys: &Keys) -> Self {
-        let name = keys.pseudonym(&["agent", account, &agent.user_id]);
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&name[..16]);
-        let pid = uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string();
+        let pid = keys.uuid(&["agent", account, &agent.user_id]);
         let password = match (&agent.password, &agent.password_hash) {
             (_, Some(hash)) => Password::Hash(hash.clone()),
             (Some(plain), None) => Password::Plain(plain.clone()),

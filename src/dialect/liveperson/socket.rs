@@ -83,9 +83,9 @@ impl SocketCodec {
             Renewal::SignUp => match jwt("ConsumerAuthentication") {
                 None => Ok(Ask::Renew(None)),
                 Some(jwt) => {
-                    let (actor, time) = identity.check_sign_up(account, bare(&jwt)).map_err(|_| invalid("the token is not valid"))?;
-                    if actor == self.actor {
-                        Ok(Ask::Renew(Some(time)))
+                    let known = identity.check_sign_up(account, bare(&jwt)).map_err(|_| invalid("the token is not valid"))?;
+                    if known.actor == self.actor {
+                        Ok(Ask::Renew(Some(known.remaining)))
                     } else {
                         Err(invalid("the token is another consumer's; open a connection for it"))
                     }
@@ -306,9 +306,9 @@ impl Doorway for ConsumerDoorway {
         let Some(account) = self.native.account(self.account.as_str()) else { return Greeting::Turned(CloseCode::Token) };
         match self.native.gateway.identity().check_sign_up(account, bare(jwt)) {
             Err(_) => Greeting::Turned(CloseCode::Token),
-            Ok((actor, time)) => {
+            Ok(known) => {
                 let tag = Tag { id: Some(request.id.clone()), kind: Some(RequestKind::InitConnection), text: INITIALIZED };
-                let admitted = self.native.consumer(account.id.clone(), actor, Lease::lasting(time), Renewal::SignUp);
+                let admitted = self.native.consumer(account.id.clone(), known.actor, Lease::lasting(known.remaining), Renewal::SignUp);
                 Greeting::Welcome(response(Version::V3, &tag, INITIALIZED), Box::new(admitted))
             }
         }
