@@ -3,6 +3,10 @@
 //! It is read and validated once. After that it is true: nothing that holds a [`Config`] checks it again. An error
 //! says which file or variable, where in it, what is wrong and what to write instead.
 
+mod sign_in;
+
+pub use sign_in::{KeySource, SignIn, Signature};
+
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de};
 use std::collections::HashSet;
@@ -291,6 +295,9 @@ pub struct Account {
     /// What consumers are asked when a conversation is closed.
     #[serde(default)]
     pub survey: Option<Survey>,
+    /// Where its consumers sign in.
+    #[serde(default)]
+    pub sign_in: Vec<SignIn>,
 }
 
 /// Questions behind a conversation.
@@ -713,6 +720,7 @@ impl Config {
                     return fail(at("queues"), "two queues have the same id");
                 }
             }
+            sign_in::validate(&account.id, &account.sign_in)?;
         }
         Ok(())
     }
@@ -937,6 +945,10 @@ mod tests {
             ("[server.tls]\nlisten = \"127.0.0.1:1\"\ncert = \"/none\"\nkey = \"/none\"", "server.tls"),
             ("[[accounts]]\nid = \"a\"\n[[accounts.agents]]\nuser_id = \"1\"\nlogin = \"x\"\npassword_hash = \"x\"", "accounts.a.agents.x"),
             ("[[accounts]]\nid = \"a\"\n[[accounts]]\nid = \"a\"", "accounts.a.id"),
+            (
+                "[[accounts]]\nid = \"a\"\n[[accounts.sign_in]]\nid = \"x\"\nissuer = \"i\"\naudience = \"\"\njwks_url = \"https://x/\"",
+                "accounts.a.sign_in.x",
+            ),
             ("[[accounts]]\nid = \"a\"\n[[accounts.agents]]\nuser_id = \"x\"\nlogin = \"x\"\npassword = \"x\"", "accounts.a.agents.x"),
         ] {
             let said = load(text).unwrap_err().to_string();

@@ -205,7 +205,7 @@ impl Server {
         let store = Arc::new(SqliteStore::open(&config.server.data_dir, wall_clock(), announcer)?);
         let issuer = Issuer::open(&config, wall_clock())?;
         let files = Arc::new(Files::open(&file_settings(&config), &config.server.data_dir, issuer.files_key())?);
-        let identity = Arc::new(Identity::new(issuer, store.clone(), &config));
+        let identity = Arc::new(Identity::new(issuer, store.clone(), &config)?);
         let limits = config.limits.events();
         let gateway = Gateway::new(Parts { store: store.clone(), hub: hub.clone(), identity, files, limits, notes });
         let native = Native::new(gateway.clone(), &config);

@@ -197,10 +197,7 @@ impl Account {
 
 /// The participant id of an agent: a UUID that is the same at each start.
 fn pid(account: &str, user: &str, keys: &Keys) -> ParticipantId {
-    let name = keys.pseudonym(&["agent", account, user]);
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&name[..16]);
-    ParticipantId::from(uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string())
+    ParticipantId::from(keys.uuid(&["agent", account, user]))
 }
 
 fn millis(time: Duration) -> Millis {

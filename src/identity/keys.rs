@@ -29,6 +29,16 @@ pub enum KeyError {
         /// What it should be.
         expected: &'static str,
     },
+    /// An identity provider's key cannot be used.
+    #[error("accounts.{account}.sign_in.{id}: {reason}")]
+    Provider {
+        /// The account.
+        account: String,
+        /// The provider's name there.
+        id: String,
+        /// Why.
+        reason: String,
+    },
     /// The system gives no random bytes.
     #[error("no key could be made: the system gives no random bytes")]
     Random,
@@ -125,6 +135,13 @@ impl Keys {
         let mut name = [0; 32];
         name.copy_from_slice(context.sign().as_ref());
         name
+    }
+
+    /// A pseudonym in the form of a UUID.
+    pub(super) fn uuid(&self, parts: &[&str]) -> String {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&self.pseudonym(parts)[..16]);
+        uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
     }
 
     /// The public halves.

@@ -4,23 +4,31 @@
 //! (60 minutes), the **ConsumerJWS** that names a consumer for whom it speaks (no expiry), the token of a consumer
 //! that signed up itself, and the **bearer** of an agent, which holds a session that slides. A checked credential
 //! comes with a [`Lease`]: whoever goes on acting on it must stop when the lease ends.
+//!
+//! A consumer may also show the token of an identity provider of the account's own ([`external`]); it is exchanged for
+//! one of ours and serves for nothing else.
 
 mod directory;
+mod external;
+mod jwks;
 mod keys;
 mod lease;
 mod token;
 
 pub use directory::{Account, Agent, App, Directory};
+pub use external::Provider;
 pub use keys::{KeyError, Purpose};
 pub use lease::Lease;
 
+use self::external::Providers;
 use self::keys::Keys;
-use self::token::{AgentClaims, AppClaims, ConsumerClaims, SignUpClaims};
+use self::token::{AgentClaims, AppClaims, ConsumerClaims, SignUpClaims, SignedInClaims};
 use crate::config::Config;
 use crate::domain::{Actor, Millis};
 use crate::store::{Clock, SessionRow, Store};
 use dashmap::DashMap;
 use secrecy::ExposeSecret;
+use serde_json::json;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -69,6 +77,17 @@ pub struct AppIdentity {
     pub remaining: Duration,
 }
 
+/// A consumer that showed a token of its own.
+#[derive(Debug, Clone)]
+pub struct SignedIn {
+    /// The consumer.
+    pub actor: Actor,
+    /// How long the token holds from now.
+    pub remaining: Duration,
+    /// What an identity provider says about it; none of one that is anonymous.
+    pub claims: Option<serde_json::Value>,
+}
+
 /// An agent's login.
 #[derive(Debug, Clone)]
 pub struct Login {
@@ -92,6 +111,7 @@ pub struct Identity {
     sessions: DashMap<String, Session>,
     checked: Mutex<HashMap<[u8; 32], Checked>>,
     hashing: Arc<tokio::sync::Semaphore>,
+    providers: Providers,
 }
 
 #[derive(Debug, Clone)]
@@ -208,16 +228,19 @@ fn millis(duration: Duration) -> Millis {
 
 impl Identity {
     /// Puts the parts together.
-    #[must_use]
-    pub fn new(issuer: Issuer, store: Arc<dyn Store>, config: &Config) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`KeyError`] if the key of an identity provider cannot be used.
+    pub fn new(issuer: Issuer, store: Arc<dyn Store>, config: &Config) -> Result<Self, KeyError> {
+        Ok(Self {
             issuer,
             store,
             lifetimes: config.tokens.clone(),
             sessions: DashMap::new(),
             checked: Mutex::default(),
             hashing: Arc::new(tokio::sync::Semaphore::new(2)),
-        }
+            providers: Providers::open(&config.accounts)?,
+        })
     }
 
     /// Who there is.
@@ -328,6 +351,11 @@ impl Identity {
     /// [`Denied::Unavailable`] if it cannot be signed.
     pub fn sign_up(&self, account: &AccountId, known: Option<ConsumerId>) -> Result<(ConsumerId, String), Denied> {
         let id = known.unwrap_or_else(|| ConsumerId::from(uuid::Uuid::new_v4().to_string()));
+        let token = self.consumer_token(account, &id, SignedInClaims::default())?;
+        Ok((id, token))
+    }
+
+    fn consumer_token(&self, account: &AccountId, id: &ConsumerId, signed_in: SignedInClaims) -> Result<String, Denied> {
         let iat = seconds(&self.issuer.clock);
         let claims = SignUpClaims {
             sub: id.to_string(),
@@ -335,22 +363,34 @@ impl Identity {
             iss: token::SIGN_UP_ISSUER.into(),
             iat,
             exp: iat + self.lifetimes.consumer.0.as_secs().max(1),
+            signed_in,
         };
-        let token = token::sign(self.issuer.keys.of(Purpose::SignUp), &claims).ok_or(Denied::Unavailable)?;
-        Ok((id, token))
+        token::sign(self.issuer.keys.of(Purpose::SignUp), &claims).ok_or(Denied::Unavailable)
     }
 
-    /// Checks the token of a consumer that signed up itself, and says how long it holds.
+    /// Checks the token of a consumer that signed up itself or signed in at an identity provider.
     ///
     /// # Errors
     /// [`Denied::Invalid`].
-    pub fn check_sign_up(&self, account: &Account, token: &str) -> Result<(Actor, Duration), Denied> {
+    pub fn check_sign_up(&self, account: &Account, token: &str) -> Result<SignedIn, Denied> {
         let claims: SignUpClaims = token::open(self.issuer.keys.of(Purpose::SignUp), token).ok_or(Denied::Invalid)?;
         let good = claims.iss == token::SIGN_UP_ISSUER
             && claims.aud == format!("acc:{}", account.id)
             && claims.iat <= seconds(&self.issuer.clock) + LEEWAY;
         let remaining = self.remaining(claims.exp).filter(|_| good).ok_or(Denied::Invalid)?;
-        Ok((Actor::Consumer { account: account.id.clone(), id: ConsumerId::from(claims.sub), app: None, was: None }, remaining))
+        let SignedInClaims { was, ext, lp_sdes } = claims.signed_in;
+        // Clients expect the list, be it empty.
+        let says = |ext: token::Ext| json!({"sub": ext.sub, "iss": claims.iss, "lp_sdes": lp_sdes.unwrap_or_default()});
+        Ok(SignedIn {
+            actor: Actor::Consumer {
+                account: account.id.clone(),
+                id: ConsumerId::from(claims.sub),
+                app: None,
+                was: was.map(ConsumerId::from),
+            },
+            remaining,
+            claims: ext.map(says),
+        })
     }
 
     /// A token for a secure form, for the service that keeps such forms. It names who may do what with which form, and is

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Header, Validation};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Longest token that is looked at.
 const LONGEST: usize = 8 * 1024;
@@ -41,6 +42,27 @@ pub(super) struct SignUpClaims {
     pub(super) iss: String,
     pub(super) iat: u64,
     pub(super) exp: u64,
+    #[serde(flatten)]
+    pub(super) signed_in: SignedInClaims,
+}
+
+/// What is added for a consumer that signed in at an identity provider.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct SignedInClaims {
+    /// The anonymous consumer that it was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) was: Option<String>,
+    #[serde(default, rename = "lp.ext", skip_serializing_if = "Option::is_none")]
+    pub(super) ext: Option<Ext>,
+    /// What the provider says about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) lp_sdes: Option<Vec<Value>>,
+}
+
+/// Who a consumer is at its identity provider.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Ext {
+    pub(super) sub: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -76,7 +98,25 @@ pub(super) struct FormClaims<'c> {
 pub(super) fn sign(key: &Key, claims: &impl Serialize) -> Option<String> {
     let mut header = Header::new(ALGORITHM);
     header.kid = Some(key.kid.clone());
-    jsonwebtoken::encode(&header, claims, &key.sign).ok()
+    let (header, claims) = (serde_json::to_string(&header).ok()?, serde_json::to_string(claims).ok()?);
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(plain(&claims)));
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key.sign, ALGORITHM).ok()?;
+    Some(format!("{message}.{signature}"))
+}
+
+/// The same JSON, in characters whose base64 is alike in both alphabets: clients in browsers read a token with the one
+/// that it is not written in.
+pub(super) fn plain(json: &str) -> String {
+    let mut plain = String::with_capacity(json.len());
+    for c in json.chars() {
+        // Outside of strings JSON has none of the others, so each can be escaped where it stands.
+        if c.is_ascii() && !matches!(c, '>' | '?' | '~' | '\u{7f}') {
+            plain.push(c);
+        } else {
+            plain.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    plain
 }
 
 /// What a token says, if it was signed with the key. Times are the caller's to check, by its own clock.
@@ -103,4 +143,21 @@ fn has_plain_header(key: &Key, token: &str) -> bool {
     let Some(Ok(header)) = token.split('.').next().map(|part| URL_SAFE_NO_PAD.decode(part)) else { return false };
     serde_json::from_slice::<Plain>(&header)
         .is_ok_and(|header| header.alg == "RS256" && header.kid == key.kid && header.typ.is_none_or(|typ| typ == "JWT"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_reads_the_same_in_either_alphabet_of_base64() {
+        let all: String = (0..0x2100_u32).filter_map(char::from_u32).chain("😀>?~>>??~~\\".chars()).collect();
+        // At each place within a group of three bytes.
+        for shift in 0..3 {
+            let json = serde_json::to_string(&serde_json::json!({"x".repeat(shift + 1): all})).unwrap();
+            let plain = plain(&json);
+            assert!(!URL_SAFE_NO_PAD.encode(&plain).contains(['-', '_']));
+            assert_eq!(serde_json::from_str::<Value>(&plain).unwrap(), serde_json::from_str::<Value>(&json).unwrap());
+        }
+    }
 }

@@ -15,5 +15,6 @@ mod fanout;
 mod identity;
 mod ownership;
 mod programs;
+mod sign_in;
 mod sockets;
 mod support;

@@ -1,6 +1,7 @@
 //! The native dialect: compatible with the LivePerson Connector API and its messaging sockets.
 //!
-//! - [`lookup`]: where each service lives; [`tokens`]: app tokens, consumer identity, sign-up; [`login`]: agents;
+//! - [`lookup`]: where each service lives; [`tokens`]: app tokens, consumer identity, sign-up; [`sign_in`]: consumers at an
+//!   identity provider; [`login`]: agents;
 //! - [`connector`]: SEND and CONVERSATION, over HTTP and on the connector socket;
 //! - [`socket`]: the sockets of consumers (v3) and agents (v2, v2.1, v3);
 //! - [`request`] reads requests, [`render`] and [`error`] write what we have to say.
@@ -11,6 +12,7 @@ mod login;
 mod lookup;
 mod render;
 mod request;
+mod sign_in;
 mod socket;
 mod tokens;
 
@@ -90,6 +92,9 @@ impl Native {
             .route("/api/account/{account}/signup", post(tokens::sign_up))
             .route("/api/account/{account}/signup.jsonp", get(tokens::sign_up_script))
             .route("/api/account/{account}/anonymous/authorize", post(tokens::authorize))
+            .route("/api/account/{account}/authenticate", post(sign_in::authenticate))
+            .route("/api/account/{account}/app/{connector}/authenticate", post(sign_in::authenticate_by))
+            .route("/api/account/{account}/configuration/le-connectors/all-connectors", get(sign_in::connectors))
             .route("/.well-known/jwks.json", get(tokens::keys))
             .layer(CorsLayer::permissive());
         Router::new()
@@ -231,9 +236,10 @@ impl Socket for ConsumerSocket {
                 return Ok(Admission::Unknown(ConsumerDoorway { native: self.0.clone(), account: id, client }));
             };
             match self.0.gateway.identity().check_sign_up(account, bare(token)) {
-                Ok((actor, time)) => {
-                    let lease = Lease::lasting(time);
-                    Ok(Admission::Known(Box::new(self.0.consumer(id, actor, lease, Renewal::SignUp, client))))
+                Ok(known) => {
+                    let lease = Lease::lasting(known.remaining);
+                    self.0.welcome(&known);
+                    Ok(Admission::Known(Box::new(self.0.consumer(id, known.actor, lease, Renewal::SignUp, client))))
                 }
                 Err(_) => Ok(Admission::Turned(CloseCode::Token)),
             }

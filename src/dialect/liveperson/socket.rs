@@ -3,11 +3,11 @@
 use super::Native;
 use super::render;
 use super::request::{Caller, Client, PROFILE_SET, kind_of, success_text};
-use crate::domain::{Actor, AgentState, Conversation, Millis, Outcome, Person, Ring, Sight};
+use crate::domain::{Actor, AgentState, Command, Conversation, Millis, Outcome, Person, Ring, Sight};
 use crate::files::{EXPIRES, SIGNATURE};
 use crate::gateway::{Error, Found, Request};
 use crate::hub::{Frame, Slot, Typing};
-use crate::identity::{Agent, FormUse, Lease};
+use crate::identity::{Agent, FormUse, Lease, SignedIn};
 use crate::session::{Admitted, Answer, Ask, Asked, ChangeKind, Codec, Doorway, Greeting, batches};
 use serde::Serialize;
 use serde_json::json;
@@ -91,9 +91,9 @@ impl SocketCodec {
             Renewal::SignUp => match jwt("ConsumerAuthentication") {
                 None => Ok(Ask::Renew(None)),
                 Some(jwt) => {
-                    let (actor, time) = identity.check_sign_up(account, bare(&jwt)).map_err(|_| invalid("the token is not valid"))?;
-                    if actor == self.actor {
-                        Ok(Ask::Renew(Some(time)))
+                    let known = identity.check_sign_up(account, bare(&jwt)).map_err(|_| invalid("the token is not valid"))?;
+                    if known.actor.person() == self.actor.person() {
+                        Ok(Ask::Renew(Some(known.remaining)))
                     } else {
                         Err(invalid("the token is another consumer's; open a connection for it"))
                     }
@@ -363,10 +363,12 @@ impl Doorway for ConsumerDoorway {
         let Some(account) = self.native.account(self.account.as_str()) else { return Greeting::Turned(CloseCode::Token) };
         match self.native.gateway.identity().check_sign_up(account, bare(jwt)) {
             Err(_) => Greeting::Turned(CloseCode::Token),
-            Ok((actor, time)) => {
+            Ok(known) => {
                 let tag = Tag { id: Some(request.id.clone()), kind: Some(RequestKind::InitConnection), text: INITIALIZED };
+                self.native.welcome(&known);
                 let client = client_of(&request).or(self.client.take());
-                let admitted = self.native.consumer(account.id.clone(), actor, Lease::lasting(time), Renewal::SignUp, client);
+                let lease = Lease::lasting(known.remaining);
+                let admitted = self.native.consumer(account.id.clone(), known.actor, lease, Renewal::SignUp, client);
                 Greeting::Welcome(response(Version::V3, &tag, INITIALIZED), Box::new(admitted))
             }
         }
@@ -374,6 +376,15 @@ impl Doorway for ConsumerDoorway {
 }
 
 impl Native {
+    /// Keeps what a consumer's identity provider says of it, for agents who ask who it is.
+    pub(super) fn welcome(&self, known: &SignedIn) {
+        let claims = known.claims.as_ref().and_then(|claims| serde_json::value::to_raw_value(claims).ok());
+        if let Some(claims) = claims {
+            let commands = vec![Command::SeeClaims { claims }];
+            drop(self.gateway.submit(Request { actor: known.actor.clone(), commands, key: None, resend: None }));
+        }
+    }
+
     /// A consumer's session to be.
     pub(super) fn consumer(
         self: &Arc<Self>,
@@ -385,7 +396,7 @@ impl Native {
     ) -> Admitted<SocketCodec> {
         // The consumer is known from here on, for agents who ask who it is.
         if let (Actor::Consumer { id, app: None, .. }, Renewal::SignUp) = (&actor, &renewal) {
-            let seen = crate::domain::Command::SeeConsumer { consumer: id.clone(), app: None, ext_id: None };
+            let seen = Command::SeeConsumer { consumer: id.clone(), app: None, ext_id: None };
             drop(self.gateway.submit(Request { actor: actor.clone(), commands: vec![seen], key: None, resend: None }));
         }
         let codec = SocketCodec { native: self.clone(), account, actor: actor.clone(), version: Version::V3, renewal, client };

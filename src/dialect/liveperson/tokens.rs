@@ -5,7 +5,7 @@ use super::socket::bare;
 use super::{Native, Peer, error, too_many};
 use crate::domain::{Actor, Command};
 use crate::gateway::{Error, Request};
-use crate::identity::Denied;
+use crate::identity::{Denied, SignedIn};
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -101,22 +101,34 @@ async fn name_consumer(native: &Arc<Native>, account: &str, headers: &HeaderMap,
     Ok(jws)
 }
 
+/// There is no such account or identity provider, as this service says it.
+pub(super) const UNKNOWN: &str = "9004";
+/// The token cannot be validated.
+pub(super) const NOT_VALID: &str = "9007";
+/// It may work later.
+pub(super) const NOT_NOW: &str = "9000";
+
+/// An error as this service shows it.
+pub(super) fn refuse(status: StatusCode, code: &str) -> Box<Response> {
+    Box::new(error::json(status, json!({"internalErrorCode": code}).to_string()))
+}
+
 /// A token for a new consumer, or for one that shows an old token of its own.
 fn signed_up(native: &Native, account: &str, peer: &Peer, known: Option<&str>) -> Result<String, Box<Response>> {
     if let Err(wait) = native.token_calls.check("", peer.0.ip()) {
         return Err(Box::new(wait.say(error::response(None, &too_many("too many token calls from this address")))));
     }
-    let refuse = |status, code| Box::new(error::json(status, json!({"internalErrorCode": code}).to_string()));
-    let Some(account) = native.account(account) else { return Err(refuse(StatusCode::NOT_FOUND, "9004")) };
+    let Some(account) = native.account(account) else { return Err(refuse(StatusCode::NOT_FOUND, UNKNOWN)) };
     let identity = native.gateway.identity();
     let known = match known {
         None => None,
         Some(token) => match identity.check_sign_up(account, token) {
-            Ok((Actor::Consumer { id, .. }, _)) => Some(id),
-            Ok(_) | Err(_) => return Err(refuse(StatusCode::UNAUTHORIZED, "9007")),
+            // Whoever signed in at an identity provider goes on by signing in there: it may not know them any more.
+            Ok(SignedIn { actor: Actor::Consumer { id, .. }, claims: None, .. }) => Some(id),
+            Ok(_) | Err(_) => return Err(refuse(StatusCode::UNAUTHORIZED, NOT_VALID)),
         },
     };
-    identity.sign_up(&account.id, known).map(|(_, token)| token).map_err(|_| refuse(StatusCode::SERVICE_UNAVAILABLE, "9000"))
+    identity.sign_up(&account.id, known).map(|(_, token)| token).map_err(|_| refuse(StatusCode::SERVICE_UNAVAILABLE, NOT_NOW))
 }
 
 pub(super) async fn sign_up(State(native): State<Arc<Native>>, Path(account): Path<String>, peer: Peer) -> Response {
