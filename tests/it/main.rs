@@ -17,3 +17,4 @@ mod ownership;
 mod programs;
 mod sockets;
 mod support;
+mod webhooks;

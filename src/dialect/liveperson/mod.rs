@@ -3,7 +3,7 @@
 //! - [`lookup`]: where each service lives; [`tokens`]: app tokens, consumer identity, sign-up; [`login`]: agents;
 //! - [`connector`]: SEND and CONVERSATION, over HTTP and on the connector socket;
 //! - [`socket`]: the sockets of consumers (v3) and agents (v2, v2.1, v3);
-//! - [`request`] reads requests, [`render`] and [`error`] write what we have to say.
+//! - [`request`] reads requests, [`render`] and [`error`] write what we have to say; [`webhook`]: what is posted.
 
 mod connector;
 mod error;
@@ -13,9 +13,11 @@ mod render;
 mod request;
 mod socket;
 mod tokens;
+mod webhook;
 
 use self::connector::{Call, ConnectorDoorway};
 use self::socket::{ConsumerDoorway, Renewal, bare};
+pub use self::webhook::Webhooks;
 use super::Socket;
 use crate::config::{Config, Limits};
 use crate::gateway::{Error, Gateway};

@@ -28,6 +28,7 @@ type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) enum Job {
     Decide(Box<Decision>, Answer<Decided>),
     KeepSession(SessionRow, Answer<()>),
+    KeepCursor(String, String, Answer<()>),
     Probe(Answer<()>),
 }
 
@@ -36,7 +37,7 @@ impl Job {
     pub(super) fn fail(self, error: StoreError) {
         match self {
             Self::Decide(_, answer) => drop(answer.send(Err(error))),
-            Self::KeepSession(_, answer) | Self::Probe(answer) => drop(answer.send(Err(error))),
+            Self::KeepSession(_, answer) | Self::KeepCursor(.., answer) | Self::Probe(answer) => drop(answer.send(Err(error))),
         }
     }
 }
@@ -224,6 +225,10 @@ impl Writer {
                 }
                 Job::KeepSession(row, answer) => {
                     failure = keep_session(&self.connection, &row).err();
+                    waiting.push(Waiting::Done(answer));
+                }
+                Job::KeepCursor(name, value, answer) => {
+                    failure = keep_cursor(&self.connection, &name, &value).err();
                     waiting.push(Waiting::Done(answer));
                 }
                 Job::Probe(answer) => {
@@ -475,7 +480,7 @@ fn without_answer(answer: Answer<Decided>) -> Waiting {
 fn unanswered(job: Job) -> Waiting {
     match job {
         Job::Decide(_, answer) => without_answer(answer),
-        Job::KeepSession(_, answer) | Job::Probe(answer) => Waiting::Done(answer),
+        Job::KeepSession(_, answer) | Job::KeepCursor(.., answer) | Job::Probe(answer) => Waiting::Done(answer),
     }
 }
 
@@ -487,6 +492,13 @@ fn keep_session(connection: &Connection, row: &SessionRow) -> rusqlite::Result<(
              ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, ended = max(ended, excluded.ended)",
         )?
         .execute((&row.id, row.account.as_str(), &row.agent, &row.csrf, row.expires, row.ended))?;
+    Ok(())
+}
+
+fn keep_cursor(connection: &Connection, name: &str, value: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT INTO cursors (name, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value")?
+        .execute((name, value))?;
     Ok(())
 }
 

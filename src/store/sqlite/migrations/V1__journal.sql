@@ -1,4 +1,5 @@
--- The journal: append-only, in commit order. Everything else but `retries`, `resends` and `sessions` is derived from it.
+-- The journal: append-only, in commit order. Everything else but `retries`, `resends`, `sessions` and `cursors` is derived
+-- from it.
 CREATE TABLE journal (
     position INTEGER PRIMARY KEY,
     at INTEGER NOT NULL,
@@ -33,6 +34,12 @@ CREATE TABLE sessions (
     csrf TEXT NOT NULL,
     expires INTEGER NOT NULL,
     ended INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- How far those have come who follow the log from outside: one value under each name.
+CREATE TABLE cursors (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
 ) WITHOUT ROWID;
 
 -- Projections: they follow the journal up to the position in `meta`.
