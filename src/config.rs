@@ -4,8 +4,10 @@
 //! says which file or variable, where in it, what is wrong and what to write instead.
 
 mod sign_in;
+mod webhook;
 
 pub use sign_in::{KeySource, SignIn, Signature};
+pub use webhook::{Endpoint, Header, Webhook, WebhookSignature};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de};
@@ -119,6 +121,9 @@ section!(
         log: Log,
         /// The tenants.
         accounts: Vec<Account>,
+        /// Whether webhooks may go to this machine without TLS. No file says so: whoever starts the gateway does.
+        #[serde(skip)]
+        allow_loopback_webhooks: bool,
     }
 );
 
@@ -233,6 +238,8 @@ section!(
         logins_per_minute: u32,
         /// App tokens and sign-ups per address.
         token_calls_per_minute: u32,
+        /// The first wait after a webhook that failed.
+        webhook_retry: Span,
     }
 );
 
@@ -364,6 +371,18 @@ pub struct App {
     /// What `sequence` means in its SEND replies.
     #[serde(default)]
     pub reply_sequence: ReplySequence,
+    /// What it may have beyond its scopes.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+    /// How its webhooks are signed.
+    #[serde(default)]
+    pub webhook_signature: WebhookSignature,
+    /// How long a webhook that fails is tried again.
+    #[serde(default = "webhook::default_retention")]
+    pub webhook_retention: Span,
+    /// Where its events are posted.
+    #[serde(default)]
+    pub webhooks: Vec<Webhook>,
 }
 
 fn default_scopes() -> Vec<String> {
@@ -457,7 +476,12 @@ impl std::str::FromStr for Span {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no length of time; write a number with its unit, such as \"15s\", \"500ms\" or \"1h\"");
-        let signed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+        // Days are the calendar's and no length of time to a parser that knows of summer time; here one is 24 hours.
+        let days = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
+        let signed = match days {
+            Some(days) => jiff::SignedDuration::from_hours(24 * i64::from(days)),
+            None => text.parse().map_err(|_| wrong())?,
+        };
         let span = Duration::try_from(signed).map_err(|_| wrong())?;
         if span.is_zero() { Err(wrong()) } else { Ok(Self(span)) }
     }
@@ -544,6 +568,7 @@ impl Config {
     fn from_table(table: toml::Table) -> Result<Self, ConfigError> {
         let fail = |error: toml::de::Error| ConfigError::Value { key: "configuration".into(), reason: error.message().to_owned() };
         let mut config: Self = table.try_into().map_err(fail)?;
+        config.allow_loopback_webhooks = config.server.dev;
         config.replace_demo_secrets();
         config.validate()?;
         Ok(config)
@@ -559,6 +584,23 @@ impl Config {
         Self::from_table(table.clone())?;
         hide(&mut table);
         Ok(toml::to_string(&table).unwrap_or_default())
+    }
+
+    /// Whether webhooks go only where whoever starts the gateway allows.
+    ///
+    /// # Errors
+    /// [`ConfigError`] that names an endpoint without TLS, unless [`Config::allow_loopback_webhooks`] is set.
+    pub fn check_endpoints(&self) -> Result<(), ConfigError> {
+        let apps = self.accounts.iter().flat_map(|account| account.apps.iter().map(move |app| (account, app)));
+        for (account, app) in apps.filter(|_| !self.allow_loopback_webhooks) {
+            if let Some(hook) = app.webhooks.iter().find(|hook| hook.endpoint.0.scheme() != "https") {
+                return Err(ConfigError::Value {
+                    key: format!("accounts.{}.apps.{}.webhooks", account.id, app.client_id),
+                    reason: format!("the endpoint of {} must be https; http to this machine is for development only", hook.event),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Whether strangers may reach a listener.
@@ -642,6 +684,7 @@ impl Config {
             ("limits.idle", limits.idle),
             ("limits.ping", limits.ping),
             ("limits.write_timeout", limits.write_timeout),
+            ("limits.webhook_retry", limits.webhook_retry),
             ("tokens.app", self.tokens.app),
             ("tokens.consumer", self.tokens.consumer),
             ("tokens.agent", self.tokens.agent),
@@ -685,6 +728,9 @@ impl Config {
                 }
                 if !seen.insert(format!("app {}", app.client_id)) {
                     return fail(at("apps"), "two applications have the same client_id");
+                }
+                if let Err(reason) = webhook::check(app) {
+                    return fail(at(&format!("apps.{}", app.client_id)), &reason);
                 }
             }
             for agent in &account.agents {
@@ -786,7 +832,15 @@ fn hide(table: &mut toml::Table) {
         match value {
             toml::Value::Table(inner) => hide(inner),
             toml::Value::Array(list) => list.iter_mut().filter_map(toml::Value::as_table_mut).for_each(hide),
-            value if ["client_secret", "password", "password_hash", "admin_key"].contains(&key.as_str()) => *value = "(hidden)".into(),
+            // `value` is that of a webhook's header, where a receiver's own credential may stand.
+            // A store's credentials may stand in the query.
+            toml::Value::String(url) if key == "url" && url.contains('?') => {
+                let place = url.find('?').unwrap_or(url.len());
+                url.replace_range(place.., "?(hidden)");
+            }
+            value if ["client_secret", "password", "password_hash", "admin_key", "value"].contains(&key.as_str()) => {
+                *value = "(hidden)".into()
+            }
             _ => {}
         }
     }

@@ -7,11 +7,11 @@
 //!
 //! ```text
 //! main -> cli -> lib -> http -> dialect -> session -> gateway -> identity -> hub, store, files -> domain -> protocol
-//!                lib -> work -> gateway
+//!                lib -> work -> gateway;  dialect -> delivery -> hub, store
 //! ```
 //!
-//! Imports run this way and no other. [`config`], [`random`] and [`throttle`] lie beside it for anybody to use, and themselves
-//! use no more than [`domain`].
+//! Imports run this way and no other; `session`, `delivery` and `work` do not know each other. [`config`], [`random`] and
+//! [`throttle`] lie beside it for anybody to use, and themselves use no more than [`domain`].
 //!
 //! | Module | What it is |
 //! |---|---|
@@ -24,6 +24,7 @@
 //! | [`gateway`] | the operations: every command and query there is |
 //! | [`work`] | what runs by itself: the search for agents, and what falls due |
 //! | [`session`] | one connected peer without its socket |
+//! | [`delivery`] | webhooks: what is owed to whom, attempts, signatures |
 //! | [`dialect`] | a folder per vendor: their frames to our operations and back |
 //! | [`http`] | the listener, its limits, the WebSocket loop, health and metrics |
 //! | [`cli`] | the command line |
@@ -42,12 +43,13 @@
 //! 7. [`hub`] puts a shared announcement, encoded once per kind of codec, into each subscribed session's bounded
 //!    outbox. A session sends the next number, drops a smaller one, and reads the log when one is missing.
 //! 8. Projections follow the journal: state rows, the (dialog, sequence) index, applications' feeds. Memory holds what
-//!    they lack, so a read is always current.
+//!    they lack, so a read is always current. [`delivery`] follows an application's feed by a cursor of its own and posts it.
 //!
 //! Typing states skip 4, 5 and 8.
 
 pub mod cli;
 pub mod config;
+pub mod delivery;
 pub mod dialect;
 pub mod domain;
 pub mod files;
@@ -62,7 +64,8 @@ pub mod throttle;
 pub mod work;
 
 use crate::config::Config;
-use crate::dialect::liveperson::Native;
+use crate::delivery::{AppWebhooks, Deliveries, Worker};
+use crate::dialect::liveperson::{Native, Webhooks};
 use crate::files::{Files, FilesError};
 use crate::gateway::{Gateway, Notes, Parts};
 use crate::http::{Listener, Pages};
@@ -83,6 +86,9 @@ use tokio_util::sync::CancellationToken;
 /// Why the gateway does not start, or ends.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
+    /// The configuration allows what this start does not.
+    #[error(transparent)]
+    Config(#[from] config::ConfigError),
     /// The store does not open.
     #[error(transparent)]
     Store(#[from] store::sqlite::OpenError),
@@ -158,6 +164,10 @@ fn describe_metrics() {
     counter!("tieline_store_refused_total", "Decisions refused because too many waited");
     counter!("tieline_store_failures_total", "Batches or projections that failed");
     counter!("tieline_deliveries_total", "Announcements put into sessions' outboxes");
+    counter!("tieline_webhook_deliveries_total", "Attempts to post a webhook, by result: delivered, or why not");
+    histogram!("tieline_webhook_seconds", "Time to a webhook's answer");
+    counter!("tieline_webhook_given_up_total", "Webhooks given up: older than the retention, or failed with max_retries = 0");
+    gauge!("tieline_webhook_waiting", "Applications whose webhooks wait because an endpoint failed");
 }
 
 /// A gateway that is bound to its addresses and not yet serving.
@@ -167,6 +177,8 @@ pub struct Server {
     hub: Arc<Hub>,
     native: Arc<Native>,
     gateway: Arc<Gateway>,
+    deliveries: Deliveries,
+    delivering: Worker,
     plain: Option<TcpListener>,
     tls: Option<(TcpListener, tokio_rustls::TlsAcceptor)>,
     internal: Option<TcpListener>,
@@ -198,6 +210,7 @@ impl Server {
         // Named first thing, so that no library picks its own. A second gateway in a process finds them installed.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
+        config.check_endpoints()?;
         let metrics = recorder();
         let hub = Hub::new(std::thread::available_parallelism().map_or(2, usize::from));
         let notes = Arc::new(Notes::default());
@@ -209,13 +222,21 @@ impl Server {
         let limits = config.limits.events();
         let gateway = Gateway::new(Parts { store: store.clone(), hub: hub.clone(), identity, files, limits, notes });
         let native = Native::new(gateway.clone(), &config);
+        let (deliveries, delivering) = Deliveries::new(delivery::Parts {
+            store: store.clone(),
+            hub: hub.clone(),
+            render: Arc::new(Webhooks),
+            clock: wall_clock(),
+            first_wait: config.limits.webhook_retry.0,
+            twice: Arc::new(|_| false),
+        });
         let plain = listen(config.server.listen.0).await?;
         let tls = match listen(config.server.tls.listen.0).await? {
             Some(listener) => Some((listener, Listener::acceptor(&config)?)),
             None => None,
         };
         let internal = listen(config.internal.listen.0).await?;
-        Ok(Self { config, store, hub, native, gateway, plain, tls, internal, metrics })
+        Ok(Self { config, store, hub, native, gateway, deliveries, delivering, plain, tls, internal, metrics })
     }
 
     /// Where HTTP and WebSocket are served.
@@ -236,15 +257,25 @@ impl Server {
         &self.config
     }
 
+    /// Which applications have webhooks, for whoever changes that while the gateway runs.
+    #[must_use]
+    pub fn deliveries(&self) -> Deliveries {
+        self.deliveries.clone()
+    }
+
     /// The log's name.
     #[must_use]
     pub fn epoch(&self) -> &str {
         self.store.epoch()
     }
 
+    fn serves_native(&self) -> bool {
+        self.config.server.dialects.iter().any(|dialect| dialect == "liveperson")
+    }
+
     fn routes(&self, listener: &Listener, pages: &Pages) -> Router {
         let mut routes = Router::new();
-        if self.config.server.dialects.iter().any(|dialect| dialect == "liveperson") {
+        if self.serves_native() {
             routes = routes
                 .merge(self.native.routes())
                 .merge(listener.socket(self.native.consumer_socket()))
@@ -263,7 +294,7 @@ impl Server {
     }
 
     /// Serves until `stop` is cancelled, then drains: not ready, no new connections, what was asked is answered,
-    /// sockets are told to come back, the store is closed.
+    /// sockets are told to come back, webhooks stop between two attempts, the store is closed.
     ///
     /// # Errors
     /// [`ServeError::StoreFailed`] if a sync to disk failed; [`ServeError::Task`] if a task panicked.
@@ -279,6 +310,13 @@ impl Server {
         let absence = Absence { unasked: self.config.routing.absence.0, released: self.config.routing.release.0 };
         tasks.spawn(AgentRouter::new(self.gateway.clone(), absence).run());
         tasks.spawn(housekeeping(self.native.clone(), self.gateway.clone(), self.metrics.clone()));
+        let webhooks = if self.serves_native() { AppWebhooks::configured(&self.config) } else { Vec::new() };
+        // On a set of its own, because it ends by itself, and a token of its own, because it ends after the peers have.
+        let mut delivering: JoinSet<()> = JoinSet::new();
+        let delivered = CancellationToken::new();
+        delivering.spawn(self.delivering.run(delivered.clone()));
+        // Before anybody can be answered: what is acked from here on is delivered.
+        self.deliveries.apply(webhooks).await;
         let mut accepting: JoinSet<()> = JoinSet::new();
         let plain = self.plain.map(|socket| (socket, routes.clone(), None));
         let tls = self.tls.map(|(socket, acceptor)| (socket, routes, Some(acceptor)));
@@ -295,6 +333,7 @@ impl Server {
                 Err(ServeError::StoreFailed)
             }
             ended = tasks.join_next() => Err(ServeError::Task(format!("{ended:?}"))),
+            ended = delivering.join_next() => Err(ServeError::Task(format!("{ended:?}"))),
         };
         stop.cancel();
         while accepting.join_next().await.is_some() {}
@@ -302,6 +341,8 @@ impl Server {
         if !listener.drained(drain).await {
             tracing::warn!(?drain, "connections were still open when the drain was over");
         }
+        delivered.cancel();
+        while delivering.join_next().await.is_some() {}
         tasks.shutdown().await;
         self.store.close().await;
         tracing::info!("stopped");

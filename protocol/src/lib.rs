@@ -8,7 +8,7 @@
 //! - [`json`]: the one scan that every text passes before it is believed;
 //! - [`kind`]: the catalogue of message types, both spellings, and their responses' names;
 //! - [`body`]: the bodies of requests; [`event`]: what `ms.PublishEvent` carries;
-//! - [`notify`]: the bodies of notifications;
+//! - [`notify`]: the bodies of notifications; [`webhook`]: the types of events that are posted;
 //! - [`ids`]: identifiers as types of their own;
 //! - [`code`]: error codes and close codes, and what a client should do about each.
 //!
@@ -22,3 +22,4 @@ pub mod ids;
 pub mod json;
 pub mod kind;
 pub mod notify;
+pub mod webhook;

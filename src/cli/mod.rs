@@ -6,6 +6,7 @@ mod serve;
 mod tail;
 mod token;
 
+use crate::ServeError;
 use crate::config::{Config, ConfigError, LogFormat};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -72,7 +73,8 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("tieline: {error:#}");
-            if error.downcast_ref::<ConfigError>().is_some() { ExitCode::from(78) } else { ExitCode::FAILURE }
+            let is_config = error.downcast_ref::<ConfigError>().is_some() || matches!(error.downcast_ref(), Some(ServeError::Config(_)));
+            if is_config { ExitCode::from(78) } else { ExitCode::FAILURE }
         }
     }
 }

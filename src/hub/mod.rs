@@ -213,6 +213,11 @@ impl Hub {
         self.presence.notified().await;
     }
 
+    /// A place beside the map, for a part of the gateway that hears announcements without being a session.
+    pub fn listen(self: &Arc<Self>) -> Membership {
+        Membership { hub: self.clone(), connection: self.next_connection(), outbox: Arc::new(Outbox::default()) }
+    }
+
     /// How many sessions are on the map.
     #[must_use]
     pub fn sessions(&self) -> usize {

@@ -280,3 +280,16 @@ pub(super) async fn scope_keys_bound_what_a_rule_sees(open_store: Open) {
     let blind = Decision { scope: vec![ScopeKey::Consumer(account(), "ann".into())], ..decision(ann(), vec![publish("a", "x")]) };
     assert_eq!(store.decide(blind).await.unwrap(), Err(StoreError::Refused(0, Refusal::NoSuchConversation)));
 }
+
+pub(super) async fn a_cursor_is_what_was_kept_last_also_after_a_restart(open_store: Open) {
+    let (dir, told, store) = start(open_store);
+    assert_eq!(store.cursor("a".into()).await.unwrap(), None);
+    for value in ["1", "2"] {
+        store.keep_cursor("a".into(), value.into()).await.unwrap().unwrap();
+        assert_eq!(store.cursor("a".into()).await.unwrap().as_deref(), Some(value));
+    }
+    assert_eq!(store.cursor("b".into()).await.unwrap(), None, "each name has its own");
+    store.close().await;
+    drop(store);
+    assert_eq!(open_store(dir.path(), told).cursor("a".into()).await.unwrap().as_deref(), Some("2"));
+}

@@ -284,6 +284,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Keeps an agent's login; answered when it is on disk.
     fn keep_session(&self, row: SessionRow) -> oneshot::Receiver<Result<(), StoreError>>;
 
+    /// What was last kept under a name.
+    fn cursor(&self, name: String) -> BoxFuture<'static, Result<Option<String>, ReadError>>;
+
+    /// Keeps how far somebody has come in the log, under a name; answered when it is on disk.
+    fn keep_cursor(&self, name: String, value: String) -> oneshot::Receiver<Result<(), StoreError>>;
+
     /// Makes sure that a write is possible now, by one.
     fn probe(&self) -> oneshot::Receiver<Result<(), StoreError>>;
 

@@ -18,3 +18,4 @@ mod programs;
 mod sign_in;
 mod sockets;
 mod support;
+mod webhooks;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tieline::Server;
 use tieline::config::Config;
+use tieline::delivery::Deliveries;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -90,6 +91,7 @@ password = "ada-demo"
 pub struct TestServer {
     pub address: SocketAddr,
     pub tls: Option<SocketAddr>,
+    pub deliveries: Deliveries,
     stop: CancellationToken,
     task: Option<JoinHandle<()>>,
     dir: Option<TempDir>,
@@ -115,8 +117,9 @@ impl TestServer {
     async fn open(dir: TempDir, extra: String, agents: usize) -> Self {
         // A thousand followers and the gateway's ends of them are more than some machines allow at first.
         rlimit::increase_nofile_limit(u64::MAX).unwrap();
+        let (settings, apps) = apps_of(&extra);
         // One section of each name: what a test sets of the limits goes into the usual ones.
-        let (own, rest) = extra.split_once("[limits]\n").map_or(("", extra.as_str()), |(before, after)| (after, before));
+        let (own, rest) = settings.split_once("[limits]\n").map_or(("", settings), |(before, after)| (after, before));
         let (own, behind) = own.split_once("\n\n").unwrap_or((own, ""));
         let usual: String =
             CONFIG.lines().filter(|line| !own.lines().any(|set| key(set) == key(line))).map(|line| format!("{line}\n")).collect();
@@ -128,17 +131,23 @@ impl TestServer {
                 )
             })
             .collect();
+        let usual = apps.into_iter().fold(usual, |usual, (app, lines)| {
+            let secret = format!("client_secret = \"{app}-secret\"\n");
+            usual.replacen(&secret, &format!("{secret}{lines}\n"), 1)
+        });
         let usual = usual.replacen("[[accounts.queues]]", &format!("{crowd}[[accounts.queues]]"), 1);
         let text = format!("{rest}\n{}\n{behind}", usual.replacen("[limits]\n", &format!("[limits]\n{own}\n"), 1));
         let set = |name: &str, value: &str| (format!("TIELINE__SERVER__{name}"), value.to_owned());
         let variables = [set("LISTEN", "127.0.0.1:0"), set("DATA_DIR", &dir.path().join("data").display().to_string()), set("DRAIN", "3s")];
-        let config = Config::from_parts(Some(("test", &text)), variables).unwrap();
+        let mut config = Config::from_parts(Some(("test", &text)), variables).unwrap();
+        config.allow_loopback_webhooks = true;
         let server = Server::bind(config).await.unwrap();
+        let deliveries = server.deliveries();
         let (address, tls) = (server.address().unwrap(), server.tls_address());
         let stop = CancellationToken::new();
         let running = stop.clone();
         let task = tokio::spawn(async move { server.run(running).await.unwrap() });
-        Self { address, tls, stop, task: Some(task), dir: Some(dir), extra, agents }
+        Self { address, tls, deliveries, stop, task: Some(task), dir: Some(dir), extra, agents }
     }
 
     /// Stops in good order and starts again on the same folder.
@@ -173,6 +182,12 @@ impl Drop for TestServer {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// What a test gives applications of the demo account: the lines behind each `# app NAME`, at the end of the text.
+fn apps_of(extra: &str) -> (&str, Vec<(&str, &str)>) {
+    let mut parts = extra.split("# app ");
+    (parts.next().unwrap_or_default(), parts.filter_map(|part| part.split_once('\n')).collect())
 }
 
 /// The key of a line of configuration.

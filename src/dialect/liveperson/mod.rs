@@ -4,7 +4,7 @@
 //!   identity provider; [`login`]: agents;
 //! - [`connector`]: SEND and CONVERSATION, over HTTP and on the connector socket;
 //! - [`socket`]: the sockets of consumers (v3) and agents (v2, v2.1, v3);
-//! - [`request`] reads requests, [`render`] and [`error`] write what we have to say.
+//! - [`request`] reads requests, [`render`] and [`error`] write what we have to say; [`webhook`]: what is posted.
 
 mod connector;
 mod error;
@@ -15,10 +15,12 @@ mod request;
 mod sign_in;
 mod socket;
 mod tokens;
+mod webhook;
 
 use self::connector::{Call, ConnectorDoorway};
 use self::request::Client;
 use self::socket::{ConsumerDoorway, Renewal, bare};
+pub use self::webhook::Webhooks;
 use super::Socket;
 use crate::config::{Config, Limits};
 use crate::gateway::{Error, Gateway};

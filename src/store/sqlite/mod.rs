@@ -264,6 +264,15 @@ impl Store for SqliteStore {
         self.hand_in(Job::KeepSession(session, tell), answer)
     }
 
+    fn cursor(&self, name: String) -> BoxFuture<'static, Result<Option<String>, ReadError>> {
+        self.read(move |connection, _| row::cursor(connection, &name))
+    }
+
+    fn keep_cursor(&self, name: String, value: String) -> oneshot::Receiver<Result<(), StoreError>> {
+        let (tell, answer) = oneshot::channel();
+        self.hand_in(Job::KeepCursor(name, value, tell), answer)
+    }
+
     fn probe(&self) -> oneshot::Receiver<Result<(), StoreError>> {
         let (tell, answer) = oneshot::channel();
         self.hand_in(Job::Probe(tell), answer)

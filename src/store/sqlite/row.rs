@@ -51,6 +51,10 @@ pub(super) fn consumer(connection: &Connection, key: &(AccountId, ConsumerId)) -
         .optional()
 }
 
+pub(super) fn cursor(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+    connection.prepare_cached("SELECT value FROM cursors WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()
+}
+
 pub(super) fn session(connection: &Connection, id: &str) -> rusqlite::Result<Option<SessionRow>> {
     connection
         .prepare_cached("SELECT id, account, agent, csrf, expires, ended FROM sessions WHERE id = ?1")?

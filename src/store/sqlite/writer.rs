@@ -29,6 +29,7 @@ pub(super) enum Job {
     Decide(Box<Decision>, Answer<Decided>),
     KeepSession(SessionRow, Answer<()>),
     KeepDocument(Document, Answer<()>),
+    KeepCursor(String, String, Answer<()>),
     Probe(Answer<()>),
 }
 
@@ -37,7 +38,9 @@ impl Job {
     pub(super) fn fail(self, error: StoreError) {
         match self {
             Self::Decide(_, answer) => drop(answer.send(Err(error))),
-            Self::KeepSession(_, answer) | Self::KeepDocument(_, answer) | Self::Probe(answer) => drop(answer.send(Err(error))),
+            Self::KeepSession(_, answer) | Self::KeepDocument(_, answer) | Self::KeepCursor(.., answer) | Self::Probe(answer) => {
+                drop(answer.send(Err(error)))
+            }
         }
     }
 }
@@ -269,6 +272,10 @@ impl Writer {
                         waiting.push(Waiting::Done(answer));
                     }
                 },
+                Job::KeepCursor(name, value, answer) => {
+                    failure = keep_cursor(&self.connection, &name, &value).err();
+                    waiting.push(Waiting::Done(answer));
+                }
                 Job::Probe(answer) => {
                     failure = projection::probe(&self.connection, (self.clock)(), *self.health.borrow() == Health::DiskFull).err();
                     waiting.push(Waiting::Done(answer));
@@ -602,7 +609,9 @@ fn without_answer(answer: Answer<Decided>) -> Waiting {
 fn unanswered(job: Job) -> Waiting {
     match job {
         Job::Decide(_, answer) => without_answer(answer),
-        Job::KeepSession(_, answer) | Job::KeepDocument(_, answer) | Job::Probe(answer) => Waiting::Done(answer),
+        Job::KeepSession(_, answer) | Job::KeepDocument(_, answer) | Job::KeepCursor(.., answer) | Job::Probe(answer) => {
+            Waiting::Done(answer)
+        }
     }
 }
 
@@ -631,6 +640,13 @@ fn keep_document(connection: &Connection, document: &Document) -> rusqlite::Resu
         .prepare_cached("INSERT OR REPLACE INTO documents (account, collection, id, revision, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute((document.account.as_str(), &document.collection, &document.id, document.revision.cast_signed(), &document.body))?;
     Ok(Ok(()))
+}
+
+fn keep_cursor(connection: &Connection, name: &str, value: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT INTO cursors (name, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value")?
+        .execute((name, value))?;
+    Ok(())
 }
 
 #[cfg(test)]

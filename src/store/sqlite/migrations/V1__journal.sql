@@ -1,4 +1,5 @@
--- The journal: append-only, in commit order. Everything else but `retries`, `resends`, `sessions` and `documents` is derived from it.
+-- The journal: append-only, in commit order. Everything else but `retries`, `resends`, `sessions`, `documents` and `cursors`
+-- is derived from it.
 CREATE TABLE journal (
     position INTEGER PRIMARY KEY,
     at INTEGER NOT NULL,
@@ -43,6 +44,12 @@ CREATE TABLE documents (
     revision INTEGER NOT NULL,
     body TEXT NOT NULL,
     PRIMARY KEY (account, collection, id)
+) WITHOUT ROWID;
+
+-- How far those have come who follow the log from outside: one value under each name.
+CREATE TABLE cursors (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
 ) WITHOUT ROWID;
 
 -- Projections: they follow the journal up to the position in `meta`.

@@ -1,0 +1,47 @@
+//! What webhooks carry: notifications as a v3 socket shows them, without what belongs to a subscription.
+
+use super::render;
+use crate::delivery::{EventKey, Render, Rendered};
+use crate::domain::{Conversation, Millis, Sight};
+use crate::hub::Typing;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tieline_protocol::event::EventClass;
+use tieline_protocol::kind::{Version, conversations_notification, events_notification};
+use tieline_protocol::notify::{Changes, ConversationChange, EventChange};
+use tieline_protocol::webhook;
+
+/// Renders webhooks in this dialect. Notes between agents are among them, marked by their `messageAudience`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Webhooks;
+
+fn event(change: EventChange<'_>) -> Vec<u8> {
+    body(events_notification(Version::V3), None, change)
+}
+
+fn body<C: Serialize>(name: &str, sent_ts: Option<Millis>, change: C) -> Vec<u8> {
+    let body = Changes { subscription_id: None, sent_ts, dialog_id: None, cursor: None, changes: vec![change] };
+    render::notification(name, body).as_bytes().to_vec()
+}
+
+impl Render for Webhooks {
+    fn entry(&self, now: Millis, sight: &Sight, conversation: Option<&Conversation>) -> Option<Rendered> {
+        if let Some(message) = sight.message() {
+            let key = match message.class {
+                EventClass::Content => webhook::CONTENT,
+                EventClass::Rich => webhook::RICH,
+                EventClass::Receipt => webhook::RECEIPT,
+            };
+            return render::with_event(Version::V3, sight, event).map(|body| (EventKey(key), body));
+        }
+        let shown = render::conversation(Version::V3, conversation?);
+        // It is JSON that we wrote ourselves.
+        let result: &RawValue = serde_json::from_str(shown.as_str()).ok()?;
+        let change = ConversationChange { kind: "UPSERT", result };
+        Some((EventKey(webhook::CONVERSATION), body(conversations_notification(Version::V3), Some(now), change)))
+    }
+
+    fn typing(&self, typing: &Typing) -> Option<Rendered> {
+        Some((EventKey(webhook::TYPING), render::with_typing(Version::V3, typing, event)))
+    }
+}
