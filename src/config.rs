@@ -24,6 +24,9 @@ pub const DEFAULTS: &str = include_str!("../config.toml");
 const LARGEST_BODY: usize = 64 * 1024 * 1024;
 const LONGEST_SPAN: Duration = Duration::from_secs(10 * 365 * 86_400);
 
+/// The admin key of a double for tests that was given none.
+pub const DEV_ADMIN_KEY: &str = "dev";
+
 /// What environment variables of settings begin with.
 const PREFIX: &str = "TIELINE__";
 
@@ -552,9 +555,17 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], for the operator to read.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::load_with(file, [])
+    }
+
+    /// As [`Config::load`], under settings that the command line makes, written as variables.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_with(file: Option<&Path>, more: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         let text = read(file)?;
         let text = text.as_ref().map(|(file, text)| (file.as_str(), text.as_str()));
-        Self::from_parts(text, std::env::vars())
+        Self::from_parts(text, std::env::vars().chain(more))
     }
 
     /// Puts a configuration together from a file's name and text and a set of variables.
@@ -601,6 +612,17 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// What `/admin` asks for; none switches it off. A double for tests that only this machine can reach has a key that is
+    /// known.
+    #[must_use]
+    pub fn admin_key(&self) -> Option<SecretString> {
+        match self.internal.admin_key.as_str() {
+            "" if self.server.dev && !self.is_exposed() => Some(DEV_ADMIN_KEY.into()),
+            "" => None,
+            key => Some(key.into()),
+        }
     }
 
     /// Whether strangers may reach a listener.

@@ -10,8 +10,8 @@
 //!                lib -> work -> gateway;  dialect -> delivery -> hub, store
 //! ```
 //!
-//! Imports run this way and no other; `session`, `delivery` and `work` do not know each other. [`config`], [`random`] and
-//! [`throttle`] lie beside it for anybody to use, and themselves use no more than [`domain`].
+//! Imports run this way and no other; `session`, `delivery` and `work` do not know each other. [`config`], [`faults`], [`random`]
+//! and [`throttle`] lie beside it for anybody to use, and themselves use no more than [`domain`].
 //!
 //! | Module | What it is |
 //! |---|---|
@@ -52,6 +52,7 @@ pub mod config;
 pub mod delivery;
 pub mod dialect;
 pub mod domain;
+pub mod faults;
 pub mod files;
 pub mod gateway;
 pub mod http;
@@ -64,8 +65,9 @@ pub mod throttle;
 pub mod work;
 
 use crate::config::Config;
-use crate::delivery::{AppWebhooks, Deliveries, Worker};
+use crate::delivery::{Deliveries, Worker};
 use crate::dialect::liveperson::{Native, Webhooks};
+use crate::faults::Faults;
 use crate::files::{Files, FilesError};
 use crate::gateway::{Gateway, Notes, Parts};
 use crate::http::{Listener, Pages};
@@ -112,6 +114,9 @@ pub enum ServeError {
     /// A sync to disk failed. What is on disk is no longer known, so the process must be started again.
     #[error("a write to disk was not confirmed; start again when the disk is well")]
     StoreFailed,
+    /// What was set up while running cannot be read.
+    #[error("the installed applications cannot be read from the database")]
+    Unreadable,
     /// A part of the gateway ended that never ends.
     #[error("a task of the gateway ended: {0}")]
     Task(String),
@@ -220,16 +225,18 @@ impl Server {
         let files = Arc::new(Files::open(&file_settings(&config), &config.server.data_dir, issuer.files_key())?);
         let identity = Arc::new(Identity::new(issuer, store.clone(), &config)?);
         let limits = config.limits.events();
-        let gateway = Gateway::new(Parts { store: store.clone(), hub: hub.clone(), identity, files, limits, notes });
-        let native = Native::new(gateway.clone(), &config);
+        let faults = Arc::new(Faults::new(config.server.dev));
+        let parts = Parts { store: store.clone(), hub: hub.clone(), identity, files, limits, notes, faults: faults.clone() };
+        let gateway = Gateway::new(parts);
         let (deliveries, delivering) = Deliveries::new(delivery::Parts {
             store: store.clone(),
             hub: hub.clone(),
             render: Arc::new(Webhooks),
             clock: wall_clock(),
             first_wait: config.limits.webhook_retry.0,
-            twice: Arc::new(|_| false),
+            twice: Arc::new(move |account| faults.doubles_webhook(account)),
         });
+        let native = Native::new(gateway.clone(), &config, deliveries.clone());
         let plain = listen(config.server.listen.0).await?;
         let tls = match listen(config.server.tls.listen.0).await? {
             Some(listener) => Some((listener, Listener::acceptor(&config)?)),
@@ -300,7 +307,7 @@ impl Server {
     /// [`ServeError::StoreFailed`] if a sync to disk failed; [`ServeError::Task`] if a task panicked.
     pub async fn run(self, stop: CancellationToken) -> Result<(), ServeError> {
         let listener = Arc::new(Listener::new(&self.config, self.gateway.clone(), stop.clone()));
-        let pages = Pages::new(self.gateway.clone(), self.metrics.clone(), stop.clone());
+        let pages = Pages::new(self.gateway.clone(), self.metrics.clone(), stop.clone(), self.config.admin_key());
         let routes = self.routes(&listener, &pages);
         let internal_routes = listener.finish(pages.routes());
         let mut tasks: JoinSet<()> = JoinSet::new();
@@ -310,13 +317,15 @@ impl Server {
         let absence = Absence { unasked: self.config.routing.absence.0, released: self.config.routing.release.0 };
         tasks.spawn(AgentRouter::new(self.gateway.clone(), absence).run());
         tasks.spawn(housekeeping(self.native.clone(), self.gateway.clone(), self.metrics.clone()));
-        let webhooks = if self.serves_native() { AppWebhooks::configured(&self.config) } else { Vec::new() };
+        let serves_native = self.serves_native();
         // On a set of its own, because it ends by itself, and a token of its own, because it ends after the peers have.
         let mut delivering: JoinSet<()> = JoinSet::new();
         let delivered = CancellationToken::new();
         delivering.spawn(self.delivering.run(delivered.clone()));
         // Before anybody can be answered: what is acked from here on is delivered.
-        self.deliveries.apply(webhooks).await;
+        if serves_native {
+            self.native.restore().await.map_err(|_| ServeError::Unreadable)?;
+        }
         let mut accepting: JoinSet<()> = JoinSet::new();
         let plain = self.plain.map(|socket| (socket, routes.clone(), None));
         let tls = self.tls.map(|(socket, acceptor)| (socket, routes, Some(acceptor)));

@@ -170,6 +170,8 @@ pub enum CloseCode {
     Token,
     /// The peer took no write in time.
     SlowConsumer,
+    /// Somebody who tests a client asked for this number.
+    OnDemand(u16),
 }
 
 /// What a client should do after a close.
@@ -186,7 +188,7 @@ pub enum Advice {
 }
 
 impl CloseCode {
-    /// Every code there is.
+    /// Every code that is sent of itself.
     pub const ALL: &[Self] = &[
         Self::Normal,
         Self::Idle,
@@ -214,6 +216,7 @@ impl CloseCode {
             Self::Restart => 1012,
             Self::Token => 4401,
             Self::SlowConsumer => 4408,
+            Self::OnDemand(number) => number,
         }
     }
 
@@ -231,6 +234,7 @@ impl CloseCode {
             Self::Restart => "restarting: reconnect and resume",
             Self::Token => "token expired, invalid or revoked",
             Self::SlowConsumer => "slow consumer: reconnect and resume by number",
+            Self::OnDemand(_) => "on demand, by /admin/v1/faults",
         }
     }
 
@@ -240,7 +244,7 @@ impl CloseCode {
         match self {
             Self::Normal => Advice::Done,
             Self::Protocol | Self::Binary | Self::NotUtf8 | Self::Policy | Self::TooBig => Advice::Fix,
-            Self::Idle | Self::Restart | Self::SlowConsumer => Advice::Reconnect,
+            Self::Idle | Self::Restart | Self::SlowConsumer | Self::OnDemand(_) => Advice::Reconnect,
             Self::Token => Advice::NewToken,
         }
     }

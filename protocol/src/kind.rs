@@ -124,8 +124,8 @@ impl RequestKind {
     }
 }
 
-/// Types that the vendor's catalogue names and that are refused, each with what to send instead.
-pub const REFUSED: [(&[&str], &str); 4] = [
+/// Types that the vendor's catalogue names and that are refused as requests, each with why, or what to send instead.
+pub const REFUSED: &[(&[&str], &str)] = &[
     (
         &["cm.SubscribeConversations", ".ams.cm.SubscribeConversations", "cm.UnsubscribeConversations", ".ams.cm.UnsubscribeConversations"],
         "it is obsolete; use cqm.SubscribeExConversations",
@@ -136,6 +136,29 @@ pub const REFUSED: [(&[&str], &str); 4] = [
     ),
     (&[".ams.UnsubscribeBody"], "it is not in use; close the socket, or use cqm.UnsubscribeExConversations"),
     (&[".ams.GenericSubscribe", "GenericSubscribe"], "subscribe with a type that names what to subscribe to"),
+    (
+        &[
+            "cqm.ExConversationChangeNotification",
+            ".ams.aam.ExConversationChangeNotification",
+            "ms.MessagingEventNotification",
+            ".ams.ms.OnlineEventDistribution",
+            "rs.RoutingTaskNotification",
+            ".ams.routing.RoutingTaskNotification",
+            "routing.RoutingTaskNotification",
+            "rs.AgentStateNotification",
+            ".ams.routing.AgentStateNotification",
+            "routing.AgentStateNotification",
+        ],
+        "it is a notification, which only the gateway sends",
+    ),
+    (
+        &["cm.ConversationChangeNotification", ".ams.cm.ConversationChangeNotification", ".ams.routing.RingUpdated"],
+        "it is an obsolete notification, which nobody sends",
+    ),
+    (
+        &["StringResponse", ".ReqBody$StringResp", "ms.GenerateURL", ".ams.ms.BaseGenerateURL", "ms.UploadToken", "ms.DownloadToken"],
+        "it is the type of a response, which only the gateway sends",
+    ),
 ];
 
 /// Why a type of the vendor's catalogue is refused; nothing for a type that is served, or that nobody knows.
@@ -204,6 +227,8 @@ mod tests {
             }
         }
         assert_eq!(RequestKind::parse("ms.publishEvent"), None, "types are case-sensitive");
+        let refused = REFUSED.iter().flat_map(|(spellings, _)| *spellings);
+        assert!(refused.into_iter().all(|spelling| RequestKind::parse(spelling).is_none() && refusal(spelling).is_some()));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! - [`envelope`]: requests read from text, responses and notifications written to it;
 //! - [`json`]: the one scan that every text passes before it is believed;
 //! - [`kind`]: the catalogue of message types, both spellings, and their responses' names;
-//! - [`body`]: the bodies of requests; [`event`]: what `ms.PublishEvent` carries;
+//! - [`body`]: the bodies of requests; [`event`]: what `ms.PublishEvent` carries; [`text`]: the sentences that clients compare;
 //! - [`notify`]: the bodies of notifications; [`webhook`]: the types of events that are posted;
 //! - [`ids`]: identifiers as types of their own;
 //! - [`code`]: error codes and close codes, and what a client should do about each.
@@ -22,4 +22,5 @@ pub mod ids;
 pub mod json;
 pub mod kind;
 pub mod notify;
+pub mod text;
 pub mod webhook;

@@ -29,7 +29,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve (what happens without a subcommand)
-    Serve,
+    Serve {
+        /// As a double for tests: the same ids everywhere, webhooks to this machine without TLS, faults on demand
+        #[arg(long)]
+        dev: bool,
+    },
     /// Validate the configuration and print what is in effect, secrets hidden
     Check,
     /// Write a configuration file with random secrets
@@ -81,13 +85,16 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let file = cli.config.as_deref();
-    match cli.command.unwrap_or(Command::Serve) {
+    match cli.command.unwrap_or(Command::Serve { dev: false }) {
         Command::Init { file, force } => init(&file, force),
         Command::Check => {
             print!("{}", Config::show(file)?);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Serve => serve::serve(Config::load(file)?, cli.log_format),
+        Command::Serve { dev } => {
+            let dev = dev.then(|| ("TIELINE__SERVER__DEV".to_owned(), "true".to_owned()));
+            serve::serve(Config::load_with(file, dev)?, cli.log_format)
+        }
         Command::Token(args) => token::print(&Config::load(file)?, &args),
         Command::Tail(args) => client::block_on(tail::tail(Config::load(file)?, args)),
         Command::Send(args) => client::block_on(send::send(Config::load(file)?, args)),

@@ -82,6 +82,12 @@ fn welcome(server: &Server) {
             println!("  CA for clients       {}", data.join("tls/ca.pem").display());
         }
     }
+    if config.server.dev {
+        println!("  double for tests     faults at /admin/v1/faults; never for customers");
+        if config.internal.admin_key.is_empty() && config.admin_key().is_some() {
+            println!("  admin key            {}", crate::config::DEV_ADMIN_KEY);
+        }
+    }
     println!("  data                 {} (log {})", data.display(), server.epoch());
     let demo = crate::config::Config::defaults().accounts;
     let is_demo = |secret: &secrecy::SecretString| {

@@ -14,6 +14,7 @@ use super::{offer, survey};
 use serde_json::value::RawValue;
 use tieline_protocol::event::EventClass;
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, QueueId, RingId, UserId};
+use tieline_protocol::text;
 
 /// Most bytes of a consumer's profile, as JSON.
 const LARGEST_PROFILE: usize = 64 * 1024;
@@ -651,7 +652,7 @@ fn participation(conversation: &Conversation, field: &FieldChange) -> Result<Vec
             _ => Ok(vec![Change::Joined { person: person.clone(), role: *role, suggested: false }]),
         },
         FieldChange::Suggest { person } => match details.participant(person) {
-            Some(_) => Err(Refusal::NotNow("Transfer to agent failed: Agent already exist".into())),
+            Some(_) => Err(Refusal::NotNow(text::ALREADY_A_PARTICIPANT.into())),
             None => {
                 // One at a time: who was invited before is not any more.
                 let before = details.suggested().map(|suggested| Change::Left { person: suggested.person.clone() });

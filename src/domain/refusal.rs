@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use tieline_protocol::code::ErrorCode;
+use tieline_protocol::text;
 
 /// Why the rules refuse a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,7 +14,7 @@ pub enum Refusal {
     #[error("Dialog does not exist in conversation")]
     NoSuchDialog,
     /// The agent has not joined.
-    #[error("Agent does not exist in conversation")]
+    #[error("{}", text::NOT_A_PARTICIPANT)]
     NotAParticipant,
     /// The dialog takes no more events.
     #[error("Dialog is closed; open a new conversation")]

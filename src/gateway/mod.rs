@@ -11,6 +11,7 @@ pub(crate) use query::CATCH_UP;
 pub use query::{Followed, Found, Profile, Query};
 
 use crate::domain::{Actor, AgentState, Command, Consumer, Conversation, Draft, Outcome, Policy, Refusal, Role, View, decide, visible};
+use crate::faults::Faults;
 use crate::files::Files;
 use crate::hub::{Hub, Typing};
 use crate::identity::{Account, Identity, fingerprint};
@@ -169,6 +170,8 @@ pub struct Parts {
     pub limits: EventLimits,
     /// What commits leave behind.
     pub notes: Arc<Notes>,
+    /// What is to go wrong on demand.
+    pub faults: Arc<Faults>,
 }
 
 /// The operations.
@@ -180,6 +183,7 @@ pub struct Gateway {
     limits: EventLimits,
     notes: Arc<Notes>,
     files: Arc<Files>,
+    faults: Arc<Faults>,
 }
 
 /// An answer on its way.
@@ -215,8 +219,14 @@ impl Gateway {
     /// Puts the parts together. Whoever opened the store must have it tell [`announcer`] of each commit, with these notes.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, hub, identity, files, limits, notes } = parts;
-        Arc::new(Self { store, hub, identity, limits, notes, files })
+        let Parts { store, hub, identity, files, limits, notes, faults } = parts;
+        Arc::new(Self { store, hub, identity, limits, notes, files, faults })
+    }
+
+    /// What is to go wrong on demand.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     /// The attachments.

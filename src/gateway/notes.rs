@@ -26,6 +26,8 @@ pub struct Note {
     pub ring: Option<(UserId, RingId)>,
     /// Who answers.
     pub assignee: Option<UserId>,
+    /// How many agents did not take it; when one of them may be asked again it must be looked at anew.
+    pub refused: usize,
 }
 
 impl Note {
@@ -42,6 +44,7 @@ impl Note {
             is_pending: conversation.is_pending(),
             ring,
             assignee,
+            refused: details.refused.len(),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The listener: TCP and TLS, HTTP with every limit that must hold before anybody is known, the WebSocket upgrade.
 
+mod admin;
 mod connection;
+mod drain;
 mod pages;
 mod tls;
 mod ws;
@@ -12,10 +14,11 @@ use self::connection::{Counted, Place, Places, Progress};
 use self::ws::{Surroundings, Upgrade};
 use crate::config::{Config, Limits};
 use crate::dialect::Socket;
+use crate::faults::Tenant;
 use crate::gateway::Gateway;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, MatchedPath, Request};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -30,6 +33,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tieline_protocol::ids::AccountId;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
@@ -47,6 +51,8 @@ struct Carrier {
     progress: Progress,
     /// Kept by the socket's task, which outlives the HTTP connection.
     place: Arc<Place>,
+    /// Ends the connection without another word.
+    cut: CancellationToken,
 }
 
 /// Everything that listens.
@@ -89,7 +95,9 @@ impl Listener {
     pub fn finish(&self, routes: Router) -> Router {
         routes
             .fallback(|| async { say(StatusCode::NOT_FOUND, "there is nothing at this path; the protocol page lists what there is") })
-            .method_not_allowed_fallback(|| async { say(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method") })
+            .layer(axum::middleware::map_response(wrong_method))
+            .layer(axum::middleware::from_fn_with_state(self.around.gateway.clone(), disturb))
+            .layer(axum::middleware::from_fn(drain::unread))
             .layer(axum::middleware::from_fn(record))
             .layer(tower_http::catch_panic::CatchPanicLayer::custom(|_| say(StatusCode::INTERNAL_SERVER_ERROR, "internal error")))
     }
@@ -179,7 +187,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let progress = Progress::default();
-    let carrier = Carrier { progress: progress.clone(), place };
+    let cut = CancellationToken::new();
+    let carrier = Carrier { progress: progress.clone(), place, cut: cut.clone() };
     let has_asked = Arc::new(AtomicBool::new(false));
     let router = TowerToHyperService::new(router);
     let asked = has_asked.clone();
@@ -200,6 +209,7 @@ where
     let done = loop {
         tokio::select! {
             done = connection.as_mut() => break done,
+            () = cut.cancelled() => return,
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 break connection.await;
@@ -256,12 +266,57 @@ fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
     is_same || allowed.iter().any(|allowed| allowed == origin)
 }
 
+/// Says what a wrong method is. Not as the router's own fallback, which would take the place of what answers browsers that
+/// ask beforehand whether they may.
+async fn wrong_method(response: Response) -> Response {
+    if response.status() != StatusCode::METHOD_NOT_ALLOWED || response.headers().contains_key(header::CONTENT_TYPE) {
+        return response;
+    }
+    let mut said = say(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method");
+    if let Some(allowed) = response.headers().get(header::ALLOW) {
+        said.headers_mut().insert(header::ALLOW, allowed.clone());
+    }
+    said
+}
+
 /// A reply in one sentence.
 fn say(status: StatusCode, sentence: &str) -> Response {
     let mut response = Response::new(Body::from(json!({"error": sentence}).to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// Lets replies go wrong, where that was asked for.
+async fn disturb(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    let faults = gateway.faults();
+    if !faults.is_on() || request.uri().path().starts_with("/admin/") {
+        return next.run(request).await;
+    }
+    let cut = request.extensions().get::<Carrier>().map(|carrier| carrier.cut.clone());
+    let named = tenant_in(request.uri().path());
+    let response = next.run(request).await;
+    let Some(account) = response.extensions().get::<Tenant>().map(|tenant| tenant.0.clone()).or(named) else { return response };
+    // An upgrade is not the reply to a request of the dialect's.
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return response;
+    }
+    if let Some(delay) = faults.delay(&account) {
+        tokio::time::sleep(delay).await;
+    }
+    match cut.filter(|_| faults.drops_reply(&account)) {
+        Some(cut) => {
+            cut.cancel();
+            std::future::pending().await
+        }
+        None => response,
+    }
+}
+
+/// The account in an address of the native dialect.
+fn tenant_in(path: &str) -> Option<AccountId> {
+    let mut segments = path.split('/').skip_while(|segment| *segment != "account");
+    segments.nth(1).map(AccountId::from)
 }
 
 /// Counts each request and logs it by its route: bearers travel in paths, so the path itself is never logged.

@@ -1,5 +1,6 @@
 //! Pages for operators: health, version, metrics.
 
+use super::admin::Admin;
 use super::say;
 use crate::gateway::Gateway;
 use crate::store::Health;
@@ -9,6 +10,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
+use secrecy::SecretString;
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,6 +28,7 @@ pub struct Pages {
     gateway: Arc<Gateway>,
     metrics: PrometheusHandle,
     stop: CancellationToken,
+    admin_key: Option<SecretString>,
     probed: Arc<Mutex<Option<(Instant, bool)>>>,
 }
 
@@ -38,18 +41,20 @@ impl std::fmt::Debug for Pages {
 impl Pages {
     /// The pages of a gateway.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, metrics: PrometheusHandle, stop: CancellationToken) -> Self {
-        Self { gateway, metrics, stop, probed: Arc::default() }
+    pub fn new(gateway: Arc<Gateway>, metrics: PrometheusHandle, stop: CancellationToken, admin_key: Option<SecretString>) -> Self {
+        Self { gateway, metrics, stop, admin_key, probed: Arc::default() }
     }
 
     /// Their routes.
     pub fn routes(self) -> Router {
+        let admin = Admin::routes(self.gateway.clone(), self.admin_key.clone());
         Router::new()
             .route("/healthz", get(|| async { json_page(&json!({"status": "live"})) }))
             .route("/readyz", get(ready))
             .route("/version", get(version))
             .route("/metrics", get(metrics))
             .with_state(self)
+            .merge(admin)
     }
 
     /// Whether a write is possible, by one, at most once a second.

@@ -357,9 +357,11 @@ where
         if session.lease().is_over() {
             return Some(CloseCode::Token);
         }
-        if session.is_lost() {
-            metrics::counter!("tieline_slow_consumers_total").increment(1);
-            return Some(CloseCode::SlowConsumer);
+        if let Some(end) = session.end() {
+            if end == CloseCode::SlowConsumer {
+                metrics::counter!("tieline_slow_consumers_total").increment(1);
+            }
+            return Some(end);
         }
         let began = Instant::now();
         let write = steadily(limits.write_timeout.0, progress, write_ready(socket, session, control.take()));

@@ -218,6 +218,17 @@ impl Hub {
         Membership { hub: self.clone(), connection: self.next_connection(), outbox: Arc::new(Outbox::default()) }
     }
 
+    /// Closes every socket of an account with a code; how many.
+    pub fn close_all(&self, account: &AccountId, code: u16) -> usize {
+        let theirs: Vec<_> =
+            self.sessions.iter().filter(|session| session.actor.account() == account).map(|session| session.outbox.clone()).collect();
+        for outbox in &theirs {
+            outbox.close(code);
+            outbox.wake();
+        }
+        theirs.len()
+    }
+
     /// How many sessions are on the map.
     #[must_use]
     pub fn sessions(&self) -> usize {

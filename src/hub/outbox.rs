@@ -47,11 +47,19 @@ pub struct Taken {
     pub feed: bool,
     /// Whether so much was missed that the session must start afresh.
     pub lost: bool,
+    /// The code with which the session is to end.
+    pub close: Option<u16>,
 }
 
 impl Taken {
     fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.gaps.is_empty() && self.changes.is_empty() && self.agents.is_empty() && !self.feed && !self.lost
+        self.items.is_empty()
+            && self.gaps.is_empty()
+            && self.changes.is_empty()
+            && self.agents.is_empty()
+            && !self.feed
+            && !self.lost
+            && self.close.is_none()
     }
 }
 
@@ -124,6 +132,11 @@ impl Outbox {
 
     pub(super) fn push_feed(&self) -> bool {
         self.put(|state| state.taken.feed = true)
+    }
+
+    /// Lets the session end with a code.
+    pub(super) fn close(&self, code: u16) {
+        self.put(|state| state.taken.close = Some(code));
     }
 
     /// Wakes the session.

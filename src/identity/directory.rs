@@ -30,7 +30,7 @@ pub struct Account {
     agents: HashMap<UserId, Agent>,
     logins: HashMap<String, UserId>,
     pids: HashMap<ParticipantId, UserId>,
-    queues: HashSet<QueueId>,
+    queues: HashMap<QueueId, String>,
     nobody: Password,
 }
 
@@ -136,7 +136,7 @@ impl Account {
             logins: agents.iter().map(|agent| (agent.login.clone(), agent.user.clone())).collect(),
             pids: agents.iter().map(|agent| (agent.pid.clone(), agent.user.clone())).collect(),
             agents: agents.into_iter().map(|agent| (agent.user.clone(), agent)).collect(),
-            queues: account.queues.iter().map(|queue| QueueId::from(queue.id.as_str())).collect(),
+            queues: account.queues.iter().map(|queue| (QueueId::from(queue.id.as_str()), queue.name.clone())).collect(),
         }
     }
 
@@ -144,6 +144,14 @@ impl Account {
     #[must_use]
     pub fn app(&self, id: &ClientId) -> Option<Arc<App>> {
         self.apps.read().unwrap_or_else(PoisonError::into_inner).get(id).filter(|app| app.is_enabled).cloned()
+    }
+
+    /// The applications that are installed, enabled or not.
+    #[must_use]
+    pub fn apps(&self) -> Vec<ClientId> {
+        let mut all: Vec<_> = self.apps.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        all.sort();
+        all
     }
 
     /// Installs an application or changes it.
@@ -188,10 +196,16 @@ impl Account {
         self.nobody.clone()
     }
 
+    /// The name of a queue; none for one that has none.
+    #[must_use]
+    pub fn queue_name(&self, id: &QueueId) -> Option<&str> {
+        self.queues.get(id).map(String::as_str).filter(|name| !name.is_empty())
+    }
+
     /// Whether there is such a queue. The queue of conversations without one always is.
     #[must_use]
     pub fn has_queue(&self, id: &QueueId) -> bool {
-        *id == QueueId::unassigned() || self.queues.contains(id)
+        *id == QueueId::unassigned() || self.queues.contains_key(id)
     }
 }
 
@@ -275,7 +289,8 @@ impl Password {
 }
 
 /// Compares in a time that does not depend on where two texts differ.
-pub(super) fn same(one: &str, other: &str) -> bool {
+#[must_use]
+pub fn same(one: &str, other: &str) -> bool {
     let hash = |text: &str| aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
     aws_lc_rs::constant_time::verify_slices_are_equal(hash(one).as_ref(), hash(other).as_ref()).is_ok()
 }

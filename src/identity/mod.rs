@@ -15,6 +15,7 @@ mod keys;
 mod lease;
 mod token;
 
+pub use directory::same;
 pub use directory::{Account, Agent, App, Directory};
 pub use external::Provider;
 pub use keys::{KeyError, Purpose};
@@ -112,6 +113,10 @@ pub struct Identity {
     checked: Mutex<HashMap<[u8; 32], Checked>>,
     hashing: Arc<tokio::sync::Semaphore>,
     providers: Providers,
+    /// On a double for tests: tokens that were made worthless, and the leases of those that are in use.
+    is_double: bool,
+    expired: DashMap<[u8; 32], ()>,
+    leases: DashMap<[u8; 32], Vec<Lease>>,
 }
 
 #[derive(Debug, Clone)]
@@ -239,6 +244,9 @@ impl Identity {
             sessions: DashMap::new(),
             checked: Mutex::default(),
             hashing: Arc::new(tokio::sync::Semaphore::new(2)),
+            is_double: config.server.dev,
+            expired: DashMap::new(),
+            leases: DashMap::new(),
             providers: Providers::open(&config.accounts)?,
         })
     }
@@ -253,6 +261,32 @@ impl Identity {
     #[must_use]
     pub fn published_keys(&self) -> jsonwebtoken::jwk::JwkSet {
         self.issuer.keys.published()
+    }
+
+    /// The lease of a token that holds for a time from now.
+    pub fn lease(&self, token: &str, time: Duration) -> Lease {
+        let lease = Lease::lasting(time);
+        if self.is_double {
+            let mut leases = self.leases.entry(fingerprint(&[token])).or_default();
+            leases.retain(|lease| !lease.is_over());
+            leases.push(lease.clone());
+        }
+        lease
+    }
+
+    /// Makes a token worthless from now on, on a double for tests; its sockets close. How many had a lease.
+    pub fn expire(&self, token: &str) -> usize {
+        if !self.is_double {
+            return 0;
+        }
+        self.expired.insert(fingerprint(&[token]), ());
+        let leases = self.leases.remove(&fingerprint(&[token])).map(|(_, leases)| leases).unwrap_or_default();
+        leases.iter().for_each(Lease::revoke);
+        leases.len()
+    }
+
+    fn is_expired(&self, token: &str) -> bool {
+        self.is_double && self.expired.contains_key(&fingerprint(&[token]))
     }
 
     /// The time now, in milliseconds since 1970.
@@ -285,6 +319,9 @@ impl Identity {
     /// # Errors
     /// [`Denied::Invalid`].
     pub fn check_app(&self, account: &Account, token: &str) -> Result<AppIdentity, Denied> {
+        if self.is_expired(token) {
+            return Err(Denied::Invalid);
+        }
         let claims = self.remembered("app", token, |checked| match checked {
             Checked::App(claims) => Some(claims.clone()),
             Checked::Consumer(_) => None,
@@ -321,6 +358,9 @@ impl Identity {
     /// # Errors
     /// [`Denied::Invalid`], also for a consumer of another account or application.
     pub fn check_consumer(&self, app: &AppIdentity, token: &str) -> Result<Actor, Denied> {
+        if self.is_expired(token) {
+            return Err(Denied::Invalid);
+        }
         let claims = self.remembered("consumer", token, |checked| match checked {
             Checked::Consumer(claims) => Some(claims.clone()),
             Checked::App(_) => None,
@@ -373,6 +413,9 @@ impl Identity {
     /// # Errors
     /// [`Denied::Invalid`].
     pub fn check_sign_up(&self, account: &Account, token: &str) -> Result<SignedIn, Denied> {
+        if self.is_expired(token) {
+            return Err(Denied::Invalid);
+        }
         let claims: SignUpClaims = token::open(self.issuer.keys.of(Purpose::SignUp), token).ok_or(Denied::Invalid)?;
         let good = claims.iss == token::SIGN_UP_ISSUER
             && claims.aud == format!("acc:{}", account.id)
@@ -463,13 +506,22 @@ impl Identity {
     /// # Errors
     /// [`Denied::Invalid`], or [`Denied::Unavailable`] if the session cannot be looked up.
     pub async fn check_agent(&self, account: &Account, bearer: &str) -> Result<(Actor, Lease), Denied> {
+        if self.is_expired(bearer) {
+            return Err(Denied::Invalid);
+        }
         let claims: AgentClaims = token::open(self.issuer.keys.of(Purpose::Agent), bearer).ok_or(Denied::Invalid)?;
         let good = claims.aud == account.id.as_str() && claims.iat <= seconds(&self.issuer.clock) + LEEWAY;
         let remaining = self.remaining(claims.exp).filter(|_| good).ok_or(Denied::Invalid)?;
         let agent = account.agent(&claims.sub).ok_or(Denied::Invalid)?;
         let lease = match &claims.sid {
-            None => Lease::lasting(remaining),
-            Some(id) => self.session(id, &account.id, &claims.sub).await?.lease,
+            None => self.lease(bearer, remaining),
+            Some(id) => {
+                let lease = self.session(id, &account.id, &claims.sub).await?.lease;
+                if self.is_double {
+                    self.leases.entry(fingerprint(&[bearer])).or_default().push(lease.clone());
+                }
+                lease
+            }
         };
         Ok((agent.actor(&account.id), lease))
     }

@@ -137,6 +137,8 @@ struct Pending<T> {
     size: usize,
     answer: Waiting,
     then: Then,
+    /// If its reply is held back on demand: until when.
+    not_before: Option<Instant>,
 }
 
 enum Waiting {
@@ -175,7 +177,7 @@ pub struct Session<C: Codec> {
     opened: HashMap<ConversationId, Hold>,
     out: Outgoing,
     timer: Option<Pin<Box<Sleep>>>,
-    lost: bool,
+    end: Option<CloseCode>,
     // Last: interests go before the membership they were taken with.
     membership: Membership,
 }
@@ -227,7 +229,7 @@ impl<C: Codec> Session<C> {
             opened: HashMap::new(),
             out: Outgoing::default(),
             timer: None,
-            lost: false,
+            end: None,
             membership,
         }
     }
@@ -254,7 +256,9 @@ impl<C: Codec> Session<C> {
         self.bad_frames = if is_bad { self.bad_frames + 1 } else { 0 };
         let (answer, then) = self.start(ask);
         self.pending_bytes += text.len();
-        self.pending.push_back(Pending { tag, size: text.len(), answer, then });
+        let delay = self.gateway.faults().delay(self.actor.account());
+        let not_before = delay.map(|delay| Instant::now() + delay);
+        self.pending.push_back(Pending { tag, size: text.len(), answer, then, not_before });
         if self.bad_frames >= self.most_bad_frames { Err(CloseCode::Policy) } else { Ok(()) }
     }
 
@@ -364,10 +368,10 @@ impl<C: Codec> Session<C> {
         self.pending.is_empty() && self.out.is_empty()
     }
 
-    /// Whether so much was missed that the peer must begin afresh.
+    /// Why the session must end now, if it must: so much was missed that the peer has to begin afresh, or it was told to.
     #[must_use]
-    pub fn is_lost(&self) -> bool {
-        self.lost
+    pub fn end(&self) -> Option<CloseCode> {
+        self.end
     }
 
     /// Everything popped so far has left.
@@ -383,7 +387,7 @@ impl<C: Codec> Session<C> {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.out.is_empty() || self.lost {
+        if !self.out.is_empty() || self.end.is_some() {
             return Poll::Ready(());
         }
         self.poll_replies(context);
@@ -401,7 +405,7 @@ impl<C: Codec> Session<C> {
         if let Some(feed) = &mut self.feed {
             feed.poll(context, now, gateway, codec, out);
         }
-        if !self.out.is_empty() || self.lost {
+        if !self.out.is_empty() || self.end.is_some() {
             return Poll::Ready(());
         }
         self.poll_timer(context)
@@ -410,6 +414,9 @@ impl<C: Codec> Session<C> {
     /// Replies leave in the order of their requests.
     fn poll_replies(&mut self, context: &mut Context<'_>) {
         while let Some(front) = self.pending.front_mut().filter(|_| !self.out.is_full()) {
+            if front.not_before.is_some_and(|at| at > Instant::now()) {
+                return;
+            }
             let result = match &mut front.answer {
                 Waiting::Ready(result) => Poll::Ready(result.take().unwrap_or(Err(Error::Unreadable))),
                 Waiting::Decision(answer) => Pin::new(answer).poll(context).map(|result| result.map(Answer::Decided)),
@@ -456,16 +463,19 @@ impl<C: Codec> Session<C> {
                 is_good
             }
         };
-        self.out.push(if holds { Out::Alone(frame) } else { Out::Frame(frame) });
+        if !self.gateway.faults().drops_reply(self.actor.account()) {
+            self.out.push(if holds { Out::Alone(frame) } else { Out::Frame(frame) });
+        }
     }
 
     /// Takes in what was announced.
     fn hear(&mut self, taken: Taken) {
-        let Taken { items, gaps, changes, agents, feed, lost } = taken;
+        let Taken { items, gaps, changes, agents, feed, lost, close } = taken;
         for state in agents.into_values() {
             self.agents.heard(&state, &self.codec, &mut self.out);
         }
-        self.lost |= lost;
+        let lost = lost.then_some(CloseCode::SlowConsumer);
+        self.end = self.end.or(close.map(CloseCode::OnDemand)).or(lost);
         for item in items {
             match item {
                 Item::Event(event) => self.dialogs.event(&event, &self.codec, &mut self.out),
@@ -494,7 +504,15 @@ impl<C: Codec> Session<C> {
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let holds = self.opened.values().filter_map(Hold::deadline);
         let feed = self.feed.iter().filter_map(|feed| feed.hold.deadline());
-        let earliest = holds.chain(self.watches.deadline()).chain(self.agents.deadline()).chain(self.dialogs.deadline()).chain(feed).min();
+        let delayed = self.pending.front().and_then(|front| front.not_before).filter(|at| *at > Instant::now());
+        let earliest = delayed
+            .into_iter()
+            .chain(holds)
+            .chain(self.watches.deadline())
+            .chain(self.agents.deadline())
+            .chain(self.dialogs.deadline())
+            .chain(feed)
+            .min();
         let Some(deadline) = earliest else {
             self.timer = None;
             return Poll::Pending;

@@ -527,7 +527,8 @@ async function answersSurvey(browser, ada, checks, options) {
   await ada.join(id);
   await ada.publish(id, plain('All done?'));
   await customer.until('the messages', () => customer.messages(), [[0, 'agent', 'All done?']]);
-  await ada.close(id);
+  // An agent who closes the dialog lets questions follow; one who closes the conversation does not.
+  await ada.update(id, { field: 'DialogChange', type: 'UPDATE', dialog: { dialogId: id, state: 'CLOSE' } });
   const { conversationDetails } = await ada.sees('the survey', ({ dialogs }, { convId }) => convId === id && dialogs.length > 1);
   checks.match('the conversation behind which the survey runs', conversationDetails, { state: 'CLOSE', stage: 'OPEN' });
   const survey = conversationDetails.dialogs.find(({ dialogType }) => dialogType === 'POST_SURVEY');

@@ -398,3 +398,57 @@ async fn large_answers_wait_for_who_reads_them() {
     agent.follow(&id, 0).await;
     assert_eq!(agent.events(100).await.iter().map(|(number, _)| *number).collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
 }
+
+/// A client that sends head and body in two segments, and is answered before the second, may go on on its connection.
+#[tokio::test]
+async fn a_request_that_is_refused_before_its_body_came_does_not_cost_the_connection() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = TestServer::start().await;
+    let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    for (path, status) in
+        [("/api/account/demo/messaging/consumer/conversation/send?v=3", "401"), ("/nowhere", "404"), ("/api/account/demo/signup", "200")]
+    {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        // Answered or not by now, the body follows.
+        tokio::task::yield_now().await;
+        stream.write_all(b"hello").await.unwrap();
+        let mut answer = Vec::new();
+        while !String::from_utf8_lossy(&answer).contains("\r\n\r\n") {
+            let mut chunk = [0; 4096];
+            let read = tokio::time::timeout(SOON, stream.read(&mut chunk)).await.unwrap().unwrap();
+            assert!(read > 0, "{path}: the connection ended");
+            answer.extend_from_slice(&chunk[..read]);
+        }
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {text}");
+        // The rest of the reply, by its length.
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let length = head
+            .lines()
+            .find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(|length| length.parse::<usize>().unwrap()));
+        let mut missing = length.unwrap_or(0) - body.len();
+        while missing > 0 {
+            let mut chunk = vec![0; missing];
+            missing -= stream.read(&mut chunk).await.unwrap();
+        }
+    }
+}
+
+/// Browsers ask beforehand whether a page may send JSON or a file; what answers them must not be lost behind the sentence
+/// for wrong methods.
+#[tokio::test]
+async fn regression_browsers_that_ask_beforehand_are_answered() {
+    let server = TestServer::start().await;
+    let api = server.api();
+    let asks =
+        [("origin", "https://shop.example"), ("access-control-request-method", "PUT"), ("access-control-request-headers", "content-type")];
+    for path in ["/files/demo/0123456789abcdef/x.PNG", "/api/account/demo/signup", "/api/account/demo/authenticate"] {
+        let reply = api.call("OPTIONS", path, &asks, "").await;
+        assert_eq!((reply.status, reply.headers["access-control-allow-origin"].to_str().unwrap()), (200, "*"), "{path}: {}", reply.text);
+    }
+    let wrong = api.call("DELETE", "/api/account/demo/login", &[], "").await;
+    assert_eq!((wrong.status, wrong.headers["allow"].to_str().unwrap()), (405, "POST"));
+    assert!(wrong.text.contains("does not take this method"), "{}", wrong.text);
+}

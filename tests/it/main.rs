@@ -7,14 +7,19 @@
 #![allow(unreachable_pub, missing_docs, reason = "nothing outside uses a test")]
 
 mod bad_input;
+mod catalogue;
 mod checker;
 mod connector_api;
 mod crash;
 mod daemon;
+mod double;
 mod fanout;
 mod identity;
+mod installations;
+mod life;
 mod ownership;
 mod programs;
+mod routing;
 mod sign_in;
 mod sockets;
 mod support;

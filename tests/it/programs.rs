@@ -234,6 +234,56 @@ fn a_customer_in_a_browser_sees_the_whole_conversation_through_reloads_and_cuts(
         .env("TIELINE_HTTP", format!("http://{}", server.address))
         .env("TIELINE_HTTPS", format!("https://localhost:{}", server.tls.unwrap().port()))
         .env("TIELINE_PAGE_PORT", page.to_string())
+        .env("TIELINE_SURVEY", "1")
+        .env("TIELINE_FILES", "1")
+        .output()
+        .unwrap();
+    let (said, wrong) = (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned());
+    println!("{}", said.trim());
+    assert!(output.status.success() && said.contains("ok "), "{name}: {said}\n{wrong}");
+    drop(runtime);
+}
+
+/// A gateway that posts each type of webhook of the demo application to a path of its own at this port.
+fn with_hooks(port: u16) -> String {
+    let messages = "ms.MessagingEventNotification";
+    let hooks = [
+        (format!("{messages}.ContentEvent"), "content", ", headers = [{ name = \"X-Shop\", value = \"7\" }]"),
+        (format!("{messages}.RichContentEvent"), "rich", ""),
+        (format!("{messages}.AcceptStatusEvent"), "receipt", ""),
+        (format!("{messages}.ChatStateEvent"), "typing", ", max_retries = 0"),
+        ("cqm.ExConversationChangeNotification".to_owned(), "conversation", ""),
+    ]
+    .map(|(event, path, more)| format!("{{ event = \"{event}\", endpoint = \"http://127.0.0.1:{port}/{path}\"{more} }}"));
+    let hooks = format!("capabilities = [\"webhooks\"]\nwebhooks = [{}]\n", hooks.join(", "));
+    format!("[limits]\nwebhook_retry = \"50ms\"\n\n# app demo-connector\n{hooks}")
+}
+
+/// As [`client`], with a receiver of webhooks, and with an AppJWT that is over before the program is.
+#[test]
+fn a_connector_of_plain_http_calls_hears_of_the_agent_by_webhooks_alone() {
+    let (name, python) = ("connector", clients(".venv/bin/python"));
+    if !python.exists() {
+        assert!(std::env::var_os("TIELINE_CLIENTS").is_none(), "{} is missing, and was to be installed", python.display());
+        println!("SKIPPED {name}: {} is missing; `cargo xtask test` installs it", python.display());
+        return;
+    }
+    let port = free_port();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let server = runtime.block_on(TestServer::with(&with_hooks(port)));
+    let short = Command::new(env!("CARGO_BIN_EXE_tieline"))
+        .args(["token", "app", "--account", ACCOUNT, "--ttl", "1s"])
+        .current_dir(server.data())
+        .env("TIELINE__SERVER__DATA_DIR", server.data())
+        .output()
+        .unwrap();
+    assert!(short.status.success(), "{short:?}");
+    let output = Command::new(&python)
+        .arg("connector.py")
+        .current_dir(clients(""))
+        .env("TIELINE_HTTP", format!("http://{}", server.address))
+        .env("TIELINE_HOOK_PORT", port.to_string())
+        .env("TIELINE_SHORT_JWT", String::from_utf8(short.stdout).unwrap().trim())
         .output()
         .unwrap();
     let (said, wrong) = (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned());

@@ -100,7 +100,8 @@ impl Idp {
         let entry =
             |id: &str| format!("[[accounts.sign_in]]\nid = \"{id}\"\nissuer = \"{ISSUER}\"\naudience = \"shop\"\njwks_url = \"{url}\"\n");
         let (one, two) = (entry("default"), entry("staff"));
-        let extra = format!("[[accounts]]\nid = \"shop\"\n{one}{two}[[accounts]]\nid = \"branch\"\n{}", entry("only"));
+        let ada = "[[accounts.agents]]\nuser_id = \"1\"\nlogin = \"ada\"\npassword = \"ada-demo\"\n";
+        let extra = format!("[[accounts]]\nid = \"shop\"\n{ada}{one}{two}[[accounts]]\nid = \"branch\"\n{}", entry("only"));
         (idp, TestServer::with(&extra).await)
     }
 
@@ -416,4 +417,53 @@ async fn sign_ins_of_one_address_are_limited() {
     let reply = api.show(NAMED, json!({"id_token": "x"})).await;
     assert_eq!(reply.status, 429);
     assert!(reply.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
+}
+
+#[tokio::test]
+async fn a_consumer_that_signed_in_takes_over_what_it_began_before_and_leaves_nothing_behind() {
+    let key = Key::rsa("key");
+    let (_idp, server) = Idp::start(&[&key]).await;
+    let api = server.api();
+    let path = "/ws_api/account/shop/messaging/consumer?v=3";
+    let jwt = |reply: Reply, name: &str| reply.json()[name].as_str().unwrap().to_owned();
+    let anonymous = jwt(api.call("POST", "/api/account/shop/signup", &[], "").await, "jwt");
+    let mut before = api.socket(path, &[("authorization", &anonymous)]).await.unwrap();
+    before.ask(&request("s", "cqm.SubscribeExConversations", json!({"stage": ["OPEN"]}))).await;
+    before.notification("ExConversationChangeNotification").await;
+    let id =
+        before.ask(&request("o", "cm.ConsumerRequestConversation", json!({}))).await["body"]["conversationId"].as_str().unwrap().to_owned();
+    before.first(|frame| frame["body"]["changes"][0]["type"] == "UPSERT").await;
+    before.ask(&publish("p", &id, "who am I?")).await;
+
+    let up = jwt(api.show(NAMED, json!({"lp_jwt": anonymous, "id_token": key.token("ann")})).await, "token");
+    let mut ann = api.socket(path, &[("authorization", &up)]).await.unwrap();
+    // Until it takes it over, it is somebody else's; and nobody else can.
+    assert_eq!(ann.ask(&publish("p", &id, "me")).await["code"], 401);
+    let change_of = |from: &str, to: &str| {
+        let field = |kind: &str, who: &str| json!({"field": "ParticipantsChange", "type": kind, "role": "CONSUMER", "userId": who});
+        change("t", &id, json!([field("REMOVE", from), field("ADD", to)]))
+    };
+    let bob = jwt(api.show(NAMED, json!({"id_token": key.token("bob")})).await, "token");
+    let mut other = api.socket(path, &[("authorization", &bob)]).await.unwrap();
+    assert_eq!(other.ask(&change_of(&sub(&anonymous), &sub(&bob))).await["code"], 401);
+    assert_eq!(other.ask(&change_of(&sub(&anonymous), &sub(&up))).await["code"], 400, "not in another's name");
+    let taken = ann.ask(&change_of(&sub(&anonymous), &sub(&up))).await;
+    assert_eq!(taken["code"], 200, "{taken}");
+    assert_eq!(ann.ask(&publish("p", &id, "it is me")).await["body"]["sequence"], 1);
+    assert_eq!(before.ask(&publish("p", &id, "and I?")).await["code"], 401);
+    let gone = before.first(|frame| frame["body"]["changes"][0]["type"] == "DELETE").await;
+    assert_eq!(gone["body"]["changes"][0]["result"]["convId"], json!(id), "it is told that it is no longer there");
+    ann.ask(&change_of(&sub(&anonymous), &sub(&up))).await;
+
+    // Whoever answers sees one consumer, and what its provider says of it.
+    let body = json!({"username": "ada", "password": "ada-demo"}).to_string();
+    let login = api.call("POST", "/api/account/shop/login?v=1.3", &[], body).await;
+    assert_eq!(login.status, 200, "{}", login.text);
+    let bearer = jwt(login, "bearer");
+    let mut agent = api.socket(&format!("/ws_api/account/shop/messaging/brand/{bearer}?v=3"), &[]).await.unwrap();
+    agent.ask(&add_agent("j", &id, "ASSIGNED_AGENT")).await;
+    let profile = agent.ask(&request("u", "userprofile.GetUserProfile", json!({"userId": sub(&up)}))).await["body"].clone();
+    assert_eq!((&profile["userId"], &profile["claims"]["sub"]), (&json!(sub(&up)), &json!("ann")), "{profile}");
+    agent.follow(&id, 0).await;
+    assert_eq!(agent.events(2).await.len(), 2);
 }

@@ -1,14 +1,14 @@
 //! The Connector API: SEND and CONVERSATION, over HTTP and on the connector socket. An application speaks for
 //! consumers, each request with the ConsumerJWS of the one it is for.
 
-use super::request::{Caller, Client, PROFILE_SET, identity_of, key_in_envelope, kind_of, success_text};
+use super::request::{Caller, Client, identity_of, key_in_envelope, kind_of, success_text};
 use super::socket::{bare, conversations_frame, found_body, name_of, typing_frame};
 use super::{Native, error, render};
 use crate::config::ReplySequence;
 use crate::domain::{Actor, AgentState, Command, Conversation, Millis, Outcome, Ring, Sight};
 use crate::gateway::{Error, IdempotencyKey, Request};
 use crate::hub::{Frame, Slot, Typing};
-use crate::identity::{Account, AppIdentity, Lease};
+use crate::identity::{Account, AppIdentity};
 use crate::session::{Admitted, Answer, Ask, Asked, ChangeKind, Codec, Doorway, Greeting, count_request};
 use crate::store::Decided;
 use axum::body::Body;
@@ -23,7 +23,7 @@ use tieline_protocol::code::ErrorCode;
 use tieline_protocol::envelope::{self, Batch, Code, ConnectorResponse, Malformed, OkText, RespKind};
 use tieline_protocol::ids::{ClientId, ConversationId, DialogId};
 use tieline_protocol::kind::{RequestKind, Version};
-use tieline_protocol::{body, notify};
+use tieline_protocol::{body, notify, text};
 
 /// Most requests in one batch.
 const LONGEST_BATCH: usize = 100;
@@ -69,7 +69,7 @@ fn connector_success(part: &Part, outcome: &Outcome, sequence: ReplySequence) ->
         Outcome::Published { resends, .. } if sequence == ReplySequence::ResendCount => json!({"sequence": 2 * resends}),
         Outcome::Published { sequence, .. } => json!({"sequence": sequence}),
         Outcome::Opened { conversation, found } => render::opened(conversation, *found),
-        Outcome::ProfileSet => json!({"msg": PROFILE_SET}),
+        Outcome::ProfileSet => json!({"msg": text::PROFILE_SET}),
         Outcome::Updated | Outcome::ConsumerSeen | Outcome::Routed(_) => json!({"msg": part.text}),
     }
 }
@@ -115,7 +115,7 @@ fn parse(caller: &Caller<'_>, requests: &[Read<'_>], key: Option<&str>) -> Resul
         if kind == RequestKind::ConsumerRequestConversation {
             let brand: Result<body::RequestConversation<'_>, _> = serde_json::from_str(request.body.map_or("{}", |body| body.get()));
             if brand.is_ok_and(|body| body.brand_id.is_none()) {
-                return Err(fail(Error::missing("Brand Id is missing")));
+                return Err(fail(Error::missing(text::BRAND_MISSING)));
             }
         }
         let command = caller.command(kind, request, opened.as_ref()).map_err(fail)?;
@@ -513,7 +513,7 @@ impl Codec for ConnectorCodec {
                 Frame::from(success(Some(RespKind::Resp), &tag.parts, &decided, sequence, tag.is_batch))
             }
             Answer::Clock(now) => self.ok(&tag, kind, &json!({"currentTime": now})),
-            Answer::Renewed => self.ok(&tag, kind, &json!({"msg": "Connection initialized successfully"})),
+            Answer::Renewed => self.ok(&tag, kind, &json!({"msg": text::INITIALIZED})),
             Answer::Following { epoch, oldest, head } => {
                 // Where the feed begins for this socket, so that whoever keeps it skips nothing; and where the log ends.
                 let cursor = write_cursor(&epoch, oldest);
@@ -580,9 +580,9 @@ pub struct ConnectorDoorway {
 
 impl Native {
     /// An application's session to be.
-    pub(super) fn connector(self: &Arc<Self>, app: AppIdentity) -> Admitted<ConnectorCodec> {
+    pub(super) fn connector(self: &Arc<Self>, app: AppIdentity, token: &str) -> Admitted<ConnectorCodec> {
         let actor = Actor::Application { account: app.account.clone(), app: app.app.clone() };
-        let lease = Lease::lasting(app.remaining);
+        let lease = self.gateway.identity().lease(token, app.remaining);
         Admitted { actor, lease, codec: ConnectorCodec { native: self.clone(), app, speaking: HashMap::new() } }
     }
 }
@@ -604,9 +604,9 @@ impl Doorway for ConnectorDoorway {
         let app = account.and_then(|account| self.native.gateway.identity().check_app(account, bare(jwt)).ok());
         let Some(app) = app else { return Greeting::Turned(tieline_protocol::code::CloseCode::Token) };
         let part = Part { id: request.id.clone(), kind: RequestKind::InitConnection, text: "" };
-        let body = json!({"msg": "Connection initialized successfully"});
+        let body = json!({"msg": text::INITIALIZED});
         let reply = Frame::from(success_frame(Some(RespKind::Resp), &part, &body, false));
-        Greeting::Welcome(reply, Box::new(self.native.connector(app)))
+        Greeting::Welcome(reply, Box::new(self.native.connector(app, bare(jwt))))
     }
 }
 

@@ -8,16 +8,11 @@ use axum::response::Response;
 use tieline_protocol::code::ErrorCode;
 use tieline_protocol::envelope::{ConnectorError, ConnectorErrorBody, RespKind};
 use tieline_protocol::kind::CONNECTOR_ERROR;
+use tieline_protocol::text;
 
 /// What clients of the vendor are told, where it is fixed.
 pub(super) fn details(error: &Error) -> String {
-    match error.code() {
-        ErrorCode::InvalidAppJwt => "AppJWT has expired or is invalid".into(),
-        ErrorCode::InvalidConsumerJws => "ConsumerJWS is invalid".into(),
-        ErrorCode::MissingConsumerJws => "X_ON_BEHALF_HEADER is not present".into(),
-        ErrorCode::MissingAppJwt => "AUTHORIZATION header is not present".into(),
-        _ => error.to_string(),
-    }
+    text::details(error.code()).map_or_else(|| error.to_string(), str::to_owned)
 }
 
 /// The error as text.

@@ -4,10 +4,14 @@
 //!   identity provider; [`login`]: agents;
 //! - [`connector`]: SEND and CONVERSATION, over HTTP and on the connector socket;
 //! - [`socket`]: the sockets of consumers (v3) and agents (v2, v2.1, v3);
+//! - [`installations`]: applications that come and go; [`history`]: a conversation when it is over;
+//! - [`webhook`]: the bodies of webhooks;
 //! - [`request`] reads requests, [`render`] and [`error`] write what we have to say; [`webhook`]: what is posted.
 
 mod connector;
 mod error;
+mod history;
+mod installations;
 mod login;
 mod lookup;
 mod render;
@@ -18,13 +22,15 @@ mod tokens;
 mod webhook;
 
 use self::connector::{Call, ConnectorDoorway};
+use self::installations::Installations;
 use self::request::Client;
 use self::socket::{ConsumerDoorway, Renewal, bare};
 pub use self::webhook::Webhooks;
 use super::Socket;
 use crate::config::{Config, Limits};
+use crate::delivery::{AppWebhooks, Deliveries};
 use crate::gateway::{Error, Gateway};
-use crate::identity::{Account, Denied, Lease};
+use crate::identity::{Account, Denied};
 use crate::session::Admission;
 use crate::throttle::Throttle;
 use axum::Router;
@@ -50,6 +56,7 @@ pub struct Native {
     public_url: String,
     logins: Throttle,
     token_calls: Throttle,
+    installations: Installations,
 }
 
 /// The query parameter that names a version.
@@ -61,8 +68,10 @@ struct VersionQuery {
 impl Native {
     /// Puts the dialect on the gateway.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, config: &Config) -> Arc<Self> {
+    pub fn new(gateway: Arc<Gateway>, config: &Config, deliveries: Deliveries) -> Arc<Self> {
+        let webhooks = AppWebhooks::configured(config);
         Arc::new(Self {
+            installations: Installations::new(deliveries, webhooks, config.allow_loopback_webhooks),
             gateway,
             limits: config.limits.clone(),
             public_url: config.server.public_url.clone(),
@@ -104,6 +113,12 @@ impl Native {
             .route("/api/account/{account}/consumer", post(tokens::consumer))
             .route("/api/account/{account}/messaging/consumer/conversation", post(conversation))
             .route("/api/account/{account}/messaging/consumer/conversation/send", post(send))
+            .route("/api/account/{account}/configuration/app-install/installations", get(installations::list).post(installations::install))
+            .route(
+                "/api/account/{account}/configuration/app-install/installations/{id}",
+                get(installations::one).put(installations::change).post(installations::overridden).delete(installations::remove),
+            )
+            .route("/messaging_history/api/account/{account}/conversations/conversation/search", post(history::conversation))
             .route("/api/account/{account}/login", post(login::login))
             .route("/api/account/{account}/refresh", post(login::refresh))
             .route("/api/account/{account}/logout", post(login::logout))
@@ -116,7 +131,13 @@ impl Native {
         let off = || async {
             error::response(None, &Error::fault(ErrorCode::NotFound, "this dialect is off; add \"liveperson\" to server.dialects"))
         };
-        let paths = ["/api/account/{*rest}", "/csdr/account/{*rest}", "/sentinel/api/account/{*rest}", "/ws_api/account/{*rest}"];
+        let paths = [
+            "/api/account/{*rest}",
+            "/csdr/account/{*rest}",
+            "/sentinel/api/account/{*rest}",
+            "/messaging_history/{*rest}",
+            "/ws_api/account/{*rest}",
+        ];
         paths.into_iter().fold(Router::new(), |routes, path| routes.route(path, axum::routing::any(off)))
     }
 
@@ -232,14 +253,16 @@ impl Socket for ConsumerSocket {
             if header(parts, "x-lp-on-behalf").or_else(|| header(parts, "lp-on-behalf")).is_some() {
                 let spoken = connector::on_behalf(&self.0, account, &parts.headers);
                 let (actor, time) = spoken.map_err(|error| Box::new(error::response(None, &error)))?;
-                return Ok(Admission::Known(Box::new(self.0.consumer(id, actor, Lease::lasting(time), Renewal::App, client))));
+                let app = header(parts, "authorization").map(bare).unwrap_or_default();
+                let lease = self.0.gateway.identity().lease(app, time);
+                return Ok(Admission::Known(Box::new(self.0.consumer(id, actor, lease, Renewal::App, client))));
             }
             let Some(token) = header(parts, "authorization") else {
                 return Ok(Admission::Unknown(ConsumerDoorway { native: self.0.clone(), account: id, client }));
             };
             match self.0.gateway.identity().check_sign_up(account, bare(token)) {
                 Ok(known) => {
-                    let lease = Lease::lasting(known.remaining);
+                    let lease = self.0.gateway.identity().lease(bare(token), known.remaining);
                     self.0.welcome(&known);
                     Ok(Admission::Known(Box::new(self.0.consumer(id, known.actor, lease, Renewal::SignUp, client))))
                 }
@@ -309,7 +332,7 @@ impl Socket for ConnectorSocket {
                 return Ok(Admission::Unknown(ConnectorDoorway { native: self.0.clone(), account: account.id.clone() }));
             };
             match self.0.gateway.identity().check_app(account, bare(token)) {
-                Ok(app) => Ok(Admission::Known(Box::new(self.0.connector(app)))),
+                Ok(app) => Ok(Admission::Known(Box::new(self.0.connector(app, bare(token))))),
                 Err(_) => Err(Box::new(error::response(None, &Error::fault(ErrorCode::InvalidAppJwt, "AppJWT is invalid")))),
             }
         })

@@ -14,6 +14,7 @@ use tieline_protocol::event::{Event, hosted_file, inspect};
 use tieline_protocol::ids::{ConsumerId, ConversationId, DialogId, QueueId, RingId, UserId};
 use tieline_protocol::json;
 use tieline_protocol::kind::{RequestKind, Version, refusal};
+use tieline_protocol::text::FieldText;
 
 /// Events in an answer to a query that does not say how many, by version, and at most.
 const QUERY_V3: usize = 100;
@@ -587,22 +588,9 @@ pub(super) fn key_in_envelope(request: &envelope::Request<'_>) -> Option<String>
     request.header("IdempotencyKey").map(|header| header.key.as_deref().unwrap_or("").to_owned())
 }
 
-/// The text that says that a change of fields happened, which clients compare.
+/// The text that says that a change of fields happened, which clients compare. For several fields it is that of the first.
 pub(super) fn success_text(request: &envelope::Request<'_>) -> &'static str {
     let fields: Result<body::UpdateConversationField, _> = body(request);
     let first = fields.ok().and_then(|body| body.conversation_field?.into_vec().into_iter().next());
-    match first.as_ref().map(|field| (field.field.as_deref().unwrap_or(""), field.kind.as_deref())) {
-        Some(("ParticipantsChange", Some("ADD"))) => "OK Agent added successfully",
-        Some(("ParticipantsChange", Some("UPDATE"))) => "OK Agent updated successfully",
-        Some(("ParticipantsChange", _)) => "OK Agent removed successfully",
-        Some(("Skill", _)) => "Skill changed successfully",
-        Some(("TTRField", _)) => "Update TTR ended successfully",
-        Some(("ManualETTR", _)) => "Update manual Ettr ended successfully",
-        Some(("CSATRate", _)) => "OK CSAT processed successfully",
-        Some(("Note", _)) => "OK Update note success",
-        _ => "OK Conversation resolved successfully",
-    }
+    first.as_ref().map_or(FieldText::Resolved, FieldText::of).as_str()
 }
-
-/// The text that says that a profile is set, which clients compare.
-pub(super) const PROFILE_SET: &str = "OK User Profile set successfully";

@@ -2,7 +2,7 @@
 
 use super::Native;
 use super::render;
-use super::request::{Caller, Client, PROFILE_SET, kind_of, success_text};
+use super::request::{Caller, Client, kind_of, success_text};
 use crate::domain::{Actor, AgentState, Command, Conversation, Millis, Outcome, Person, Ring, Sight};
 use crate::files::{EXPIRES, SIGNATURE};
 use crate::gateway::{Error, Found, Request};
@@ -20,9 +20,7 @@ use tieline_protocol::kind::{
     RequestKind, Version, agents_notification, conversations_notification, error_response, events_notification, routing_notification,
 };
 use tieline_protocol::notify::{Changes, ConversationChange};
-
-/// What InitConnection is answered with; one client compares it.
-const INITIALIZED: &str = "Connection initialized successfully";
+use tieline_protocol::text::{INITIALIZED, success};
 
 /// The codec of a consumer's or an agent's socket.
 #[derive(Debug)]
@@ -167,16 +165,8 @@ impl Codec for SocketCodec {
         match self.read(&request) {
             Ok((kind, ask)) => {
                 let text = match kind {
-                    RequestKind::SetUserProfile => PROFILE_SET,
                     RequestKind::UpdateConversationField => success_text(&request),
-                    RequestKind::UnsubscribeExConversations => "OK Unsubscribed successfully",
-                    RequestKind::UpdateExConversationSubscription | RequestKind::UpdateRoutingTaskSubscription => {
-                        "OK Subscription updated successfully"
-                    }
-                    RequestKind::SetAgentState => "Agent state updated successfully",
-                    RequestKind::UpdateRingState => "Ring state updated successfully",
-                    RequestKind::InitConnection => INITIALIZED,
-                    _ => "",
+                    _ => success(kind).unwrap_or(""),
                 };
                 Asked { tag: Tag { id, kind: Some(kind), text }, ask }
             }
@@ -367,7 +357,7 @@ impl Doorway for ConsumerDoorway {
                 let tag = Tag { id: Some(request.id.clone()), kind: Some(RequestKind::InitConnection), text: INITIALIZED };
                 self.native.welcome(&known);
                 let client = client_of(&request).or(self.client.take());
-                let lease = Lease::lasting(known.remaining);
+                let lease = self.native.gateway.identity().lease(bare(jwt), known.remaining);
                 let admitted = self.native.consumer(account.id.clone(), known.actor, lease, Renewal::SignUp, client);
                 Greeting::Welcome(response(Version::V3, &tag, INITIALIZED), Box::new(admitted))
             }

@@ -1,0 +1,149 @@
+//! What operators and, on a double for tests, integrators may do: `/admin/v1`, by the admin key.
+
+use super::say;
+use crate::faults::Wanted;
+use crate::gateway::Gateway;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tieline_protocol::ids::AccountId;
+
+/// Longest that a reply may be held back: below the time after which a client gives up.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
+/// The admin's calls.
+#[derive(Debug, Clone)]
+pub(super) struct Admin {
+    gateway: Arc<Gateway>,
+    key: Arc<SecretString>,
+}
+
+impl Admin {
+    /// The routes, if there is a key.
+    pub(super) fn routes(gateway: Arc<Gateway>, key: Option<SecretString>) -> Router {
+        let Some(key) = key else {
+            let off = || async { say(StatusCode::NOT_FOUND, "/admin is off; set internal.admin_key") };
+            return Router::new().route("/admin/{*rest}", axum::routing::any(off));
+        };
+        let admin = Self { gateway, key: Arc::new(key) };
+        Router::new()
+            .route("/admin/v1/faults", get(faults).post(set_faults).delete(clear_faults))
+            .layer(axum::middleware::from_fn_with_state(admin.clone(), authorised))
+            .with_state(admin)
+    }
+
+    fn account(&self, id: Option<&str>) -> Result<AccountId, Box<Response>> {
+        let id = id.ok_or_else(|| Box::new(say(StatusCode::BAD_REQUEST, "account is missing")))?;
+        let known = self.gateway.identity().directory().account(id).map(|account| account.id.clone());
+        known.ok_or_else(|| Box::new(say(StatusCode::NOT_FOUND, "there is no such account")))
+    }
+}
+
+async fn authorised(State(admin): State<Admin>, headers: HeaderMap, request: Request, next: Next) -> Response {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let given = given.strip_prefix("Bearer ").unwrap_or_default();
+    if !crate::identity::same(admin.key.expose_secret(), given) {
+        return say(StatusCode::UNAUTHORIZED, "send the admin key as `Authorization: Bearer …`");
+    }
+    next.run(request).await
+}
+
+/// What to let go wrong, as it is asked for. Members that are absent change nothing.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Asked {
+    account: Option<String>,
+    drop_replies: Option<u32>,
+    delay_replies: Option<String>,
+    double_webhooks: Option<u32>,
+    /// Close every socket of the account now, with this code.
+    close_sockets: Option<u16>,
+    /// Make this token worthless now.
+    expire_token: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Which {
+    account: Option<String>,
+}
+
+fn shown(account: &AccountId, wanted: Wanted) -> Value {
+    json!({
+        "account": account,
+        "dropReplies": wanted.drop_replies,
+        "delayReplies": wanted.delay.map(|delay| format!("{}ms", delay.as_millis())),
+        "doubleWebhooks": wanted.double_webhooks,
+    })
+}
+
+async fn faults(State(admin): State<Admin>, Query(which): Query<Which>) -> Response {
+    match admin.account(which.account.as_deref()) {
+        Ok(account) => axum::Json(shown(&account, admin.gateway.faults().wanted(&account))).into_response(),
+        Err(response) => *response,
+    }
+}
+
+async fn clear_faults(State(admin): State<Admin>, Query(which): Query<Which>) -> Response {
+    match admin.account(which.account.as_deref()) {
+        Ok(account) => {
+            admin.gateway.faults().want(&account, Wanted::default());
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(response) => *response,
+    }
+}
+
+async fn set_faults(State(admin): State<Admin>, body: Bytes) -> Response {
+    if !admin.gateway.faults().is_on() {
+        return say(StatusCode::CONFLICT, "faults happen on a double for tests only; start it with `tieline serve --dev`");
+    }
+    let asked: Asked = match serde_json::from_slice(&body) {
+        Ok(asked) => asked,
+        Err(error) => return say(StatusCode::BAD_REQUEST, &format!("the body is not understood: {error}")),
+    };
+    match set(&admin, &asked) {
+        Ok(answer) => axum::Json(answer).into_response(),
+        Err(response) => *response,
+    }
+}
+
+fn set(admin: &Admin, asked: &Asked) -> Result<Value, Box<Response>> {
+    let bad = |reason: &str| Box::new(say(StatusCode::BAD_REQUEST, reason));
+    let account = admin.account(asked.account.as_deref())?;
+    let faults = admin.gateway.faults();
+    let mut wanted = faults.wanted(&account);
+    wanted.drop_replies = asked.drop_replies.unwrap_or(wanted.drop_replies);
+    wanted.double_webhooks = asked.double_webhooks.unwrap_or(wanted.double_webhooks);
+    if let Some(delay) = &asked.delay_replies {
+        wanted.delay = match delay.as_str() {
+            "" | "0" | "0ms" | "0s" => None,
+            text => Some(text.parse::<crate::config::Span>().map_err(|reason| bad(&reason))?.0),
+        };
+        if wanted.delay.is_some_and(|delay| delay > LONGEST_DELAY) {
+            return Err(bad("delayReplies is at most 60s"));
+        }
+    }
+    let code = asked.close_sockets;
+    if code.is_some_and(|code| !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)) {
+        return Err(bad("closeSockets must be a code that may stand in a close frame: 1000 to 1003, 1007 to 1014, 3000 to 4999"));
+    }
+    faults.want(&account, wanted);
+    let closed = code.map(|code| admin.gateway.hub().close_all(&account, code));
+    let expired = asked.expire_token.as_ref().map(|token| admin.gateway.identity().expire(token));
+    if closed.is_some() || expired.is_some() {
+        tracing::warn!(%account, ?code, ?closed, ?expired, "fault: sockets are closed, or a token expires");
+    }
+    let mut answer = shown(&account, wanted);
+    answer["closedSockets"] = json!(closed);
+    answer["expiredToken"] = json!(expired);
+    Ok(answer)
+}
