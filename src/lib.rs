@@ -133,10 +133,12 @@ fn recorder() -> PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     let install = || {
         let seconds = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+        let waits = [1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
         let sizes = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
         let builder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &seconds)
-            .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_decisions".into()), &sizes));
+            .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_decisions".into()), &sizes))
+            .and_then(|builder| builder.set_buckets_for_metric(Matcher::Full("tieline_conversation_wait_seconds".into()), &waits));
         // Buckets that are not empty cannot fail; without them histograms turn into summaries, which still serve.
         let recorder = builder.unwrap_or_else(|_| PrometheusBuilder::new()).build_recorder();
         let handle = recorder.handle();
@@ -166,6 +168,9 @@ fn describe_metrics() {
     histogram!("tieline_store_projection_seconds", "Time to project one chunk of the journal");
     gauge!("tieline_store_waiting", "Decisions that wait for the writer");
     gauge!("tieline_store_unprojected", "Journal entries that the projections lack");
+    gauge!("tieline_conversations_waiting", "Conversations that need an agent, offered to one or not");
+    counter!("tieline_rings_total", "Offers of conversations to agents, by how they ended");
+    histogram!("tieline_conversation_wait_seconds", "How long a conversation waited for its agent");
     counter!("tieline_store_refused_total", "Decisions refused because too many waited");
     counter!("tieline_store_failures_total", "Batches or projections that failed");
     counter!("tieline_deliveries_total", "Announcements put into sessions' outboxes");

@@ -18,7 +18,7 @@ pub struct Note {
     pub account: AccountId,
     /// Its queue.
     pub queue: QueueId,
-    /// Its place in the queue: since when it is pending, and its number.
+    /// Its place in the queue: since when it is pending, and its number. It has none while it is not.
     pub place: (Millis, i64),
     /// Whether it needs an agent.
     pub is_pending: bool,
@@ -35,13 +35,14 @@ impl Note {
     #[must_use]
     pub fn of(conversation: &Conversation) -> Self {
         let details = &conversation.details;
+        let is_pending = conversation.is_pending();
         let ring = details.ring.as_ref().and_then(|ring| Some((ring.agent.user()?.clone(), ring.id.clone())));
         let assignee = details.assignee().filter(|_| details.main_is_open()).and_then(|assignee| assignee.person.user().cloned());
         Self {
             account: details.account.clone(),
             queue: details.queue.clone(),
-            place: (conversation.pending_since(), details.number),
-            is_pending: conversation.is_pending(),
+            place: (if is_pending { conversation.pending_since() } else { 0 }, details.number),
+            is_pending,
             ring,
             assignee,
             refused: details.refused.len(),
@@ -60,6 +61,17 @@ pub struct Noted {
     pub agents: HashSet<(AccountId, UserId)>,
 }
 
+/// Counts offers by how they ended, and how long whoever got an agent had waited.
+fn measure(before: Option<&Conversation>, after: &Conversation) {
+    let Some(before) = before else { return };
+    if let Some(ended) = after.details.last_ring.as_ref().filter(|ended| before.details.last_ring.as_ref() != Some(ended)) {
+        metrics::counter!("tieline_rings_total", "state" => ended.state.as_str()).increment(1);
+    }
+    if let (Some(since), Some(_)) = (before.waiting, after.details.assignee()) {
+        metrics::histogram!("tieline_conversation_wait_seconds").record((after.updated - since) as f64 / 1000.0);
+    }
+}
+
 /// The notes.
 #[derive(Debug, Default)]
 pub struct Notes {
@@ -73,6 +85,7 @@ impl Notes {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let mut is_news = false;
         for (before, after) in &committed.changes {
+            measure(before.as_ref(), after);
             let (was, is) = (before.as_ref().map(Note::of), Note::of(after));
             if was.as_ref() != Some(&is) {
                 let held = |note: &Note| [&note.ring.as_ref().map(|(user, _)| user.clone()), &note.assignee].into_iter().flatten().count();

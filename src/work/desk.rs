@@ -16,6 +16,8 @@ pub(super) struct Desk {
     lines: BTreeMap<Line, BTreeMap<Place, ConversationId>>,
     /// Lines that must be looked at, each with the place behind which to go on.
     stirred: BTreeMap<Line, Option<Place>>,
+    /// How many of those known are pending.
+    waiting: usize,
 }
 
 /// What became of the attempt to find an agent for the next of a line.
@@ -56,6 +58,7 @@ impl Desk {
 
     fn put(&mut self, id: ConversationId, note: Note) {
         if let Some(old) = self.known.remove(&id) {
+            self.waiting -= usize::from(old.is_pending);
             let line = (old.account, old.queue);
             if let Some(places) = self.lines.get_mut(&line) {
                 places.remove(&old.place);
@@ -71,6 +74,7 @@ impl Desk {
             self.stirred.insert(line, None);
         }
         if note.is_pending || note.ring.is_some() || note.assignee.is_some() {
+            self.waiting += usize::from(note.is_pending);
             self.known.insert(id, note);
         }
     }
@@ -110,6 +114,11 @@ impl Desk {
                 }
             }
         }
+    }
+
+    /// How many conversations need an agent, offered or not.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// The offers that agents have not answered.

@@ -60,6 +60,7 @@ impl Router {
                 self.look_for_absent().await;
             }
             self.round().await;
+            metrics::gauge!("tieline_conversations_waiting").set(self.desk.waiting() as f64);
         }
     }
 

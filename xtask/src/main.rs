@@ -101,7 +101,7 @@ fn warn(done: anyhow::Result<()>, what: &str) {
 
 /// Lines that must not be lost in the tests' output: suites that were skipped, and figures.
 fn is_worth_repeating(line: &str) -> bool {
-    ["SKIPPED ", "crash: ", "syncs: ", "tokens: ", "expiry: ", "ownership: ", "fanout: ", "bad input: ", "ok "]
+    ["SKIPPED ", "crash: ", "syncs: ", "tokens: ", "expiry: ", "ownership: ", "fanout: ", "bad input: ", "routing: ", "catalogue: ", "ok "]
         .iter()
         .any(|start| line.starts_with(start))
 }
@@ -110,7 +110,12 @@ fn test(filter: &[String]) -> anyhow::Result<()> {
     let has_clients = fetch();
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["test", "--workspace", "--", "--show-output"]).args(filter).current_dir(root()).stdout(Stdio::piped());
+    // With every feature: what a build without one lacks, the lints before this have compiled.
+    command
+        .args(["test", "--workspace", "--features", "s3", "--", "--show-output"])
+        .args(filter)
+        .current_dir(root())
+        .stdout(Stdio::piped());
     if has_clients {
         // From here on a client that is missing is a failure.
         command.env("TIELINE_CLIENTS", "1");
