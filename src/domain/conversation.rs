@@ -3,7 +3,7 @@
 use super::Millis;
 use super::entry::{Change, Entry, Message, Opened};
 use super::people::{Person, Role};
-use super::routing::{Refused, Ring};
+use super::routing::{Refused, Ring, RingState};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -27,6 +27,10 @@ pub struct Conversation {
     pub updated: Millis,
     /// The journal position of that change; strictly grows.
     pub version: u64,
+    /// The journal position of the last change that a conversation's subscribers can see, which an offer is not.
+    pub shown: u64,
+    /// When somebody last wrote into the MAIN dialog; at first when it was opened.
+    pub spoken: Millis,
     /// The last content that everybody may see.
     pub last_content: Option<LastContent>,
     /// How many contents of others each participant has not answered or marked as read.
@@ -346,6 +350,8 @@ impl Conversation {
             last_at: at,
             updated: at,
             version: position,
+            shown: position,
+            spoken: at,
             last_content: None,
             unread: Vec::new(),
             audience,
@@ -397,14 +403,18 @@ impl Conversation {
         self.waiting.unwrap_or(self.updated)
     }
 
-    /// Whether the offer that stands has become pointless: it is closed, somebody answers it, it is in another queue, or
-    /// somebody else is invited.
+    /// Whether the offer that stands has become pointless: the conversation is closed, somebody answers it, it is in another
+    /// queue, or the invitation is another's or was withdrawn.
     #[must_use]
     pub fn has_moot_ring(&self) -> bool {
         let details = &self.details;
         details.ring.as_ref().is_some_and(|ring| {
-            let is_invited = details.suggested().is_none_or(|suggested| suggested.person == ring.agent);
-            !self.is_pending() || ring.queue != details.queue || !is_invited
+            // Who was invited is asked as long as the invitation stands; while one stands, nobody else is.
+            let stands = match details.suggested() {
+                Some(suggested) => suggested.person == ring.agent,
+                None => !ring.is_invited,
+            };
+            !self.is_pending() || ring.queue != details.queue || !stands
         })
     }
 
@@ -422,8 +432,7 @@ impl Conversation {
     #[must_use]
     pub fn falls_silent(&self) -> Option<Millis> {
         let silence = self.details.silence.filter(|_| self.details.main_is_open())?;
-        let spoken = self.last_content.as_ref().map_or(self.details.started, |content| content.at);
-        Some(spoken.saturating_add(silence))
+        Some(self.spoken.saturating_add(silence))
     }
 
     /// Adds an event of the dialog. An answer from the brand's side settles what was due. What subscribers see of the
@@ -439,13 +448,17 @@ impl Conversation {
         };
         self.last_at = at;
         self.count_unread(message);
-        // A word of the gateway's own answers nobody.
-        if message.class == EventClass::Receipt || message.whisper || !is_main {
+        if message.class == EventClass::Receipt || !is_main {
+            return;
+        }
+        self.spoken = at;
+        if message.whisper {
             return;
         }
         if message.class == EventClass::Content {
             self.last_content = Some(LastContent { at, message: message.clone() });
         }
+        // A word of the gateway's own answers nobody.
         if message.role == Role::Controller {
             return;
         }
@@ -464,6 +477,7 @@ impl Conversation {
         if before != (self.due, self.waiting) {
             self.updated = at.max(self.updated.saturating_add(1));
             self.version = position;
+            self.shown = position;
         }
     }
 
@@ -521,6 +535,9 @@ impl Conversation {
         self.unread.retain(|unread| participants.iter().any(|participant| participant.person == unread.person));
         self.updated = at;
         self.version = position;
+        if changes.iter().any(Change::is_shown) {
+            self.shown = position;
+        }
         self.audience = Arc::new(details.audience());
         self.last_at = at;
     }
@@ -641,7 +658,16 @@ impl Details {
             Change::Rated { csat } => self.csat = Some(csat.clone()),
             Change::Noted { note } => self.note = Some(note.clone()),
             Change::Offered { ring, agent, until } => {
-                self.ring = Some(Ring::new(ring.clone(), agent.clone(), self.queue.clone(), at, *until));
+                let is_invited = self.suggested().is_some_and(|suggested| suggested.person == *agent);
+                self.ring = Some(Ring {
+                    id: ring.clone(),
+                    agent: agent.clone(),
+                    queue: self.queue.clone(),
+                    is_invited,
+                    since: at,
+                    until: *until,
+                    state: RingState::Waiting,
+                });
             }
             Change::RingEnded { state, not_before } => {
                 let Some(ring) = self.ring.take() else { return };

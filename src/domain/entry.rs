@@ -242,6 +242,14 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Whether a conversation's subscribers can see it. Offers are their agents' business, and a question is an event.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        !matches!(self, Self::Offered { .. } | Self::RingEnded { .. } | Self::RefusalsForgotten | Self::Asked { .. })
+    }
+}
+
 /// An entry with what the journal added when it was written.
 #[derive(Debug, Clone)]
 pub struct Sight {
@@ -269,6 +277,16 @@ impl Sight {
 }
 
 impl Entry {
+    /// Whether it changes what a conversation's subscribers see of it.
+    #[must_use]
+    pub fn changes_what_is_shown(&self) -> bool {
+        match self {
+            Self::Opened(_) => true,
+            Self::Changed { changes, .. } => changes.iter().any(Change::is_shown),
+            _ => false,
+        }
+    }
+
     /// The conversation it belongs to, if to any.
     #[must_use]
     pub fn conversation(&self) -> Option<&ConversationId> {

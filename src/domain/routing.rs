@@ -14,6 +14,8 @@ pub struct Ring {
     pub agent: Person,
     /// The queue it was offered from.
     pub queue: QueueId,
+    /// Whether the agent was invited to answer it, by name.
+    pub is_invited: bool,
     /// When it was made.
     pub since: Millis,
     /// Until when it may be accepted.
@@ -23,10 +25,6 @@ pub struct Ring {
 }
 
 impl Ring {
-    pub(super) fn new(id: RingId, agent: Person, queue: QueueId, since: Millis, until: Millis) -> Self {
-        Self { id, agent, queue, since, until, state: RingState::Waiting }
-    }
-
     pub(super) fn ended(self, state: RingState) -> Self {
         Self { state, ..self }
     }

@@ -196,8 +196,10 @@ impl Watch {
 
     /// What a change means to this subscription; nothing, if it was not and is not about the conversation.
     fn kind_of<'c>(&self, change: &'c ConversationChange, was_in: bool) -> Option<Told<'c>> {
+        let is_shown = || change.before.as_ref().is_none_or(|before| before.shown != change.after.shown);
         if self.filter.matches(&change.after) {
-            Some((ChangeKind::Upsert, change))
+            // Who has it already need not hear of what it cannot see.
+            (!was_in || self.shows == Shows::Offers || is_shown()).then_some((ChangeKind::Upsert, change))
         } else if was_in {
             Some((ChangeKind::Delete, change))
         } else {

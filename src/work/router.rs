@@ -1,7 +1,7 @@
 //! The search for agents, and what falls due: one task that looks at the desk and hands in decisions.
 
 use super::desk::{Attempt, Desk};
-use crate::domain::{Availability, Command, Outcome, Person, Routed};
+use crate::domain::{Actor, Availability, Command, Outcome, Person, Policy, Routed};
 use crate::gateway::{Error, Gateway, Note, Noted, Request};
 use crate::identity::Account;
 use crate::store::{Decided, StoreError};
@@ -103,8 +103,11 @@ impl Router {
     }
 
     async fn submit(&self, account: &Account, command: Command) -> Result<Decided, Error> {
-        let request = Request { actor: account.system(), commands: vec![command], key: None, resend: None };
-        self.gateway.submit(request).await
+        self.submit_as(account.system(), command).await
+    }
+
+    async fn submit_as(&self, actor: Actor, command: Command) -> Result<Decided, Error> {
+        self.gateway.submit(Request { actor, commands: vec![command], key: None, resend: None }).await
     }
 
     async fn route(&self, account: &AccountId, queue: &QueueId, id: &ConversationId) -> Attempt {
@@ -143,8 +146,12 @@ impl Router {
         for id in due {
             let known = self.gateway.store().conversation(id.clone()).await;
             let Ok(Some(conversation)) = known else { continue };
-            let Some(account) = self.gateway.identity().directory().account(conversation.details.account.as_str()) else { continue };
-            if let Err(error) = self.submit(account, Command::Wake { conversation: id.clone() }).await {
+            // Of an account that is no longer configured too: what is due there must not stand before what is due elsewhere.
+            let account = &conversation.details.account;
+            let known = self.gateway.identity().directory().account(account.as_str());
+            let nobody = || Actor::System { account: account.clone(), bot: Policy::default().bot };
+            let actor = known.map_or_else(nobody, Account::system);
+            if let Err(error) = self.submit_as(actor, Command::Wake { conversation: id.clone() }).await {
                 tracing::warn!(%error, conversation = %id, "what has fallen due cannot be done now");
             }
         }

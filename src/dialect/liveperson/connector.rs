@@ -560,6 +560,9 @@ impl Codec for ConnectorCodec {
 fn feed_frame(epoch: &str, now: Millis, sight: &Sight, state: Option<&Conversation>) -> Option<Frame> {
     let cursor = write_cursor(epoch, sight.position);
     if let Some(state) = state {
+        if !sight.entry.changes_what_is_shown() {
+            return None;
+        }
         let changes = [(ChangeKind::Upsert, render::conversation(Version::V3, state))];
         return Some(conversations_frame(Version::V3, None, Some(&cursor), now, &changes));
     }

@@ -34,6 +34,9 @@ impl Render for Webhooks {
             };
             return render::with_event(Version::V3, sight, event).map(|body| (EventKey(key), body));
         }
+        if !sight.entry.changes_what_is_shown() {
+            return None;
+        }
         let shown = render::conversation(Version::V3, conversation?);
         // It is JSON that we wrote ourselves.
         let result: &RawValue = serde_json::from_str(shown.as_str()).ok()?;
