@@ -22,6 +22,7 @@ pub const DEFAULTS: &str = include_str!("../config.toml");
 
 /// Bounds within which arithmetic with sizes and times cannot go wrong.
 const LARGEST_BODY: usize = 64 * 1024 * 1024;
+const SHORTEST_OFFER: Duration = Duration::from_millis(100);
 const LONGEST_SPAN: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// The admin key of a double for tests that was given none.
@@ -241,6 +242,8 @@ section!(
         logins_per_minute: u32,
         /// App tokens and sign-ups per address.
         token_calls_per_minute: u32,
+        /// Files that one consumer or agent may put into the store.
+        uploads_per_minute: u32,
         /// The first wait after a webhook that failed.
         webhook_retry: Span,
     }
@@ -619,7 +622,7 @@ impl Config {
     #[must_use]
     pub fn admin_key(&self) -> Option<SecretString> {
         match self.internal.admin_key.as_str() {
-            "" if self.server.dev && !self.is_exposed() => Some(DEV_ADMIN_KEY.into()),
+            "" if self.server.dev && !self.is_exposed() && is_local(self.internal.listen) => Some(DEV_ADMIN_KEY.into()),
             "" => None,
             key => Some(key.into()),
         }
@@ -627,8 +630,7 @@ impl Config {
 
     /// Whether strangers may reach a listener.
     fn is_exposed(&self) -> bool {
-        let listens = [self.server.listen, self.server.tls.listen];
-        listens.iter().filter_map(|listen| listen.0).any(|address| !address.ip().is_loopback())
+        !is_local(self.server.listen) || !is_local(self.server.tls.listen)
     }
 
     /// The demo secrets are public knowledge, so they hold on loopback only.
@@ -688,6 +690,7 @@ impl Config {
             ("bad_frames", limits.bad_frames as usize),
             ("logins_per_minute", limits.logins_per_minute as usize),
             ("token_calls_per_minute", limits.token_calls_per_minute as usize),
+            ("uploads_per_minute", limits.uploads_per_minute as usize),
         ];
         if let Some((name, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
             return fail(&format!("limits.{name}"), "it must be at least 1".into());
@@ -718,6 +721,12 @@ impl Config {
         if let Some((name, _)) = spans.into_iter().find(|(_, span)| span.0 > LONGEST_SPAN) {
             return fail(name, "it must be at most ten years".into());
         }
+        // Shorter, and whatever waits is written to the journal at every look.
+        if let Some(name) =
+            [("ring", self.routing.ring), ("refusal", self.routing.refusal)].into_iter().find(|(_, span)| span.0 < SHORTEST_OFFER)
+        {
+            return fail(&format!("routing.{}", name.0), "it must be at least 100ms".into());
+        }
         if self.limits.ping.0 >= self.limits.idle.0 {
             return fail("limits.ping", "ping must be shorter than idle, or healthy sockets are closed as idle".into());
         }
@@ -733,7 +742,7 @@ impl Config {
     }
 
     fn validate_accounts(&self) -> Result<(), ConfigError> {
-        let fail = |key: String, reason: &str| Err(ConfigError::Value { key, reason: reason.into() });
+        let fail = |key: String, reason: &str| Err(ConfigError::Value { key, reason: reason.to_owned() });
         let mut accounts = HashSet::new();
         for account in &self.accounts {
             let at = |what: &str| format!("accounts.{}.{what}", account.id);
@@ -778,10 +787,15 @@ impl Config {
                 }
             }
             if let Some(survey) = &account.survey {
+                if let Some(unknown) =
+                    survey.queues.iter().find(|queue| *queue != "-1" && !account.queues.iter().any(|known| known.id == **queue))
+                {
+                    return fail(at("survey"), &format!("{unknown:?} is no queue of the account"));
+                }
                 validate_survey(survey).map_err(|reason| ConfigError::Value { key: at("survey"), reason })?;
             }
-            if account.silence.0.is_some_and(|silence| silence > LONGEST_SPAN) {
-                return fail(at("silence"), "it must be at most ten years");
+            if account.silence.0.is_some_and(|silence| !(SHORTEST_OFFER..=LONGEST_SPAN).contains(&silence)) {
+                return fail(at("silence"), "it must be between 100ms and ten years");
             }
             for queue in &account.queues {
                 if !seen.insert(format!("queue {}", queue.id)) {
@@ -792,6 +806,11 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Whether only this machine reaches an address, or there is none.
+fn is_local(listen: Listen) -> bool {
+    listen.0.is_none_or(|address| address.ip().is_loopback())
 }
 
 /// The number of the gateway's own agent, as whom it leads surveys and says what is automatic.
@@ -854,12 +873,12 @@ fn hide(table: &mut toml::Table) {
         match value {
             toml::Value::Table(inner) => hide(inner),
             toml::Value::Array(list) => list.iter_mut().filter_map(toml::Value::as_table_mut).for_each(hide),
-            // `value` is that of a webhook's header, where a receiver's own credential may stand.
-            // A store's credentials may stand in the query.
-            toml::Value::String(url) if key == "url" && url.contains('?') => {
+            // Credentials may stand in a query.
+            toml::Value::String(url) if ["url", "endpoint", "jwks_url"].contains(&key.as_str()) && url.contains('?') => {
                 let place = url.find('?').unwrap_or(url.len());
                 url.replace_range(place.., "?(hidden)");
             }
+            // `value` is that of a webhook's header, where a receiver's own credential may stand.
             value if ["client_secret", "password", "password_hash", "admin_key", "value"].contains(&key.as_str()) => {
                 *value = "(hidden)".into()
             }

@@ -75,6 +75,7 @@ use crate::hub::Hub;
 use crate::identity::{Identity, Issuer};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Clock, Health, Store};
+use crate::throttle::Throttle;
 use crate::work::{Absence, Router as AgentRouter};
 use axum::Router;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -231,7 +232,16 @@ impl Server {
         let identity = Arc::new(Identity::new(issuer, store.clone(), &config)?);
         let limits = config.limits.events();
         let faults = Arc::new(Faults::new(config.server.dev));
-        let parts = Parts { store: store.clone(), hub: hub.clone(), identity, files, limits, notes, faults: faults.clone() };
+        let parts = Parts {
+            store: store.clone(),
+            hub: hub.clone(),
+            identity,
+            files,
+            limits,
+            notes,
+            faults: faults.clone(),
+            uploads: Throttle::per_minute(config.limits.uploads_per_minute),
+        };
         let gateway = Gateway::new(parts);
         let (deliveries, delivering) = Deliveries::new(delivery::Parts {
             store: store.clone(),
@@ -377,7 +387,7 @@ async fn housekeeping(native: Arc<Native>, gateway: Arc<Gateway>, metrics: Prome
         ticks += 1;
         if ticks.is_multiple_of(12) {
             native.tidy();
-            gateway.identity().tidy();
+            gateway.tidy();
         }
     }
 }

@@ -87,7 +87,16 @@ impl RingId {
     }
 }
 
+/// What the id of a survey's dialog ends with.
+const SURVEY: &str = "-survey";
+
 impl ConversationId {
+    /// The dialog of the questions behind the conversation.
+    #[must_use]
+    pub fn survey_dialog(&self) -> DialogId {
+        DialogId::from(format!("{self}{SURVEY}"))
+    }
+
     /// The MAIN dialog, which has the conversation's own id.
     #[must_use]
     pub fn main_dialog(&self) -> DialogId {
@@ -96,10 +105,13 @@ impl ConversationId {
 }
 
 impl DialogId {
-    /// The conversation whose MAIN dialog this is, if it is one.
+    /// The conversation that a dialog's id names: the MAIN one's is its own, a survey's begins with it.
     #[must_use]
     pub fn as_conversation(&self) -> ConversationId {
-        ConversationId(self.0.clone())
+        match self.0.strip_suffix(SURVEY) {
+            Some(conversation) => ConversationId::from(conversation),
+            None => ConversationId(self.0.clone()),
+        }
     }
 }
 

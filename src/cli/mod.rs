@@ -77,7 +77,8 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("tieline: {error:#}");
-            let is_config = error.downcast_ref::<ConfigError>().is_some() || matches!(error.downcast_ref(), Some(ServeError::Config(_)));
+            let is_config = error.downcast_ref::<ConfigError>().is_some()
+                || matches!(error.downcast_ref(), Some(ServeError::Config(_) | ServeError::Files(_)));
             if is_config { ExitCode::from(78) } else { ExitCode::FAILURE }
         }
     }

@@ -149,7 +149,7 @@ pub enum Command {
         /// The conversation.
         conversation: ConversationId,
         /// The agent.
-        agent: Person,
+        agent: UserId,
     },
 }
 
@@ -286,7 +286,8 @@ fn one(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<'_>)
         Command::Open { .. } => open(actor, command, policy, draft),
         Command::Publish { .. } => publish(actor, command, policy, draft),
         Command::Type { conversation, dialog, whisper, .. } => {
-            let may = may_publish(actor, conversation, dialog, EventClass::Content, draft)?;
+            let (conversation, dialog) = draft.meant(conversation, dialog);
+            let may = may_publish(actor, &conversation, &dialog, EventClass::Content, draft)?;
             may_whisper(*whisper, &may.from)?;
             Ok(Outcome::Published { sequence: 0, resends: 0 })
         }
@@ -303,8 +304,11 @@ fn one(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<'_>)
         Command::Wake { conversation } => system_only(actor).and_then(|()| wake(actor, conversation, policy, draft)),
         Command::Release { conversation, agent } => {
             system_only(actor)?;
-            let leave = FieldChange::Leave { person: agent.clone(), role: Role::AssignedAgent };
-            update(actor, conversation, &[leave], policy, draft)
+            // By its number: an agent that is no longer configured has no other name.
+            let assignee = visible(actor, draft.conversation(conversation))?.details.assignee().map(|assignee| assignee.person.clone());
+            let gone = assignee.filter(|person| person.user() == Some(agent));
+            let leave = gone.map(|person| FieldChange::Leave { person, role: Role::AssignedAgent });
+            update(actor, conversation, leave.as_slice(), policy, draft)
         }
     }
 }
@@ -328,19 +332,24 @@ fn silent_application() -> Refusal {
     Refusal::NotPermitted("an application acts only with the ConsumerJWS of the consumer it speaks for".into())
 }
 
+/// Members of a profile that others say of a consumer, and it not of itself.
+const OTHERS_SAY: [&str; 4] = ["userId", "claims", "acr", "role"];
+
 fn set_profile(actor: &Actor, profile: &RawValue, draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
-    let (consumer, _) = speaking_consumer(actor)?;
-    if !profile.get().starts_with('{') {
-        return Err(Refusal::Invalid("a profile must be an object".into()));
-    }
+    let (consumer, app) = speaking_consumer(actor)?;
+    let object = || Refusal::Invalid("a profile must be an object".into());
+    let mut given: serde_json::Map<String, serde_json::Value> = serde_json::from_str(profile.get()).map_err(|_| object())?;
+    // What is known for certain of a consumer an application says that knows it; a web page does not.
+    let is_theirs = |name: &String| !OTHERS_SAY.contains(&name.as_str()) && (app.is_some() || name != "authenticatedData");
+    given.retain(|name, _| is_theirs(name));
     let mut merged = draft.consumer(actor.account(), consumer).profile.clone();
-    merged.extend(serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(profile.get()).unwrap_or_default());
+    merged.extend(given.clone());
     if serde_json::to_string(&merged).map_or(0, |text| text.len()) > LARGEST_PROFILE {
         return Err(Refusal::Invalid(format!("a profile has at most {LARGEST_PROFILE} bytes").into()));
     }
-    if profile.get() != "{}" {
-        let entry = Entry::ProfileSet { consumer: consumer.clone(), profile: profile.to_owned() };
-        draft.about_consumer(actor.account(), consumer, entry);
+    if !given.is_empty() {
+        let profile = serde_json::value::to_raw_value(&given).map_err(|_| object())?;
+        draft.about_consumer(actor.account(), consumer, Entry::ProfileSet { consumer: consumer.clone(), profile });
     }
     Ok(Outcome::ProfileSet)
 }
@@ -514,7 +523,7 @@ fn wake(actor: &Actor, id: &ConversationId, policy: &Policy, draft: &mut Draft<'
     } else if is_due(details.ring.as_ref().map(|ring| ring.until)) {
         offer::expired(conversation, now, policy)
     } else if details.refused.iter().any(|refused| refused.until <= now) {
-        vec![Change::RefusalsForgotten]
+        vec![Change::RefusalsForgotten { now }]
     } else {
         Vec::new()
     };
@@ -531,11 +540,17 @@ fn update(actor: &Actor, id: &ConversationId, wanted: &[FieldChange], policy: &P
     let Some(by) = actor.person() else { return Err(silent_application()) };
     let had_main = after.details.main_is_open();
     // Whoever leaves with one field of a request may still say with another what becomes of the conversation.
-    let takes_part = after.details.participant(&by).is_some();
+    let present = after.details.participant(&by).map(|participant| participant.state);
     let mut changes = Vec::new();
     for field in wanted {
-        let joins = matches!(field, FieldChange::Join { person, .. } if *person == by);
-        if by.is_agent() && !takes_part && !actor.is_manager() && !joins {
+        // Whoever is only invited may come, or not.
+        let may = present == Some(ParticipantState::Active)
+            || match field {
+                FieldChange::Join { person, .. } => *person == by,
+                FieldChange::Leave { person, .. } => *person == by && present.is_some(),
+                _ => false,
+            };
+        if by.is_agent() && !may && !actor.is_manager() {
             return Err(Refusal::NotAParticipant);
         }
         let made = field_change(actor, &by, &after, field, policy)?;

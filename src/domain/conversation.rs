@@ -126,8 +126,8 @@ pub struct Dialog {
     pub host: Option<Person>,
     /// When it is closed if nobody does.
     pub until: Option<Millis>,
-    /// How many of a survey's questions were asked.
-    pub asked: usize,
+    /// The question of a survey that was asked last.
+    pub asked: Option<String>,
     /// Its state.
     pub state: OpenState,
     /// When it was opened.
@@ -489,21 +489,21 @@ impl Conversation {
             }
             return;
         }
-        for participant in self.details.participants.iter().filter(|participant| participant.state == ParticipantState::Active) {
-            let is_own = participant.person == message.from;
-            if message.whisper && !participant.person.is_agent() {
+        let details = self.details.clone();
+        let Some((_, dialog)) = self.dialog(&message.dialog) else { return };
+        let is_main = dialog.kind == DialogKind::Main;
+        for participant in details.participants.iter().filter(|participant| participant.state == ParticipantState::Active) {
+            let is_consumer = participant.role == Role::Consumer;
+            // A survey is the consumer's, and a whisper is not.
+            if if is_main { message.whisper && is_consumer } else { !is_consumer } {
                 continue;
             }
-            let at = self.unread.iter().position(|unread| unread.person == participant.person);
-            let unread = match at {
-                Some(at) => &mut self.unread[at],
-                None => {
-                    self.unread.push(Unread { person: participant.person.clone(), count: 0 });
-                    let last = self.unread.len() - 1;
-                    &mut self.unread[last]
-                }
-            };
-            unread.count = if is_own { 0 } else { unread.count.saturating_add(1) };
+            let place = self.unread.iter().position(|unread| unread.person == participant.person).unwrap_or_else(|| {
+                self.unread.push(Unread { person: participant.person.clone(), count: 0 });
+                self.unread.len() - 1
+            });
+            let unread = &mut self.unread[place];
+            unread.count = if participant.person == message.from { 0 } else { unread.count.saturating_add(1) };
         }
     }
 
@@ -550,7 +550,7 @@ impl Dialog {
             kind,
             host,
             until,
-            asked: 0,
+            asked: None,
             state: OpenState::Open,
             started: at,
             ended: None,
@@ -645,7 +645,7 @@ impl Details {
                 for participant in self.participants.iter_mut().filter(|participant| participant.person == *person) {
                     participant.role = *role;
                 }
-                self.was_assigned |= *role == Role::AssignedAgent;
+                self.was_assigned |= self.assignee().is_some();
             }
             Change::QueueSet { queue } => {
                 if *queue != self.queue {
@@ -677,13 +677,13 @@ impl Details {
                 }
                 self.last_ring = Some(ring.ended(*state));
             }
-            Change::RefusalsForgotten => self.refused.retain(|refused| refused.until > at),
+            Change::RefusalsForgotten { now } => self.refused.retain(|refused| refused.until > *now),
             Change::DialogOpened { dialog, kind, host, until } => {
                 self.dialogs.push(Dialog::open(dialog.clone(), *kind, Some(host.clone()), Some(*until), at));
             }
             Change::Asked { dialog, question } => {
                 for dialog in self.dialogs.iter_mut().filter(|known| known.id == *dialog) {
-                    dialog.asked = question + 1;
+                    dialog.asked = Some(question.clone());
                     dialog.updated = at;
                 }
             }

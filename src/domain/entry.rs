@@ -215,8 +215,11 @@ pub enum Change {
         /// If the agent did not take it: until when it is not offered it again.
         not_before: Option<Millis>,
     },
-    /// Agents who did not take it may be offered it again.
-    RefusalsForgotten,
+    /// Agents who did not take it may be offered it again: those who were to be left alone until this time or before.
+    RefusalsForgotten {
+        /// The time.
+        now: Millis,
+    },
     /// A further dialog was opened.
     DialogOpened {
         /// The dialog.
@@ -232,8 +235,8 @@ pub enum Change {
     Asked {
         /// The survey's dialog.
         dialog: DialogId,
-        /// Its number, from 0.
-        question: usize,
+        /// Its name.
+        question: String,
     },
     /// The consumer goes on under another identity.
     ConsumerReplaced {
@@ -246,7 +249,7 @@ impl Change {
     /// Whether a conversation's subscribers can see it. Offers are their agents' business, and a question is an event.
     #[must_use]
     pub fn is_shown(&self) -> bool {
-        !matches!(self, Self::Offered { .. } | Self::RingEnded { .. } | Self::RefusalsForgotten | Self::Asked { .. })
+        !matches!(self, Self::Offered { .. } | Self::RingEnded { .. } | Self::RefusalsForgotten { .. } | Self::Asked { .. })
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) fn route(
             let at = conversation.change_time(now);
             // Changes of a conversation never share a time, so neither do its offers.
             let ring = RingId::from(format!("{id}_{}_{at}", details.account));
-            (Change::Offered { ring, agent, until: at.saturating_add(policy.ring) }, Routed::Offered)
+            (Change::Offered { ring, agent, until: now.saturating_add(policy.ring) }, Routed::Offered)
         }
     };
     draft.change(id, by, vec![change]);

@@ -9,11 +9,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tieline_protocol::ids::{ConversationId, DialogId};
 
-/// The name under which a survey's dialog is opened, unique within the conversation.
-fn dialog_id(conversation: &ConversationId) -> DialogId {
-    DialogId::from(format!("{conversation}-survey"))
-}
-
 fn survey_of<'p>(conversation: &Conversation, policy: &'p Policy) -> Option<&'p Survey> {
     let details = &conversation.details;
     let survey = policy.survey.as_ref()?;
@@ -38,8 +33,8 @@ pub(super) fn begin(id: &ConversationId, by: &Person, policy: &Policy, draft: &m
     let now = draft.now();
     let Some(conversation) = draft.conversation(id) else { return };
     let Some(survey) = survey_of(conversation, policy) else { return };
-    let until = conversation.change_time(now).saturating_add(survey.time);
-    let dialog = dialog_id(id);
+    let until = now.saturating_add(survey.time);
+    let dialog = id.survey_dialog();
     let opened = Change::DialogOpened { dialog: dialog.clone(), kind: DialogKind::Survey, host: policy.bot.clone(), until };
     draft.change(id, by.clone(), vec![opened]);
     ask(id, &dialog, survey, 0, policy, draft);
@@ -47,7 +42,7 @@ pub(super) fn begin(id: &ConversationId, by: &Person, policy: &Policy, draft: &m
 
 fn ask(id: &ConversationId, dialog: &DialogId, survey: &Survey, number: usize, policy: &Policy, draft: &mut Draft<'_>) {
     let Some(question) = survey.questions.get(number) else { return };
-    draft.change(id, policy.bot.clone(), vec![Change::Asked { dialog: dialog.clone(), question: number }]);
+    draft.change(id, policy.bot.clone(), vec![Change::Asked { dialog: dialog.clone(), question: question.id.clone() }]);
     draft.say(id, dialog, &policy.bot, Role::Agent, question.event(), Some(question.metadata()));
 }
 
@@ -63,10 +58,12 @@ fn text_of(event: &RawValue) -> Option<String> {
 pub(super) fn answered(id: &ConversationId, dialog: &DialogId, event: &RawValue, policy: &Policy, draft: &mut Draft<'_>) {
     let Some(conversation) = draft.conversation(id).cloned() else { return };
     let Some((_, found)) = conversation.dialog(dialog).filter(|(_, found)| found.kind == DialogKind::Survey) else { return };
-    let number = found.asked.saturating_sub(1);
-    let asked = survey_of(&conversation, policy).and_then(|survey| Some((survey, survey.questions.get(number)?)));
-    // The survey was taken out of the configuration while it ran.
-    let Some((survey, question)) = asked else {
+    let asked = survey_of(&conversation, policy).and_then(|survey| {
+        let number = survey.questions.iter().position(|question| Some(&question.id) == found.asked.as_ref())?;
+        Some((survey, number, &survey.questions[number]))
+    });
+    // The question was taken out of the configuration while it was asked.
+    let Some((survey, number, question)) = asked else {
         return draft.change(id, policy.bot.clone(), ended(&conversation, dialog, Closer::Agent, "Completed"));
     };
     let Some(answer) = text_of(event).and_then(|text| question.answer(&text)) else {

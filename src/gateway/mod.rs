@@ -16,6 +16,7 @@ use crate::files::Files;
 use crate::hub::{Hub, Typing};
 use crate::identity::{Account, Identity, fingerprint};
 use crate::store::{Committed, Decided, Decision, Fingerprint, Retry, Store, StoreError};
+use crate::throttle::Throttle;
 use futures::future::BoxFuture;
 use std::borrow::Cow;
 use std::future::Future;
@@ -172,6 +173,8 @@ pub struct Parts {
     pub notes: Arc<Notes>,
     /// What is to go wrong on demand.
     pub faults: Arc<Faults>,
+    /// How many files one person may put into the store.
+    pub uploads: Throttle,
 }
 
 /// The operations.
@@ -184,6 +187,7 @@ pub struct Gateway {
     notes: Arc<Notes>,
     files: Arc<Files>,
     faults: Arc<Faults>,
+    uploads: Throttle,
 }
 
 /// An answer on its way.
@@ -219,8 +223,14 @@ impl Gateway {
     /// Puts the parts together. Whoever opened the store must have it tell [`announcer`] of each commit, with these notes.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, hub, identity, files, limits, notes, faults } = parts;
-        Arc::new(Self { store, hub, identity, limits, notes, files, faults })
+        let Parts { store, hub, identity, files, limits, notes, faults, uploads } = parts;
+        Arc::new(Self { store, hub, identity, limits, notes, files, faults, uploads })
+    }
+
+    /// Forgets who has been quiet. Call it now and then.
+    pub fn tidy(&self) {
+        self.identity.tidy();
+        self.uploads.tidy();
     }
 
     /// What is to go wrong on demand.
@@ -289,6 +299,10 @@ impl Gateway {
                 Ok(Decided { outcomes: vec![Outcome::Published { sequence: 0, resends: 0 }], replayed: false })
             })));
         }
+        let meant = commands.iter().find_map(|command| match command {
+            Command::Open { conversation, .. } => Some(conversation.clone()),
+            _ => None,
+        });
         let typed: Vec<Command> = commands.iter().filter(|command| matches!(command, Command::Type { .. })).cloned().collect();
         let answer = self.decide(actor.clone(), commands, key, resend);
         if typed.is_empty() {
@@ -297,7 +311,13 @@ impl Gateway {
         let this = self.clone();
         Pending(Waiting::Other(Box::pin(async move {
             let decided = Pending(Waiting::Store(answer)).await?;
+            let opened = decided.outcomes.iter().find_map(|outcome| match outcome {
+                Outcome::Opened { conversation, .. } => Some(conversation),
+                _ => None,
+            });
             for command in &typed {
+                // The conversation that was to be opened may have been found under its name.
+                let command = &standing_for(command, meant.as_ref().zip(opened));
                 // It was allowed a moment ago; if it no longer is, there is nothing to show.
                 if let Err(error) = this.show_typing(&actor, command).await {
                     tracing::debug!(%error, "typing is no longer shown");
@@ -387,6 +407,17 @@ impl Gateway {
             Some(_) => Ok(conversation),
             None => Err(Refusal::NoSuchDialog.into()),
         }
+    }
+}
+
+/// A typing state in the conversation that came to stand for the one it names.
+fn standing_for(command: &Command, found: Option<(&ConversationId, &ConversationId)>) -> Command {
+    match (command, found) {
+        (Command::Type { conversation, dialog, event, whisper }, Some((meant, opened))) if conversation == meant => {
+            let dialog = if *dialog == meant.main_dialog() { opened.main_dialog() } else { dialog.clone() };
+            Command::Type { conversation: opened.clone(), dialog, event: event.clone(), whisper: *whisper }
+        }
+        _ => command.clone(),
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Note {
     pub place: (Millis, i64),
     /// Whether it needs an agent.
     pub is_pending: bool,
+    /// Who is invited to answer it.
+    pub invited: Option<UserId>,
     /// To whom it is offered.
     pub ring: Option<(UserId, RingId)>,
     /// Who answers.
@@ -43,6 +45,7 @@ impl Note {
             queue: details.queue.clone(),
             place: (if is_pending { conversation.pending_since() } else { 0 }, details.number),
             is_pending,
+            invited: details.suggested().filter(|_| is_pending).and_then(|suggested| suggested.person.user().cloned()),
             ring,
             assignee,
             refused: details.refused.len(),

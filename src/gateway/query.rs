@@ -1,10 +1,11 @@
 //! The queries: what an actor may know.
 
 use super::{Error, Gateway};
-use crate::domain::{Actor, AgentState, Consumer, ConversationFilter, Person, Refusal, Sight, visible};
+use crate::domain::{Actor, AgentState, Consumer, ConversationFilter, OpenState, Person, Refusal, Sight, visible};
 use crate::files::{Files, Signed};
 use crate::identity::{Agent, FormUse};
-use crate::store::{Range, Snapshot};
+use crate::store::{Range, ReadError, Snapshot};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use tieline_protocol::code::ErrorCode;
 use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, UserId};
@@ -104,11 +105,14 @@ impl Gateway {
         match query {
             Query::Events { conversation, dialog, range } => self.events(actor, &conversation, &dialog, range).await.map(Found::Events),
             Query::Profile(whose) => self.profile(actor, whose.as_deref()).await.map(|profile| Found::Profile(Box::new(profile))),
-            Query::UploadUrl { size, kind } => self.upload_url(actor, size, &kind).map(Found::Url),
+            Query::UploadUrl { size, kind } => self.upload_url(actor, size, &kind).await.map(Found::Url),
             Query::DownloadUrl { path } => self.download_url(actor, path).await.map(Found::Url),
             Query::FormToken { purpose, conversation, dialog, invitation, submission } => {
                 let found = self.look(actor, &conversation, &dialog).await?;
-                let is_there = actor.person().is_some_and(|person| found.details.participant(&person).is_some());
+                let is_there = actor
+                    .person()
+                    .zip(found.dialog(&dialog))
+                    .is_some_and(|(person, (_, dialog))| found.details.role_in(dialog, &person).is_some());
                 let is_their_side = match purpose {
                     FormUse::Fill => matches!(actor, Actor::Consumer { .. }),
                     FormUse::Read => matches!(actor, Actor::Agent { .. }),
@@ -133,10 +137,27 @@ impl Gateway {
         }
     }
 
-    fn upload_url(&self, actor: &Actor, size: u64, kind: &str) -> Result<Signed, Error> {
+    /// Whoever signs up for nothing must not fill the disk: a consumer needs a conversation to show a file in, and everybody
+    /// has so many a minute.
+    async fn upload_url(&self, actor: &Actor, size: u64, kind: &str) -> Result<Signed, Error> {
         let Some(person) = actor.person() else { return Err(silent()) };
+        if let Actor::Consumer { account, id, .. } = actor {
+            let open = ConversationFilter {
+                consumer: Some(id.clone()),
+                stages: vec![OpenState::Open],
+                ..ConversationFilter::all(account.clone())
+            };
+            let open = self.store().conversations(open, 1).await.map_err(|_| Error::Unreadable)?;
+            if open.conversations.is_empty() {
+                return Err(Refusal::NotNow("there is no open conversation to show a file in; open one first".into()).into());
+            }
+        }
+        let owner = owner(&person);
+        if let Err(wait) = self.uploads.check(&format!("{}/{owner}", actor.account()), Ipv4Addr::UNSPECIFIED.into()) {
+            return Err(Error::fault(ErrorCode::TooMany, format!("too many uploads; wait {} s", wait.0)));
+        }
         let refused = |refused: crate::files::Refused| Error::fault(refused.code(), refused.to_string());
-        self.files().upload_url(actor.account(), &owner(&person), size, kind, self.identity().now()).map_err(refused)
+        self.files().upload_url(actor.account(), &owner, size, kind, self.identity().now()).map_err(refused)
     }
 
     /// A file may be fetched by whom it belongs to, and by everybody who may read a conversation in which it is shown.
@@ -152,7 +173,10 @@ impl Gateway {
             let mut may = false;
             for place in shown.into_iter().filter(|place| person.is_agent() || !place.is_whisper) {
                 let found = self.store().conversation(place.conversation).await.map_err(|_| Error::Unreadable)?;
-                may |= visible(actor, found.as_ref()).is_ok();
+                may = visible(actor, found.as_ref()).is_ok();
+                if may {
+                    break;
+                }
             }
             if !may {
                 return Err(nothing());
@@ -205,6 +229,22 @@ impl Gateway {
             events.retain(|sight| sight.message().is_none_or(|message| !message.whisper));
         }
         Ok(events)
+    }
+
+    /// Events of a dialog on from a number, for a consumer's session that follows it. Nothing more for one who may no longer
+    /// know of it: a conversation can be handed to another identity of its consumer.
+    pub(crate) async fn follow_on(
+        &self,
+        owner: &Actor,
+        conversation: ConversationId,
+        dialog: DialogId,
+        from: u64,
+    ) -> Result<Vec<Arc<Sight>>, ReadError> {
+        let found = self.store().conversation(conversation).await?;
+        match visible(owner, found.as_ref()) {
+            Ok(_) => self.store().events(dialog, Range::Forward { from, to: u64::MAX, limit: CATCH_UP }).await,
+            Err(_) => Ok(Vec::new()),
+        }
     }
 
     /// Narrows a filter to what an actor may see, whatever it asks for.

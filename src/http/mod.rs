@@ -95,7 +95,7 @@ impl Listener {
     pub fn finish(&self, routes: Router) -> Router {
         routes
             .fallback(|| async { say(StatusCode::NOT_FOUND, "there is nothing at this path; the protocol page lists what there is") })
-            .layer(axum::middleware::map_response(wrong_method))
+            .layer(axum::middleware::map_response(in_json))
             .layer(axum::middleware::from_fn_with_state(self.around.gateway.clone(), disturb))
             .layer(axum::middleware::from_fn(drain::unread))
             .layer(axum::middleware::from_fn(record))
@@ -266,15 +266,22 @@ fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
     is_same || allowed.iter().any(|allowed| allowed == origin)
 }
 
-/// Says what a wrong method is. Not as the router's own fallback, which would take the place of what answers browsers that
-/// ask beforehand whether they may.
-async fn wrong_method(response: Response) -> Response {
-    if response.status() != StatusCode::METHOD_NOT_ALLOWED || response.headers().contains_key(header::CONTENT_TYPE) {
+/// Says in a sentence what the router and its extractors say in plain text or not at all; clients read JSON and nothing
+/// else. Not by the router's own fallback, which would take the place of what answers browsers that ask beforehand.
+async fn in_json(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
+    let allowed = response.headers().get(header::ALLOW).cloned();
+    let mut said = if status == StatusCode::METHOD_NOT_ALLOWED && kind.is_empty() {
+        say(status, "this path does not take this method")
+    } else if status.is_client_error() && kind.starts_with("text/plain") {
+        let text = axum::body::to_bytes(response.into_body(), 4 * 1024).await.unwrap_or_default();
+        say(status, &String::from_utf8_lossy(&text))
+    } else {
         return response;
-    }
-    let mut said = say(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method");
-    if let Some(allowed) = response.headers().get(header::ALLOW) {
-        said.headers_mut().insert(header::ALLOW, allowed.clone());
+    };
+    if let Some(allowed) = allowed {
+        said.headers_mut().insert(header::ALLOW, allowed);
     }
     said
 }

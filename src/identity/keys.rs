@@ -39,6 +39,12 @@ pub enum KeyError {
         /// Why.
         reason: String,
     },
+    /// The folder was made by a double for tests.
+    #[error("{}: this folder was made by `serve --dev`, whose ids everybody can foresee; give this gateway a `server.data_dir` of its own", path.display())]
+    Double {
+        /// The file.
+        path: PathBuf,
+    },
     /// The system gives no random bytes.
     #[error("no key could be made: the system gives no random bytes")]
     Random,
@@ -92,6 +98,8 @@ pub(super) struct Keys {
     form: Key,
     /// Makes consumers' and agents' ids.
     ids: [u8; 32],
+    /// Signs the URLs of files.
+    files: [u8; 32],
 }
 
 impl Keys {
@@ -110,7 +118,13 @@ impl Keys {
             agent: key(Purpose::Agent)?,
             form: key(Purpose::Form)?,
             ids: id_key(&folder.join("ids.key"), is_double)?,
+            files: secret_key(&folder.join("files.key"), random_key)?,
         })
+    }
+
+    /// What URLs of files are signed with.
+    pub(super) fn files(&self) -> [u8; 32] {
+        self.files
     }
 
     pub(super) fn of(&self, purpose: Purpose) -> &Key {
@@ -178,15 +192,29 @@ fn rsa_key(path: &Path, purpose: Purpose) -> Result<Key, KeyError> {
 /// What the ids of a double for tests are made with.
 const DOUBLE: &str = "tieline: ids that are the same everywhere";
 
+fn double_key() -> [u8; 32] {
+    let mut key = [0; 32];
+    key.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, DOUBLE.as_bytes()).as_ref());
+    key
+}
+
+/// The key of ids. That of a double is known to everybody, so nobody else may go on with it.
 fn id_key(path: &Path, is_double: bool) -> Result<[u8; 32], KeyError> {
-    let bytes = read_or_make(path, || {
-        if is_double {
-            return Some(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, DOUBLE.as_bytes()).as_ref().to_vec());
-        }
-        let mut bytes = [0; 32];
-        aws_lc_rs::rand::fill(&mut bytes).ok()?;
-        Some(bytes.to_vec())
-    })?;
+    let key = secret_key(path, || if is_double { Some(double_key().to_vec()) } else { random_key() })?;
+    if key == double_key() && !is_double {
+        return Err(KeyError::Double { path: path.to_owned() });
+    }
+    Ok(key)
+}
+
+fn random_key() -> Option<Vec<u8>> {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes).ok()?;
+    Some(bytes.to_vec())
+}
+
+fn secret_key(path: &Path, make: impl FnOnce() -> Option<Vec<u8>>) -> Result<[u8; 32], KeyError> {
+    let bytes = read_or_make(path, make)?;
     bytes.try_into().map_err(|_| KeyError::Content { path: path.to_owned(), expected: "key of 32 bytes" })
 }
 

@@ -117,6 +117,8 @@ pub struct Identity {
     is_double: bool,
     expired: DashMap<[u8; 32], ()>,
     leases: DashMap<[u8; 32], Vec<Lease>>,
+    /// The leases of applications' sockets, which end with the application.
+    app_leases: DashMap<(AccountId, ClientId), Vec<Lease>>,
 }
 
 #[derive(Debug, Clone)]
@@ -170,7 +172,7 @@ impl Issuer {
     /// What URLs of files are signed with.
     #[must_use]
     pub fn files_key(&self) -> [u8; 32] {
-        self.keys.pseudonym(&["key", "files"])
+        self.keys.files()
     }
 
     /// An AppJWT.
@@ -247,6 +249,7 @@ impl Identity {
             is_double: config.server.dev,
             expired: DashMap::new(),
             leases: DashMap::new(),
+            app_leases: DashMap::new(),
             providers: Providers::open(&config.accounts)?,
         })
     }
@@ -266,12 +269,27 @@ impl Identity {
     /// The lease of a token that holds for a time from now.
     pub fn lease(&self, token: &str, time: Duration) -> Lease {
         let lease = Lease::lasting(time);
-        if self.is_double {
-            let mut leases = self.leases.entry(fingerprint(&[token])).or_default();
-            leases.retain(|lease| !lease.is_over());
-            leases.push(lease.clone());
-        }
+        self.note_lease(token, &lease);
         lease
+    }
+
+    fn note_lease(&self, token: &str, lease: &Lease) {
+        if self.is_double {
+            keep_lease(&mut self.leases.entry(fingerprint(&[token])).or_default(), lease);
+        }
+    }
+
+    /// The lease of a socket that an application opened with its AppJWT.
+    pub fn app_lease(&self, account: &AccountId, app: &ClientId, token: &str, time: Duration) -> Lease {
+        let lease = self.lease(token, time);
+        keep_lease(&mut self.app_leases.entry((account.clone(), app.clone())).or_default(), &lease);
+        lease
+    }
+
+    /// Ends every socket of an application that is removed or disabled.
+    pub fn end_app(&self, account: &AccountId, app: &ClientId) {
+        let ended = self.app_leases.remove(&(account.clone(), app.clone()));
+        ended.into_iter().flat_map(|(_, leases)| leases).for_each(|lease| lease.revoke());
     }
 
     /// Makes a token worthless from now on, on a double for tests; its sockets close. How many had a lease.
@@ -517,9 +535,7 @@ impl Identity {
             None => self.lease(bearer, remaining),
             Some(id) => {
                 let lease = self.session(id, &account.id, &claims.sub).await?.lease;
-                if self.is_double {
-                    self.leases.entry(fingerprint(&[bearer])).or_default().push(lease.clone());
-                }
+                self.note_lease(bearer, &lease);
                 lease
             }
         };
@@ -617,6 +633,14 @@ impl Identity {
             all.insert(fingerprint(&[purpose, token]), checked);
         }
     }
+}
+
+/// Adds a lease to others; those that are over go when there are twice as many as were kept the last time.
+fn keep_lease(leases: &mut Vec<Lease>, lease: &Lease) {
+    if leases.len() == leases.capacity() {
+        leases.retain(|lease| !lease.is_over());
+    }
+    leases.push(lease.clone());
 }
 
 /// SHA-256 of parts that belong together.

@@ -5,7 +5,7 @@
 //! the same case. One batch is read per turn, so a long catch-up never keeps the loop from its other duties.
 
 use super::{Codec, Hold, Out, Outgoing};
-use crate::domain::{Conversation, Sight};
+use crate::domain::{Actor, Audience, Conversation, Sight};
 use crate::gateway::{CATCH_UP, Followed, Gateway};
 use crate::hub::{Announcement, Interest, Slot};
 use crate::store::{Range, ReadError};
@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tieline_protocol::ids::{AccountId, ClientId, DialogId};
+use tieline_protocol::ids::{AccountId, ClientId, ConversationId, DialogId};
 use tokio::time::Instant;
 
 /// Cursors of dialogs that were heard unasked; beyond it those at rest are forgotten and begin anew with the next event.
@@ -27,6 +27,7 @@ const MOST: usize = 50_000;
 
 /// A dialog that may be followed from now on.
 pub(super) struct Start {
+    pub(super) conversation: ConversationId,
     pub(super) dialog: DialogId,
     pub(super) interest: Interest,
     pub(super) followed: Followed,
@@ -35,6 +36,8 @@ pub(super) struct Start {
 type Read<T> = BoxFuture<'static, Result<T, ReadError>>;
 
 struct Cursor {
+    /// None for a dialog that is heard unasked.
+    conversation: Option<ConversationId>,
     /// The next number to send.
     next: u64,
     reading: Option<Read<Vec<Arc<Sight>>>>,
@@ -59,6 +62,8 @@ impl Cursor {
 pub(super) struct Dialogs {
     slot: Slot,
     sees_whispers: bool,
+    /// The consumer whose session this is: what is handed to another identity it hears no more.
+    owner: Option<Actor>,
     cursors: HashMap<DialogId, Cursor>,
     /// The dialogs that are held, behind or being read: all that a turn must look at, however many are followed.
     restless: Vec<DialogId>,
@@ -67,17 +72,28 @@ pub(super) struct Dialogs {
 }
 
 impl Dialogs {
-    pub(super) fn new(slot: Slot, sees_whispers: bool, unasked: Option<Interest>) -> Self {
-        Self { slot, sees_whispers, cursors: HashMap::new(), restless: Vec::new(), unasked }
+    pub(super) fn new(slot: Slot, actor: &Actor, unasked: Option<Interest>) -> Self {
+        let sees_whispers = matches!(actor, Actor::Agent { .. });
+        let owner = Some(actor.clone()).filter(|actor| matches!(actor, Actor::Consumer { .. }));
+        Self { slot, sees_whispers, owner, cursors: HashMap::new(), restless: Vec::new(), unasked }
     }
 
     /// Follows a dialog. One that is followed already is replayed and goes on, each event live once.
     pub(super) fn follow(&mut self, start: Start) {
-        let Start { dialog, interest, followed } = start;
+        let Start { conversation, dialog, interest, followed } = start;
         let known = self.cursors.remove(&dialog);
         let next = known.as_ref().map_or(followed.next, |known| known.next.min(followed.next));
         let is_restless = known.is_some_and(|known| known.is_restless);
-        let cursor = Cursor { next, reading: None, behind: true, hold: Hold::Flush, first: true, is_restless, interest: Some(interest) };
+        let cursor = Cursor {
+            conversation: Some(conversation),
+            next,
+            reading: None,
+            behind: true,
+            hold: Hold::Flush,
+            first: true,
+            is_restless,
+            interest: Some(interest),
+        };
         self.cursors.insert(dialog.clone(), cursor);
         self.stir(&dialog);
     }
@@ -96,13 +112,25 @@ impl Dialogs {
         self.cursors.len() >= MOST
     }
 
+    /// Whether what happens with an audience is still this peer's business.
+    fn belongs(&self, audience: &Audience) -> bool {
+        match &self.owner {
+            Some(Actor::Consumer { id, .. }) => audience.consumer == *id,
+            _ => true,
+        }
+    }
+
     /// Whether a typing state in a dialog is for this peer.
-    pub(super) fn hears(&self, dialog: &DialogId, whisper: bool) -> bool {
-        (self.unasked.is_some() || self.cursors.contains_key(dialog)) && (!whisper || self.sees_whispers)
+    pub(super) fn hears(&self, dialog: &DialogId, audience: &Audience, whisper: bool) -> bool {
+        self.belongs(audience) && (self.unasked.is_some() || self.cursors.contains_key(dialog)) && (!whisper || self.sees_whispers)
     }
 
     pub(super) fn event<C: Codec>(&mut self, event: &Arc<Announcement>, codec: &C, out: &mut Outgoing) {
         let Some(message) = event.sight.message() else { return };
+        if event.sight.audience.as_ref().is_some_and(|audience| !self.belongs(audience)) {
+            self.cursors.remove(&message.dialog);
+            return;
+        }
         let Some(cursor) = self.cursor(&message.dialog, message.sequence) else { return };
         let is_live = cursor.hold == Hold::Over && cursor.reading.is_none() && !cursor.behind;
         if !is_live || message.sequence < cursor.next {
@@ -132,8 +160,16 @@ impl Dialogs {
             if self.cursors.len() >= UNASKED {
                 self.cursors.retain(|_, cursor| cursor.interest.is_some() || cursor.needs_a_look());
             }
-            let fresh =
-                Cursor { next: sequence, reading: None, behind: false, hold: Hold::Over, first: false, is_restless: false, interest: None };
+            let fresh = Cursor {
+                conversation: None,
+                next: sequence,
+                reading: None,
+                behind: false,
+                hold: Hold::Over,
+                first: false,
+                is_restless: false,
+                interest: None,
+            };
             self.cursors.insert(dialog.clone(), fresh);
         }
         self.cursors.get_mut(dialog)
@@ -160,11 +196,11 @@ impl Dialogs {
         codec: &C,
         out: &mut Outgoing,
     ) {
-        let Self { cursors, restless, sees_whispers, .. } = self;
+        let Self { cursors, restless, owner, sees_whispers, .. } = self;
         restless.retain(|dialog| {
             let Some(cursor) = cursors.get_mut(dialog) else { return false };
             if cursor.hold.is_over(now) && (cursor.behind || cursor.reading.is_some()) && !out.is_full() {
-                cursor.read_on(context, dialog, *sees_whispers, gateway, codec, out);
+                cursor.read_on(context, dialog, (owner.as_ref(), *sees_whispers), gateway, codec, out);
             }
             cursor.is_restless = cursor.needs_a_look();
             cursor.is_restless
@@ -177,14 +213,19 @@ impl Cursor {
         &mut self,
         context: &mut Context<'_>,
         dialog: &DialogId,
-        sees_whispers: bool,
+        (owner, sees_whispers): (Option<&Actor>, bool),
         gateway: &Arc<Gateway>,
         codec: &C,
         out: &mut Outgoing,
     ) {
         let reading = self.reading.get_or_insert_with(|| {
             self.behind = false;
-            gateway.store().events(dialog.clone(), Range::Forward { from: self.next, to: u64::MAX, limit: CATCH_UP })
+            let owner = owner.cloned().zip(self.conversation.clone());
+            let (gateway, dialog, from) = (gateway.clone(), dialog.clone(), self.next);
+            match owner {
+                None => gateway.store().events(dialog, Range::Forward { from, to: u64::MAX, limit: CATCH_UP }),
+                Some((owner, conversation)) => Box::pin(async move { gateway.follow_on(&owner, conversation, dialog, from).await }),
+            }
         });
         let Poll::Ready(read) = reading.as_mut().poll(context) else { return };
         self.reading = None;

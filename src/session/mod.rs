@@ -213,7 +213,7 @@ impl<C: Codec> Session<C> {
             _ => None,
         };
         Self {
-            dialogs: Dialogs::new(codec.slot(), matches!(actor, Actor::Agent { .. }), unasked),
+            dialogs: Dialogs::new(codec.slot(), &actor, unasked),
             watches: Watches::default(),
             agents: AgentWatches::default(),
             feed: None,
@@ -324,7 +324,7 @@ impl<C: Codec> Session<C> {
                 let interest = self.membership.follow(Topic::Dialog(conversation.clone(), dialog.clone()));
                 let start = async move {
                     let followed = gateway.follow(&actor, &conversation, &dialog, from, epoch.as_deref()).await?;
-                    Ok(follow::Start { dialog, interest, followed })
+                    Ok(follow::Start { conversation, dialog, interest, followed })
                 };
                 (Waiting::Follow(Box::pin(start)), Then::Nothing)
             }
@@ -483,7 +483,7 @@ impl<C: Codec> Session<C> {
                     self.watches.change_heard(&change, &self.codec, &self.opened, self.gateway.identity().now(), &mut self.out)
                 }
                 Item::Typing(typing) => {
-                    if self.dialogs.hears(&typing.dialog, typing.whisper) || self.feed.is_some() {
+                    if self.dialogs.hears(&typing.dialog, &typing.audience, typing.whisper) || self.feed.is_some() {
                         let frame = typing.frame(self.codec.slot(), |typing| self.codec.typing(typing));
                         self.out.push(Out::Frame(frame));
                     }

@@ -10,7 +10,7 @@ use crate::gateway::{Error, Gateway};
 use crate::hub::{ConversationChange, Frame, Interest, Membership, Reach, Topic, coalesce};
 use crate::store::Snapshot;
 use futures::future::BoxFuture;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tieline_protocol::ids::{ConversationId, UserId};
@@ -188,8 +188,9 @@ impl Watch {
                 Some(Out::Frame(codec.conversations(id, now, &[(kind, frame)])))
             }
             Shows::Offers => {
-                let ring = offer(kind, change, self.filter.rings.as_ref())?;
-                Some(Out::Frame(codec.offers(id, &[(&change.after, &ring)])))
+                let rings = offers(change, self.filter.rings.as_ref());
+                let shown: Vec<_> = rings.iter().map(|ring| (&change.after, ring)).collect();
+                (!shown.is_empty()).then(|| Out::Frame(codec.offers(id, &shown)))
             }
         }
     }
@@ -210,12 +211,14 @@ impl Watch {
     /// The snapshot, and behind it what changed since it was taken.
     fn seam<C: Codec>(&mut self, codec: &C, id: &str, now: Millis, snapshot: &Snapshot) -> Vec<Out> {
         let mut out = self.first(codec, id, now, snapshot);
-        let inside: HashSet<_> = snapshot.conversations.iter().map(|conversation| &conversation.details.id).collect();
+        let inside: HashMap<_, _> = snapshot.conversations.iter().map(|conversation| (&conversation.details.id, conversation)).collect();
         for change in std::mem::take(&mut self.waiting).into_values() {
             if change.after.version > snapshot.position {
-                // In before means in by the snapshot, which is the last that the peer heard.
-                let told = self.kind_of(&change, inside.contains(change.id()));
-                out.extend(self.notification(codec, id, now, told));
+                // As it was before means as it was in the snapshot, which is the last that the peer heard.
+                let before = inside.get(change.id()).map(|conversation| (*conversation).clone());
+                let was_in = before.is_some();
+                let change = ConversationChange::new(before, change.after.clone());
+                out.extend(self.notification(codec, id, now, self.kind_of(&change, was_in)));
             }
         }
         self.snapshot = Stage::Sent(snapshot.position);
@@ -235,19 +238,18 @@ impl Watch {
     }
 }
 
-/// The offer that a change is about: the one that stands, or the agent's own that has ended. Nothing, if it stands as it
-/// did.
-fn offer(kind: ChangeKind, change: &ConversationChange, agent: Option<&UserId>) -> Option<Ring> {
+/// The offers that a change is about: the agent's own that has ended, and the one that stands. Nothing of one that stands
+/// as it did.
+fn offers(change: &ConversationChange, agent: Option<&UserId>) -> Vec<Ring> {
     let theirs = |ring: &&Ring| ring.agent.user() == agent;
     let before = change.before.as_ref().and_then(|before| before.details.ring.as_ref()).filter(theirs);
     let details = &change.after.details;
-    match kind {
-        ChangeKind::Upsert => details.ring.clone().filter(|ring| before != Some(ring)),
-        ChangeKind::Delete => {
-            let before = before?;
-            let ended = details.last_ring.as_ref().filter(|ended| ended.id == before.id).cloned();
-            // So much has happened since that how it ended is no longer known.
-            Some(ended.unwrap_or_else(|| Ring { state: RingState::Cancelled, ..before.clone() }))
-        }
-    }
+    let now = details.ring.as_ref().filter(theirs);
+    let over = before.filter(|before| now.is_none_or(|now| now.id != before.id)).map(|before| {
+        let ended = details.last_ring.as_ref().filter(|ended| ended.id == before.id).cloned();
+        // So much has happened since that how it ended is no longer known.
+        ended.unwrap_or_else(|| Ring { state: RingState::Cancelled, ..before.clone() })
+    });
+    let fresh = now.filter(|now| before.is_none_or(|before| before.id != now.id)).cloned();
+    over.into_iter().chain(fresh).collect()
 }

@@ -87,6 +87,7 @@ impl Inner {
 
     pub(crate) fn put(&mut self, id: ConversationId, state: Conversation, applied: u64) {
         self.clean.remove(&id);
+        self.unname(&id);
         if let Some(name) = name_of(&state) {
             self.names.insert(name, id.clone());
         }
@@ -96,6 +97,15 @@ impl Inner {
     pub(crate) fn put_consumer(&mut self, key: (AccountId, ConsumerId), state: Consumer, applied: u64) {
         self.clean_consumers.remove(&key);
         self.dirty_consumers.insert(key, At { state, applied });
+    }
+
+    /// Forgets the name of a conversation that is not projected, as it was.
+    fn unname(&mut self, id: &ConversationId) {
+        if let Some(name) = self.dirty.get(id).and_then(|at| name_of(&at.state))
+            && self.names.get(&name) == Some(id)
+        {
+            self.names.remove(&name);
+        }
     }
 
     /// Remembers a conversation that was read from disk.
@@ -238,12 +248,11 @@ impl Inner {
     /// Everything up to `projected` is on disk: what was last touched there is clean, and what is old may go.
     pub(crate) fn projected(&mut self, projected: u64, conversations: &[ConversationId], consumers: &[(AccountId, ConsumerId)]) {
         for id in conversations {
-            if self.dirty.get(id).is_some_and(|at| at.applied <= projected)
-                && let Some(at) = self.dirty.remove(id)
-            {
-                if let Some(name) = name_of(&at.state) {
-                    self.names.remove(&name);
-                }
+            if self.dirty.get(id).is_none_or(|at| at.applied > projected) {
+                continue;
+            }
+            self.unname(id);
+            if let Some(at) = self.dirty.remove(id) {
                 make_room(&mut self.clean);
                 self.clean.insert(id.clone(), at);
             }

@@ -263,6 +263,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Conversations of all accounts in which something has fallen due, those due longest first.
     fn due(&self, now: Millis, limit: usize) -> BoxFuture<'static, Result<Vec<ConversationId>, ReadError>>;
 
+    /// Open conversations of all accounts that agents answer.
+    fn assigned(&self) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
+
     /// Conversations of all accounts for which an agent must be found.
     fn pending(&self) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
 

@@ -1,10 +1,10 @@
 //! The search for agents, and what falls due: one task that looks at the desk and hands in decisions.
 
 use super::desk::{Attempt, Desk};
-use crate::domain::{Actor, Availability, Command, Outcome, Person, Policy, Routed};
-use crate::gateway::{Error, Gateway, Note, Noted, Request};
+use crate::domain::{Actor, Availability, Command, Conversation, Outcome, Policy, Routed};
+use crate::gateway::{Error, Gateway, Note, Noted, Pending, Request};
 use crate::identity::Account;
-use crate::store::{Decided, StoreError};
+use crate::store::{ReadError, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::ids::{AccountId, ConversationId, QueueId, UserId};
@@ -12,6 +12,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// How often is looked for what has fallen due; so much later than its time something may happen.
 const TICK: Duration = Duration::from_millis(200);
+/// How often is looked for agents who are gone.
+const LOOK: Duration = Duration::from_millis(500);
 /// Most that is woken between two looks at the queues.
 const DUE: usize = 256;
 
@@ -45,6 +47,7 @@ impl Router {
         let gateway = self.gateway.clone();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looked = Instant::now();
         loop {
             // Whichever comes first; each round does all that there is to do.
             let is_tick = tokio::select! {
@@ -57,18 +60,22 @@ impl Router {
             };
             if is_tick {
                 self.wake().await;
-                self.look_for_absent().await;
+                if looked.elapsed() >= LOOK {
+                    looked = Instant::now();
+                    self.look_for_absent().await;
+                }
             }
             self.round().await;
             metrics::gauge!("tieline_conversations_waiting").set(self.desk.waiting() as f64);
         }
     }
 
-    /// Reads which conversations need somebody; from then on commits leave notes.
+    /// Reads which conversations need somebody, and, where agents can lose theirs, which have one; from then on commits
+    /// leave notes.
     async fn begin(&mut self) {
-        let pending = loop {
-            match self.gateway.store().pending().await {
-                Ok(pending) => break pending,
+        let conversations = loop {
+            match self.unsettled().await {
+                Ok(conversations) => break conversations,
                 Err(error) => {
                     tracing::warn!(%error, "the waiting conversations cannot be read");
                     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -76,9 +83,17 @@ impl Router {
             }
         };
         let mut noted = Noted::default();
-        noted.conversations.extend(pending.iter().map(|conversation| (conversation.details.id.clone(), Note::of(conversation))));
+        noted.conversations.extend(conversations.iter().map(|conversation| (conversation.details.id.clone(), Note::of(conversation))));
         // What was noted meanwhile is newer.
         self.desk.hear(noted);
+    }
+
+    async fn unsettled(&self) -> Result<Vec<Conversation>, ReadError> {
+        let mut all = self.gateway.store().pending().await?;
+        if self.absence.released.is_some() {
+            all.extend(self.gateway.store().assigned().await?);
+        }
+        Ok(all)
     }
 
     /// Does all that the notes ask for.
@@ -90,24 +105,22 @@ impl Router {
             for (account, agent) in agents {
                 self.take_back_from(&account, &agent).await;
             }
-            let Some((account, queue, id)) = self.desk.next() else { return };
-            let attempt = self.route(&account, &queue, &id).await;
-            self.desk.tried(&account, &queue, &id, attempt);
+            let Some(task) = self.desk.next() else { return };
+            let (account, queue, _) = &task.line;
+            let attempt = self.route(account, queue, &task.id).await;
+            self.desk.tried(&task, attempt);
             if attempt == Attempt::Failed {
                 // The next tick stirs the line again; the store has trouble enough.
                 tokio::time::sleep(TICK).await;
-                self.desk.stir(&account);
+                self.desk.stir(account);
                 return;
             }
         }
     }
 
-    async fn submit(&self, account: &Account, command: Command) -> Result<Decided, Error> {
-        self.submit_as(account.system(), command).await
-    }
-
-    async fn submit_as(&self, actor: Actor, command: Command) -> Result<Decided, Error> {
-        self.gateway.submit(Request { actor, commands: vec![command], key: None, resend: None }).await
+    /// Hands a command in at once; what is returned comes when it is decided.
+    fn submit_as(&self, actor: Actor, command: Command) -> Pending {
+        self.gateway.submit(Request { actor, commands: vec![command], key: None, resend: None })
     }
 
     async fn route(&self, account: &AccountId, queue: &QueueId, id: &ConversationId) -> Attempt {
@@ -120,7 +133,7 @@ impl Router {
         // An invited agent need not serve the queue.
         let candidates = candidates.collect();
         let command = Command::Route { conversation: id.clone(), queue: queue.clone(), candidates };
-        match self.submit(account, command).await.map(|decided| decided.outcomes.into_iter().next()) {
+        match self.submit_as(account.system(), command).await.map(|decided| decided.outcomes.into_iter().next()) {
             Ok(Some(Outcome::Routed(Routed::Offered | Routed::AllRefused | Routed::NotPending))) => Attempt::GoOn,
             Ok(Some(Outcome::Routed(Routed::Withdrawn))) => Attempt::Again,
             Ok(Some(Outcome::Routed(Routed::NobodyFree))) => Attempt::Enough,
@@ -143,18 +156,25 @@ impl Router {
             Ok(due) => due,
             Err(error) => return tracing::warn!(%error, "what has fallen due cannot be read"),
         };
+        // Handed in together, so that they share commits, and awaited behind that.
+        let mut woken = Vec::with_capacity(due.len());
         for id in due {
-            let known = self.gateway.store().conversation(id.clone()).await;
-            let Ok(Some(conversation)) = known else { continue };
-            // Of an account that is no longer configured too: what is due there must not stand before what is due elsewhere.
-            let account = &conversation.details.account;
-            let known = self.gateway.identity().directory().account(account.as_str());
-            let nobody = || Actor::System { account: account.clone(), bot: Policy::default().bot };
-            let actor = known.map_or_else(nobody, Account::system);
-            if let Err(error) = self.submit_as(actor, Command::Wake { conversation: id.clone() }).await {
+            let Ok(Some(conversation)) = self.gateway.store().conversation(id.clone()).await else { continue };
+            let command = Command::Wake { conversation: id.clone() };
+            woken.push((id, self.submit_as(self.system(&conversation.details.account), command)));
+        }
+        for (id, woken) in woken {
+            if let Err(error) = woken.await {
                 tracing::warn!(%error, conversation = %id, "what has fallen due cannot be done now");
             }
         }
+    }
+
+    /// The gateway itself, also in an account that is no longer configured: what is due there must not stand before what is
+    /// due elsewhere.
+    fn system(&self, account: &AccountId) -> Actor {
+        let known = self.gateway.identity().directory().account(account.as_str());
+        known.map_or_else(|| Actor::System { account: account.clone(), bot: Policy::default().bot }, Account::system)
     }
 
     /// Takes back what is offered to an agent who is not online.
@@ -167,11 +187,8 @@ impl Router {
     }
 
     async fn take_back(&mut self, account: &AccountId, agent: &UserId) {
-        let Some(known) = self.gateway.identity().directory().account(account.as_str()) else { return };
-        let theirs = self.desk.rings().filter(|(owner, user, ..)| *owner == account && *user == agent);
-        let theirs: Vec<_> = theirs.map(|(_, _, id, ring)| (id.clone(), ring.clone())).collect();
-        for (conversation, ring) in theirs {
-            if let Err(error) = self.submit(known, Command::CancelRing { conversation, ring }).await {
+        for (conversation, ring) in self.desk.rings_of(&(account.clone(), agent.clone())) {
+            if let Err(error) = self.submit_as(self.system(account), Command::CancelRing { conversation, ring }).await {
                 tracing::warn!(%error, "an offer cannot be taken back");
             }
         }
@@ -179,7 +196,6 @@ impl Router {
 
     /// Agents without a socket for too long are offered nothing, and may lose what they have.
     async fn look_for_absent(&mut self) {
-        let began = Instant::now();
         for (account, agent) in self.desk.agents() {
             let hub = self.gateway.hub();
             if hub.is_present(&account, &agent, self.absence.unasked) {
@@ -191,18 +207,13 @@ impl Router {
                 self.release(&account, &agent).await;
             }
         }
-        tracing::trace!(elapsed = ?began.elapsed(), "looked for absent agents");
     }
 
     async fn release(&mut self, account: &AccountId, agent: &UserId) {
-        let Some(known) = self.gateway.identity().directory().account(account.as_str()) else { return };
-        let Some(person) = known.agent(agent.as_str()).map(crate::identity::Agent::person) else { return };
-        let theirs: Vec<ConversationId> =
-            self.desk.assigned().filter(|(owner, user, _)| *owner == account && *user == agent).map(|(_, _, id)| id.clone()).collect();
-        for conversation in theirs {
-            let command = Command::Release { conversation: conversation.clone(), agent: Person::clone(&person) };
-            match self.submit(known, command).await {
-                Ok(_) => tracing::info!(%conversation, agent = %agent, "returned to its queue: its agent is gone"),
+        for conversation in self.desk.assigned_to(&(account.clone(), agent.clone())) {
+            let command = Command::Release { conversation: conversation.clone(), agent: agent.clone() };
+            match self.submit_as(self.system(account), command).await {
+                Ok(_) => tracing::info!(%conversation, %agent, "returned to its queue: its agent is gone"),
                 Err(error) => tracing::warn!(%error, "a conversation cannot be returned to its queue"),
             }
         }

@@ -448,6 +448,10 @@ async fn regression_browsers_that_ask_beforehand_are_answered() {
         let reply = api.call("OPTIONS", path, &asks, "").await;
         assert_eq!((reply.status, reply.headers["access-control-allow-origin"].to_str().unwrap()), (200, "*"), "{path}: {}", reply.text);
     }
+    for path in ["/api/account/demo/messaging/consumer/conversation/send?v=3&v=3", "/api/account/%ff/login"] {
+        let reply = api.call("POST", path, &[], "").await;
+        assert_eq!((reply.status, reply.headers["content-type"].to_str().unwrap()), (400, "application/json"), "{path}: {}", reply.text);
+    }
     let wrong = api.call("DELETE", "/api/account/demo/login", &[], "").await;
     assert_eq!((wrong.status, wrong.headers["allow"].to_str().unwrap()), (405, "POST"));
     assert!(wrong.text.contains("does not take this method"), "{}", wrong.text);

@@ -114,3 +114,14 @@ async fn a_double_gives_the_same_ids_in_every_folder() {
     assert_eq!((pid(&one).await, consumer(&one).await), (pid(&other).await, consumer(&other).await));
     assert_ne!(pid(&one).await, pid(&real).await);
 }
+
+#[tokio::test]
+async fn a_folder_that_a_double_made_serves_nobody_else() {
+    let mut double = TestServer::with(DEV).await;
+    double.stop().await;
+    let set = |name: &str, value: &str| (format!("TIELINE__SERVER__{name}"), value.to_owned());
+    let variables = [set("LISTEN", "127.0.0.1:0"), set("DATA_DIR", &double.data().display().to_string())];
+    let config = tieline::config::Config::from_parts(None, variables).unwrap();
+    let refused = tieline::Server::bind(config).await.unwrap_err().to_string();
+    assert!(refused.contains("ids everybody can foresee"), "{refused}");
+}

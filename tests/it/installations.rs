@@ -79,12 +79,15 @@ async fn an_administrator_installs_changes_and_removes_an_application() {
     let other = call("PUT", &path, &[("if-match", "99")], disabled.clone()).await;
     assert_eq!((other.status, other.error_code()), (412, 41201));
     let live = token(&api, &app).await.json()["access_token"].as_str().unwrap().to_owned();
+    let mut socket = api.socket("/ws_api/account/shop/messaging/connector?v=3", &[("authorization", &live)]).await.unwrap();
+    assert_eq!(socket.ask(&request("c", "GetClock", json!({}))).await["code"], "OK");
     let changed = call("PUT", &path, &[("if-match", &revision(&one))], disabled).await;
     assert_eq!(changed.status, 200, "{}", changed.text);
     assert_eq!(changed.json()["client_secret"], app["client_secret"], "a secret is not chosen");
     assert_eq!(token(&api, &app).await.status, 401, "disabled");
     let consumer = api.call("POST", "/api/account/shop/consumer", &[("authorization", &live)], r#"{"ext_consumer_id":"a"}"#).await;
     assert_eq!(consumer.status, 401, "its tokens are worth nothing either");
+    assert_eq!(socket.closed().await.0, 4401, "and its sockets end");
     let over = [("if-match", revision(&changed)), ("x-http-method-override", "PUT".to_owned())];
     let over: Vec<_> = over.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let enabled = call("POST", &path, &over, manifest("sms")).await;
@@ -132,6 +135,7 @@ async fn a_manifest_that_makes_no_sense_is_refused_with_the_reason() {
             "set by the gateway",
         ),
         (hook("retry", json!({"retention_time": 1})), "2 to 259200"),
+        (with(json!({"capabilities": {"webhooks": {CONTENT: {"endpoint": "nonsense", "headers": null}}}})), "is no URL"),
     ] {
         let reply = api.call("POST", PATH, &[("authorization", &root)], manifest.to_string()).await;
         assert_eq!(reply.status, 400, "{manifest}");

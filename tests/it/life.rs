@@ -182,6 +182,10 @@ async fn a_conversation_is_found_by_its_name_while_it_is_open_however_many_ask()
     let ann = Speaker { api: server.api(), ..ann.clone() };
     let again = ann.post(CONVERSATION, named("+100", "again")).await.json();
     assert_eq!((&again[1]["body"], &again[2]["body"]["sequence"]), (&json!({"conversationId": id, "found": true}), &json!(20)));
+    let mut typing: Value = serde_json::from_str(&named("+100", "x")).unwrap();
+    typing[2]["body"]["event"] = json!({"type": "ChatStateEvent", "chatState": "COMPOSING"});
+    let typed = ann.post(CONVERSATION, typing.to_string()).await;
+    assert_eq!((typed.status, &typed.json()[1]["body"]["found"]), (200, &json!(true)), "{}", typed.text);
     let close = json!({"field": "Stage", "conversationState": "CLOSE"});
     assert_eq!(ann.post(SEND, change("c", &id, close).to_string()).await.status, 200);
     let fresh = ann.post(CONVERSATION, named("+100", "anew")).await.json();
@@ -226,6 +230,8 @@ async fn a_path_of_a_file_is_good_for_who_may_see_it_and_for_nobody_else() {
     let server = TestServer::start().await;
     let api = server.api();
     let (ann, bob) = (api.speaker("ann").await, api.speaker("bob").await);
+    let early = request("u", "ms.GenerateURLForUploadFile", json!({"fileSize": 70, "fileType": "PNG"}));
+    assert_eq!(ann.post(SEND, early.to_string()).await.status, 400, "there is nothing to show it in");
     let id = ann.open().await;
     let png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0".to_vec();
     let wanted = request("u", "ms.GenerateURLForUploadFile", json!({"fileSize": png.len().to_string(), "fileType": "PNG"}));
@@ -278,4 +284,26 @@ async fn a_path_of_a_file_is_good_for_who_may_see_it_and_for_nobody_else() {
     assert_eq!(ann.post(SEND, download.to_string()).await.status, 200);
     let mut ada = server.api().agent("ada", "3").await;
     assert_eq!(ada.ask(&download).await["code"], 200);
+}
+
+#[tokio::test]
+async fn nobody_says_of_itself_what_only_others_can_say() {
+    let server = TestServer::start().await;
+    let api = server.api();
+    let jwt = api.sign_up().await;
+    let mut web = api.socket("/ws_api/account/demo/messaging/consumer?v=3", &[("authorization", &jwt)]).await.unwrap();
+    let forged = json!({"firstName": "Eve", "role": "MANAGER", "acr": "loa1", "userId": "1001",
+        "claims": {"sub": "ceo"}, "authenticatedData": {"lp_sdes": [{"type": "ctmrinfo"}]}});
+    assert_eq!(web.ask(&request("p", "userprofile.SetUserProfile", forged.clone())).await["code"], 200);
+    let own = web.ask(&request("g", "userprofile.GetUserProfile", json!({}))).await["body"].clone();
+    assert_eq!((&own["firstName"], &own["role"]), (&json!("Eve"), &json!("CONSUMER")));
+    assert!(own.get("claims").is_none() && own.get("acr").is_none() && own.get("authenticatedData").is_none(), "{own}");
+    // An application knows its consumers, and says what it knows.
+    let ann = api.speaker("ann").await;
+    let mut batch = ann.opening();
+    batch[0]["body"] = forged;
+    ann.post(CONVERSATION, batch.to_string()).await;
+    let known = ann.post(SEND, request("g", "userprofile.GetUserProfile", json!({})).to_string()).await.json()["body"].clone();
+    assert_eq!(known["authenticatedData"]["lp_sdes"][0]["type"], "ctmrinfo", "{known}");
+    assert!(known.get("claims").is_none() && known["role"] == "CONSUMER", "{known}");
 }

@@ -172,3 +172,61 @@ async fn agents_states_are_told_at_once_and_on_each_change_and_a_manager_may_set
     }
     assert_eq!(ada.ask(&request("x", "rs.SubscribeRoutingTasks", json!({"agentId": "1002"}))).await["code"], 403, "another's offers");
 }
+
+#[tokio::test]
+async fn an_invited_agent_is_asked_at_once_and_no_longer_when_the_invitation_is_taken_back() {
+    let server = TestServer::start().await;
+    let api = server.api();
+    let ann = api.speaker("ann").await;
+    // Nobody is online: it waits, and so does another before it.
+    let (front, id) = (ann.open().await, ann.open().await);
+    ann.say(&front, "hello").await;
+    ann.say(&id, "hello").await;
+    let mut bea = api.agent("bea", "3").await;
+    watch_rings(&mut bea).await;
+    goes(&mut bea, ONLINE).await;
+    let mut grace = api.agent("grace", "3").await;
+    let field = |kind: &str| json!({"field": "ParticipantsChange", "type": kind, "role": "ASSIGNED_AGENT", "userId": "demo.1003"});
+    assert_eq!(grace.ask(&change("s", &id, field("SUGGEST"))).await["code"], 200);
+    // She does not serve the queue, and is asked by name.
+    let offered = ring(&mut bea, &id, "WAITING").await;
+    // Whoever is only invited may come or not, and nothing else.
+    assert_eq!(bea.ask(&change("c", &id, json!({"field": "Stage", "conversationState": "CLOSE"}))).await["code"], 400);
+    assert_eq!(bea.ask(&publish("p", &id, "hi")).await["code"], 400);
+    assert_eq!(grace.ask(&change("r", &id, field("REMOVE"))).await["code"], 200);
+    ring(&mut bea, &id, "CANCELLED").await;
+    assert_eq!(answer(&mut bea, &offered, "ACCEPTED").await["code"], 400);
+    // Invited again, she takes it.
+    assert_eq!(grace.ask(&change("s", &id, field("SUGGEST"))).await["code"], 200);
+    let offered = ring(&mut bea, &id, "WAITING").await;
+    assert_eq!(answer(&mut bea, &offered, "ACCEPTED").await["code"], 202);
+    assert_eq!(bea.ask(&publish("p", &id, "hi")).await["code"], 200);
+}
+
+#[tokio::test]
+async fn who_waits_longest_in_any_queue_is_offered_first() {
+    let server = TestServer::start().await;
+    let api = server.api();
+    let ann = api.speaker("ann").await;
+    let open = async |queue: &str| {
+        let mut batch = ann.opening();
+        batch[1]["body"]["skillId"] = json!(queue);
+        let id = ann.post(CONVERSATION, batch.to_string()).await.json()[1]["body"]["conversationId"].as_str().unwrap().to_owned();
+        ann.say(&id, "hello").await;
+        id
+    };
+    let mut waiting = Vec::new();
+    for queue in ["77", "-1", "77", "-1"] {
+        waiting.push(open(queue).await);
+    }
+    let mut ada = api.agent("ada", "3").await;
+    watch_rings(&mut ada).await;
+    goes(&mut ada, ONLINE).await;
+    // She takes three at a time.
+    for id in &waiting[..3] {
+        ring(&mut ada, id, "WAITING").await;
+    }
+    let mut manager = api.agent("grace", "3").await;
+    let ring = &details(&mut manager, &waiting[3]).await["conversationDetails"]["participants"];
+    assert_eq!(ring.as_array().unwrap().len(), 1, "the fourth waits: {ring}");
+}

@@ -434,6 +434,8 @@ async fn a_consumer_that_signed_in_takes_over_what_it_began_before_and_leaves_no
         before.ask(&request("o", "cm.ConsumerRequestConversation", json!({}))).await["body"]["conversationId"].as_str().unwrap().to_owned();
     before.first(|frame| frame["body"]["changes"][0]["type"] == "UPSERT").await;
     before.ask(&publish("p", &id, "who am I?")).await;
+    before.follow(&id, 0).await;
+    assert_eq!(before.events(1).await.len(), 1);
 
     let up = jwt(api.show(NAMED, json!({"lp_jwt": anonymous, "id_token": key.token("ann")})).await, "token");
     let mut ann = api.socket(path, &[("authorization", &up)]).await.unwrap();
@@ -451,8 +453,13 @@ async fn a_consumer_that_signed_in_takes_over_what_it_began_before_and_leaves_no
     assert_eq!(taken["code"], 200, "{taken}");
     assert_eq!(ann.ask(&publish("p", &id, "it is me")).await["body"]["sequence"], 1);
     assert_eq!(before.ask(&publish("p", &id, "and I?")).await["code"], 401);
+    assert_eq!(before.ask(&follow("f", &id, 0)).await["code"], 401);
     let gone = before.first(|frame| frame["body"]["changes"][0]["type"] == "DELETE").await;
     assert_eq!(gone["body"]["changes"][0]["result"]["convId"], json!(id), "it is told that it is no longer there");
+    before.ask(&request("c", "GetClock", json!({}))).await;
+    before.socket.close(None).await.unwrap();
+    let (_, rest) = before.closed().await;
+    assert!(!rest.iter().any(|frame| frame.to_string().contains("it is me")), "{rest:?}");
     ann.ask(&change_of(&sub(&anonymous), &sub(&up))).await;
 
     // Whoever answers sees one consumer, and what its provider says of it.

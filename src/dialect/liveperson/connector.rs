@@ -585,7 +585,7 @@ impl Native {
     /// An application's session to be.
     pub(super) fn connector(self: &Arc<Self>, app: AppIdentity, token: &str) -> Admitted<ConnectorCodec> {
         let actor = Actor::Application { account: app.account.clone(), app: app.app.clone() };
-        let lease = self.gateway.identity().lease(token, app.remaining);
+        let lease = self.gateway.identity().app_lease(&app.account, &app.app, token, app.remaining);
         Admitted { actor, lease, codec: ConnectorCodec { native: self.clone(), app, speaking: HashMap::new() } }
     }
 }

@@ -18,8 +18,10 @@ use tieline_protocol::event::EventClass;
 use tieline_protocol::ids::{ConsumerId, ConversationId};
 use tieline_protocol::json::object;
 
-/// Most events of a dialog in one answer, the newest.
+/// Most events of a dialog in one answer, and about the most bytes of what was published: an answer is put together in
+/// memory. What is over that is left out, the newest, and the answer says that it is partial.
 const MOST: usize = 10_000;
+const BYTES: usize = 2 * 1024 * 1024;
 /// Events in one read.
 const PAGE: usize = 1_000;
 
@@ -69,7 +71,11 @@ impl Native {
 
     async fn record(&self, account: &Account, actor: &Actor, conversation: &Conversation) -> Result<Value, Error> {
         let details = &conversation.details;
+        // One at a time: each may take many times its size while it is written.
+        let _turn = self.history.lock().await;
         let mut events = Vec::new();
+        let mut bytes = 0;
+        let mut is_partial = conversation.next.iter().any(|next| *next > MOST as u64);
         for (dialog, next) in details.dialogs.iter().zip(&conversation.next) {
             let mut from = next.saturating_sub(MOST as u64);
             while from < *next {
@@ -78,7 +84,17 @@ impl Native {
                 let Found::Events(page) = self.gateway.ask(actor, query).await? else { break };
                 let Some(last) = page.last().and_then(|sight| sight.message()) else { break };
                 from = last.sequence + 1;
-                events.extend(page);
+                for sight in page {
+                    bytes += sight.message().map_or(0, Message::bytes);
+                    if bytes > BYTES {
+                        is_partial = true;
+                        break;
+                    }
+                    events.push(sight);
+                }
+                if bytes > BYTES {
+                    break;
+                }
             }
         }
         // A profile that the agent may not see is left out.
@@ -90,11 +106,11 @@ impl Native {
         let contents = events.iter().filter_map(|sight| Some((sight, sight.message()?)));
         let (receipts, contents): (Vec<_>, Vec<_>) = contents.partition(|(_, message)| message.class == EventClass::Receipt);
         Ok(json!({
-            "info": info(account, conversation),
+            "info": info(account, conversation, is_partial),
             "campaign": details.campaign,
-            "messageRecords": contents.iter().map(|(sight, message)| record(account, sight, message)).collect::<Vec<_>>(),
-            "messageStatuses": receipts.iter().flat_map(|(sight, message)| statuses(account, sight, message)).collect::<Vec<_>>(),
-            "agentParticipants": agents(account, conversation),
+            "messageRecords": contents.iter().map(|(sight, message)| record(sight, message)).collect::<Vec<_>>(),
+            "messageStatuses": receipts.iter().flat_map(|(sight, message)| statuses(sight, message)).collect::<Vec<_>>(),
+            "agentParticipants": agents(account, conversation, &events),
             "consumerParticipants": [consumer_participant(&details.consumer, &profile, conversation)],
             "dialogs": details.dialogs.iter().map(|dialog| json!({
                 "dialogId": dialog.id, "status": dialog.state.as_str(), "dialogType": dialog.kind.as_str(),
@@ -109,7 +125,7 @@ impl Native {
     }
 }
 
-fn info(account: &Account, conversation: &Conversation) -> Value {
+fn info(account: &Account, conversation: &Conversation, is_partial: bool) -> Value {
     let details = &conversation.details;
     let agent = details.assignee().and_then(|assignee| account.agent(assignee.person.user()?.as_str()));
     let is_open = details.stage == OpenState::Open;
@@ -126,13 +142,13 @@ fn info(account: &Account, conversation: &Conversation) -> Value {
         "latestAgentId": agent.map(|agent| &agent.user), "latestAgentLoginName": agent.map(|agent| &agent.login),
         "latestAgentNickname": agent.map(|agent| &agent.name), "latestAgentFullName": agent.map(|agent| &agent.name),
         "csat": details.csat.as_ref().and_then(|csat| csat.rate), "csatRate": details.csat.as_ref().and_then(|csat| csat.rate),
-        "source": details.app, "appInstallId": details.app, "channelType": "MESSAGING", "isPartial": false,
+        "source": details.app, "appInstallId": details.app, "channelType": "MESSAGING", "isPartial": is_partial,
     })
 }
 
-/// Who wrote it, by the id that this service shows: a consumer's, or an agent's old id.
-fn participant(account: &Account, person: &Person) -> String {
-    render::old_id(&account.id, person)
+/// Who wrote it, by the id that this service shows: a consumer's, or an agent's number.
+fn participant(person: &Person) -> &str {
+    person.user().map_or_else(|| person.public_id(), |user| user.as_str())
 }
 
 fn side(person: &Person) -> &'static str {
@@ -143,7 +159,7 @@ fn message_id(message: &Message, sequence: u64) -> String {
     format!("ams::dialog:{}-{sequence}", message.dialog)
 }
 
-fn record(account: &Account, sight: &Sight, message: &Message) -> Value {
+fn record(sight: &Sight, message: &Message) -> Value {
     let event: Value = serde_json::from_str(message.event.get()).unwrap_or_default();
     let content_type = event["contentType"].as_str().unwrap_or("text/plain");
     let (kind, data) = match (message.class, content_type) {
@@ -155,7 +171,7 @@ fn record(account: &Account, sight: &Sight, message: &Message) -> Value {
     };
     json!({
         "type": kind, "messageData": data, "messageId": message_id(message, message.sequence), "seq": message.sequence,
-        "dialogId": message.dialog, "participantId": participant(account, &message.from), "sentBy": side(&message.from),
+        "dialogId": message.dialog, "participantId": participant(&message.from), "sentBy": side(&message.from),
         "time": written(sight.at), "timeL": sight.at, "source": message.app,
         "audience": if message.whisper { "AGENTS_AND_MANAGERS" } else { "ALL" },
         "quickReplies": event.get("quickReplies").map(|replies| json!({"content": replies.to_string()})),
@@ -164,28 +180,37 @@ fn record(account: &Account, sight: &Sight, message: &Message) -> Value {
 }
 
 /// What a receipt says of each message that it names.
-fn statuses(account: &Account, sight: &Sight, message: &Message) -> Vec<Value> {
+fn statuses(sight: &Sight, message: &Message) -> Vec<Value> {
     let event: Value = serde_json::from_str(message.event.get()).unwrap_or_default();
     let named = event["sequenceList"].as_array().cloned().unwrap_or_default();
     let status = |sequence: u64| {
         json!({
             "messageId": message_id(message, sequence), "seq": message.sequence, "dialogId": message.dialog,
-            "time": written(sight.at), "timeL": sight.at, "participantId": participant(account, &message.from),
+            "time": written(sight.at), "timeL": sight.at, "participantId": participant(&message.from),
             "participantType": side(&message.from), "messageDeliveryStatus": event["status"],
         })
     };
     named.iter().filter_map(Value::as_u64).map(status).collect()
 }
 
-fn agents(account: &Account, conversation: &Conversation) -> Vec<Value> {
+/// Everybody of the brand's side who takes part or wrote something.
+fn agents(account: &Account, conversation: &Conversation, events: &[Arc<Sight>]) -> Vec<Value> {
     let details = &conversation.details;
-    let active = details.participants.iter().filter(|participant| participant.state == ParticipantState::Active);
-    let shown = active.filter(|participant| participant.role != Role::Consumer).map(|present| {
-        let agent = present.person.user().and_then(|user| account.agent(user.as_str()));
+    let present = details.participants.iter().filter(|participant| participant.state == ParticipantState::Active);
+    let present = present.map(|participant| (participant.person.clone(), participant.role));
+    let wrote = events.iter().filter_map(|sight| sight.message()).map(|message| (message.from.clone(), message.role));
+    let mut known: Vec<(Person, Role)> = Vec::new();
+    for (person, role) in present.chain(wrote).filter(|(person, _)| person.is_agent()) {
+        if !known.iter().any(|(other, _)| *other == person) {
+            known.push((person, role));
+        }
+    }
+    let shown = known.iter().map(|(person, role)| {
+        let agent = person.user().and_then(|user| account.agent(user.as_str()));
         json!({
-            "agentId": present.person.user(), "agentPid": present.person.public_id(), "agentDeleted": agent.is_none(),
+            "agentId": person.user(), "agentPid": person.public_id(), "agentDeleted": agent.is_none(),
             "agentLoginName": agent.map(|agent| &agent.login), "agentNickname": agent.map(|agent| &agent.name),
-            "agentFullName": agent.map(|agent| &agent.name), "role": present.role.as_str(), "permission": present.role.as_str(),
+            "agentFullName": agent.map(|agent| &agent.name), "role": role.as_str(), "permission": role.as_str(),
             "userType": "1", "dialogId": details.id,
         })
     });

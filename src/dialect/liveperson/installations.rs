@@ -28,9 +28,10 @@ use tokio::sync::Mutex;
 
 /// Where they are kept.
 const COLLECTION: &str = "installations";
-/// Most applications of an account, and the largest manifest, in bytes.
+/// Most applications of an account, the largest manifest, and the largest that all of an account may be, in bytes.
 const MOST: usize = 200;
 const LARGEST: usize = 64 * 1024;
+const LARGEST_ALL: usize = 1024 * 1024;
 /// Longest name and description, in characters.
 const LONGEST_NAME: usize = 128;
 const LONGEST_DESCRIPTION: usize = 256;
@@ -44,8 +45,10 @@ pub(super) struct Installations {
     /// The webhooks of the configuration file.
     configured: Vec<AppWebhooks>,
     allows_loopback: bool,
-    /// What is installed, by account; held while one change is made.
+    /// What is installed, by account; held while one change is written.
     installed: Mutex<HashMap<AccountId, Installed>>,
+    /// Held while what is wanted is handed to the deliveries, so that the newest is the last.
+    delivering: Mutex<()>,
 }
 
 /// The installations of one account.
@@ -100,7 +103,7 @@ struct Webhook {
     #[serde(default)]
     max_retries: Option<u32>,
     #[serde(default)]
-    headers: Vec<WebhookHeader>,
+    headers: Option<Vec<WebhookHeader>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -113,13 +116,9 @@ fn text<'m>(app: &'m Map<String, Value>, name: &str) -> &'m str {
     app.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn is_deleted(app: &Map<String, Value>) -> bool {
-    app.get("deleted").and_then(Value::as_bool).unwrap_or(false)
-}
-
 impl Installations {
     pub(super) fn new(deliveries: Deliveries, configured: Vec<AppWebhooks>, allows_loopback: bool) -> Self {
-        Self { deliveries, configured, allows_loopback, installed: Mutex::default() }
+        Self { deliveries, configured, allows_loopback, installed: Mutex::default(), delivering: Mutex::default() }
     }
 
     /// The webhooks of an application, checked.
@@ -152,7 +151,7 @@ impl Installations {
             return Err(fail("max_retries must be from 0 to 5".into()));
         }
         let mut headers = Headers::new();
-        for given in &hook.headers {
+        for given in hook.headers.iter().flatten() {
             let header = json!({"name": given.header_name, "value": given.header_value});
             let header: Header = serde_json::from_value(header).map_err(|error| fail(error.to_string()))?;
             headers.append(header.name, header.value);
@@ -161,10 +160,12 @@ impl Installations {
     }
 
     /// Gives deliveries what is wanted now.
-    async fn deliver(&self, installed: &HashMap<AccountId, Installed>) {
+    async fn deliver(&self) {
+        let _turn = self.delivering.lock().await;
+        let installed = self.installed.lock().await.clone();
         let mut wanted = self.configured.clone();
-        for (account, installed) in installed {
-            for app in installed.apps.iter().filter(|app| !is_deleted(app)) {
+        for (account, installed) in &installed {
+            for app in &installed.apps {
                 let Ok(manifest) = serde_json::from_value::<Manifest>(Value::Object(app.clone())) else { continue };
                 let is_enabled = manifest.enabled.unwrap_or(true);
                 let webhooks = manifest.capabilities.and_then(|capabilities| capabilities.webhooks).filter(|_| is_enabled);
@@ -184,9 +185,6 @@ impl Installations {
 /// Puts an installed application among those whose tokens are good.
 fn enrol(account: &Account, app: &Map<String, Value>) {
     let id = ClientId::from(text(app, "id"));
-    if is_deleted(app) {
-        return account.remove_app(&id);
-    }
     let scopes = Some(text(app, "scope")).filter(|scope| !scope.is_empty()).unwrap_or("msg.consumer");
     let is_enabled = app.get("enabled").and_then(Value::as_bool).unwrap_or(true);
     let scopes = scopes.split(' ').map(str::to_owned).collect();
@@ -254,18 +252,37 @@ impl Native {
     /// Reads what was installed, lets its tokens be good, and begins to deliver its webhooks.
     ///
     /// # Errors
-    /// [`Error::Unreadable`].
+    /// [`Error::Unreadable`]. What cannot be read must not be taken for nothing, or the next change would write over it.
     pub async fn restore(&self) -> Result<(), Error> {
         let documents = self.gateway.store().documents(COLLECTION).await.map_err(|_| Error::Unreadable)?;
         let mut installed = self.installations.installed.lock().await;
         for Document { account: id, revision, body, .. } in documents {
             let Some(account) = self.account(id.as_str()) else { continue };
-            let apps: Vec<Map<String, Value>> = serde_json::from_str(&body).unwrap_or_default();
-            apps.iter().for_each(|app| enrol(account, app));
-            installed.insert(id, Installed { revision, apps });
+            let apps: Vec<Map<String, Value>> = serde_json::from_str(&body).map_err(|error| {
+                tracing::error!(%error, account = %id, "the installed applications cannot be read");
+                Error::Unreadable
+            })?;
+            self.let_hold(account, &mut installed, Installed { revision, apps });
         }
-        self.installations.deliver(&installed).await;
+        drop(installed);
+        self.installations.deliver().await;
         Ok(())
+    }
+
+    /// Lets what is installed hold, and ends what was installed and is not any more.
+    fn let_hold(&self, account: &Account, all: &mut HashMap<AccountId, Installed>, now: Installed) {
+        now.apps.iter().for_each(|app| enrol(account, app));
+        let before = all.get(&account.id).map(|before| before.apps.clone()).unwrap_or_default();
+        for id in before.iter().chain(&now.apps).map(|app| ClientId::from(text(app, "id"))) {
+            if !now.apps.iter().any(|app| text(app, "id") == id.as_str()) {
+                account.remove_app(&id);
+            }
+            // Disabled or gone: its sockets end as its tokens do.
+            if account.app(&id).is_none() {
+                self.gateway.identity().end_app(&account.id, &id);
+            }
+        }
+        all.insert(account.id.clone(), now);
     }
 
     /// Keeps an account's installations as they are wanted, and lets them hold.
@@ -277,16 +294,26 @@ impl Native {
     ) -> Result<u64, Box<Response>> {
         let revision = all.get(&account.id).map_or(0, |known| known.revision) + 1;
         let body = Value::from(apps.iter().cloned().map(Value::Object).collect::<Vec<_>>()).to_string();
-        let document = Document { account: account.id.clone(), collection: COLLECTION.into(), id: "all".into(), revision, body };
-        match self.gateway.store().keep_document(document).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(refused(&Error::Store(error))),
-            Err(_) => return Err(refused(&Error::Store(StoreError::Unknown))),
+        if body.len() > LARGEST_ALL {
+            let why = format!("the account's installations would have more than {LARGEST_ALL} bytes; remove some");
+            return Err(refused(&Error::fault(ErrorCode::Refused, why)));
         }
-        apps.iter().for_each(|app| enrol(account, app));
-        all.insert(account.id.clone(), Installed { revision, apps });
-        self.installations.deliver(all).await;
-        Ok(revision)
+        let document = Document { account: account.id.clone(), collection: COLLECTION.into(), id: "all".into(), revision, body };
+        let error = match self.gateway.store().keep_document(document).await {
+            Ok(Ok(())) => {
+                self.let_hold(account, all, Installed { revision, apps });
+                return Ok(revision);
+            }
+            Ok(Err(error)) => error,
+            Err(_) => StoreError::Unknown,
+        };
+        // It may be there all the same.
+        let there = self.gateway.store().documents(COLLECTION).await.ok();
+        let there = there.into_iter().flatten().find(|document| document.account == account.id);
+        if let Some((revision, apps)) = there.and_then(|there| Some((there.revision, serde_json::from_str(&there.body).ok()?))) {
+            self.let_hold(account, all, Installed { revision, apps });
+        }
+        Err(refused(&Error::Store(error)))
     }
 
     async fn manifest(&self, body: Body) -> Result<Map<String, Value>, Box<Response>> {
@@ -298,7 +325,7 @@ impl Native {
     async fn list(&self, account: &str, headers: &HeaderMap) -> Result<Response, Box<Response>> {
         let account = self.administered(account, headers).await?;
         let installed = self.installations.installed.lock().await.get(&account.id).cloned().unwrap_or_default();
-        let own = installed.apps.iter().filter(|app| !is_deleted(app)).cloned().map(Value::Object);
+        let own = installed.apps.iter().cloned().map(Value::Object);
         let configured = account.apps().into_iter().filter(|id| !installed.apps.iter().any(|app| text(app, "id") == id.as_str()));
         let all: Vec<Value> = configured.map(|id| of_the_file(&id)).chain(own).collect();
         Ok(reply(StatusCode::OK, installed.revision, &Value::from(all)))
@@ -307,7 +334,7 @@ impl Native {
     async fn one(&self, account: &str, id: &str, headers: &HeaderMap) -> Result<Response, Box<Response>> {
         let account = self.administered(account, headers).await?;
         let installed = self.installations.installed.lock().await.get(&account.id).cloned().unwrap_or_default();
-        match installed.apps.iter().find(|app| text(app, "id") == id && !is_deleted(app)) {
+        match installed.apps.iter().find(|app| text(app, "id") == id) {
             Some(app) => Ok(reply(StatusCode::OK, installed.revision, &Value::Object(app.clone()))),
             None if account.app(&ClientId::from(id)).is_some() => {
                 Ok(reply(StatusCode::OK, installed.revision, &of_the_file(&ClientId::from(id))))
@@ -333,11 +360,13 @@ impl Native {
         ]);
         let mut all = self.installations.installed.lock().await;
         let mut apps = all.get(&account.id).cloned().unwrap_or_default().apps;
-        if apps.iter().filter(|app| !is_deleted(app)).count() >= MOST {
+        if apps.len() >= MOST {
             return Err(refused(&Error::fault(ErrorCode::Refused, format!("an account has at most {MOST} installations; remove one"))));
         }
         apps.push(app.clone());
         let revision = self.keep(account, &mut all, apps).await?;
+        drop(all);
+        self.installations.deliver().await;
         Ok(reply(StatusCode::CREATED, revision, &Value::Object(app)))
     }
 
@@ -353,7 +382,7 @@ impl Native {
         let mut all = self.installations.installed.lock().await;
         let known = all.get(&account.id).cloned().unwrap_or_default();
         let mut apps = known.apps;
-        let Some(app) = apps.iter_mut().find(|app| text(app, "id") == id && !is_deleted(app)) else {
+        let Some(place) = apps.iter().position(|app| text(app, "id") == id) else {
             let of_file = account.app(&ClientId::from(id)).is_some();
             let why = "this application is in the configuration file; change it there";
             return Err(refused(&if of_file { Error::fault(ErrorCode::Refused, why) } else { no_such(id) }));
@@ -361,13 +390,15 @@ impl Native {
         if named != known.revision.to_string() {
             return Err(refused(&Error::Store(StoreError::OtherRevision(known.revision))));
         }
-        match manifest {
+        let shown = match manifest {
             None => {
-                app.insert("deleted".into(), Value::from(true));
-                // What is gone needs no secret, and must not come back with it.
-                app.insert("client_secret".into(), Value::from(""));
+                let mut gone = apps.remove(place);
+                gone.insert("deleted".into(), Value::from(true));
+                gone.remove("client_secret");
+                gone
             }
             Some(manifest) => {
+                let app = &mut apps[place];
                 checked(self, &account.id, &manifest, id, text(app, "client_secret")).map_err(|error| refused(&error))?;
                 let kept = ["id", "client_id", "client_secret", "client_id_issued_at", "deleted"];
                 let own: Vec<_> = kept.iter().filter_map(|name| Some(((*name).to_owned(), app.get(*name)?.clone()))).collect();
@@ -375,11 +406,24 @@ impl Native {
                 app.extend(own);
                 app.entry("enabled").or_insert(Value::from(true));
                 app.entry("scope").or_insert(Value::from("msg.consumer"));
+                app.clone()
             }
-        }
-        let shown = Value::Object(app.clone());
+        };
         let revision = self.keep(account, &mut all, apps).await?;
-        Ok(reply(StatusCode::OK, revision, &shown))
+        drop(all);
+        self.installations.deliver().await;
+        Ok(reply(StatusCode::OK, revision, &Value::Object(shown)))
+    }
+}
+
+/// Makes a change to its end, also when nobody waits for it any more: what is on disk must hold.
+async fn to_the_end(change: impl Future<Output = Result<Response, Box<Response>>> + Send + 'static) -> Response {
+    match tokio::spawn(change).await {
+        Ok(result) => either(result),
+        Err(error) => {
+            tracing::error!(%error, "a change of installations did not end");
+            *refused(&Error::Store(StoreError::Unknown))
+        }
     }
 }
 
@@ -392,7 +436,7 @@ pub(super) async fn list(State(native): State<Arc<Native>>, Path(account): Path<
 }
 
 pub(super) async fn install(State(native): State<Arc<Native>>, Path(account): Path<String>, headers: HeaderMap, body: Body) -> Response {
-    either(native.install(&account, &headers, body).await)
+    to_the_end(async move { native.install(&account, &headers, body).await }).await
 }
 
 pub(super) async fn one(State(native): State<Arc<Native>>, Path((account, id)): Path<(String, String)>, headers: HeaderMap) -> Response {
@@ -405,7 +449,7 @@ pub(super) async fn change(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    either(native.change(&account, &id, &headers, Some(body)).await)
+    to_the_end(async move { native.change(&account, &id, &headers, Some(body)).await }).await
 }
 
 /// A change by clients that can only POST.
@@ -419,5 +463,5 @@ pub(super) async fn overridden(native: State<Arc<Native>>, path: Path<(String, S
 }
 
 pub(super) async fn remove(State(native): State<Arc<Native>>, Path((account, id)): Path<(String, String)>, headers: HeaderMap) -> Response {
-    either(native.change(&account, &id, &headers, None).await)
+    to_the_end(async move { native.change(&account, &id, &headers, None).await }).await
 }

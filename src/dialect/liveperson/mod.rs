@@ -29,6 +29,7 @@ pub use self::webhook::Webhooks;
 use super::Socket;
 use crate::config::{Config, Limits};
 use crate::delivery::{AppWebhooks, Deliveries};
+use crate::domain::Actor;
 use crate::gateway::{Error, Gateway};
 use crate::identity::{Account, Denied};
 use crate::session::Admission;
@@ -57,6 +58,8 @@ pub struct Native {
     logins: Throttle,
     token_calls: Throttle,
     installations: Installations,
+    /// Held while a history is put together.
+    history: tokio::sync::Mutex<()>,
 }
 
 /// The query parameter that names a version.
@@ -72,6 +75,7 @@ impl Native {
         let webhooks = AppWebhooks::configured(config);
         Arc::new(Self {
             installations: Installations::new(deliveries, webhooks, config.allow_loopback_webhooks),
+            history: tokio::sync::Mutex::default(),
             gateway,
             limits: config.limits.clone(),
             public_url: config.server.public_url.clone(),
@@ -254,7 +258,10 @@ impl Socket for ConsumerSocket {
                 let spoken = connector::on_behalf(&self.0, account, &parts.headers);
                 let (actor, time) = spoken.map_err(|error| Box::new(error::response(None, &error)))?;
                 let app = header(parts, "authorization").map(bare).unwrap_or_default();
-                let lease = self.0.gateway.identity().lease(app, time);
+                let lease = match &actor {
+                    Actor::Consumer { app: Some(client), .. } => self.0.gateway.identity().app_lease(&id, client, app, time),
+                    _ => self.0.gateway.identity().lease(app, time),
+                };
                 return Ok(Admission::Known(Box::new(self.0.consumer(id, actor, lease, Renewal::App, client))));
             }
             let Some(token) = header(parts, "authorization") else {

@@ -35,6 +35,9 @@ const MOST_AGENTS: usize = 100;
 /// Longest note and other text of a conversation's fields, in characters.
 const LONGEST_FIELD: usize = 10_000;
 
+/// Longest reason for the end of a dialog, in characters; it is shown in every notification about its conversation.
+const LONGEST_CAUSE: usize = 500;
+
 /// Longest name that an opener gives to a conversation, in characters.
 const LONGEST_BINDING: usize = 255;
 
@@ -396,6 +399,9 @@ impl Caller<'_> {
                 }
                 is_close(dialog.state.as_deref(), "dialog.state")?;
                 let id = dialog.dialog_id.as_deref().ok_or_else(|| missing("dialog.dialogId"))?;
+                if dialog.closed_cause.as_ref().is_some_and(|cause| cause.chars().count() > LONGEST_CAUSE) {
+                    return Err(Error::invalid(format!("closedCause is longer than {LONGEST_CAUSE} characters")));
+                }
                 Ok(FieldChange::CloseDialog { dialog: Some(DialogId::from(id)), cause: dialog.closed_cause.clone() })
             }
             Some("ParticipantsChange") => self.participants_change(field),

@@ -235,7 +235,16 @@ impl Store for SqliteStore {
     }
 
     fn pending(&self) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>> {
-        self.read(reader::pending)
+        self.read(|connection, memory| reader::all_where(connection, memory, row::pending, Conversation::is_pending))
+    }
+
+    fn assigned(&self) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>> {
+        let is_assigned = |state: &Conversation| state.details.main_is_open() && state.details.assignee().is_some();
+        self.read(move |connection, memory| {
+            let mut all = reader::all_where(connection, memory, row::busy, is_assigned)?;
+            all.retain(is_assigned);
+            Ok(all)
+        })
     }
 
     fn documents(&self, collection: &'static str) -> BoxFuture<'static, Result<Vec<Document>, ReadError>> {

@@ -229,6 +229,8 @@ fn open_only(filter: &ConversationFilter) -> Option<u8> {
         // With its MAIN dialog open a conversation is open; with it closed it may be either.
         ([OpenState::Open], _) | (_, [OpenState::Open]) => Some(1),
         ([OpenState::Closed], _) => Some(0),
+        // What is due and what has an open dialog is open, and so is what is offered.
+        _ if filter.due_by.is_some() || !filter.dialogs.is_empty() || filter.rings.is_some() => Some(1),
         _ => None,
     }
 }
@@ -292,13 +294,18 @@ pub(super) fn due(connection: &Connection, memory: &Memory, now: Millis, limit: 
     Ok(found)
 }
 
-/// Conversations for which an agent must be found.
-pub(super) fn pending(connection: &Connection, memory: &Memory) -> rusqlite::Result<Vec<Conversation>> {
+/// Conversations of every account: of those not projected the ones that pass, and what a look at the disk finds of the rest.
+pub(super) fn all_where(
+    connection: &Connection,
+    memory: &Memory,
+    on_disk: impl FnOnce(&Connection) -> rusqlite::Result<Vec<Conversation>>,
+    passes: impl Fn(&Conversation) -> bool,
+) -> rusqlite::Result<Vec<Conversation>> {
     let (mut found, touched) = {
         let memory = memory.read();
-        let found: Vec<_> = memory.dirty_all().filter(|(_, state)| state.is_pending()).map(|(_, state)| state.clone()).collect();
+        let found: Vec<_> = memory.dirty_all().filter(|(_, state)| passes(state)).map(|(_, state)| state.clone()).collect();
         (found, memory.dirty_all().map(|(id, _)| id.clone()).collect::<HashSet<_>>())
     };
-    found.extend(row::pending(connection)?.into_iter().filter(|state| !touched.contains(&state.details.id)));
+    found.extend(on_disk(connection)?.into_iter().filter(|state| !touched.contains(&state.details.id)));
     Ok(found)
 }

@@ -132,6 +132,15 @@ pub(super) fn pending(connection: &Connection) -> rusqlite::Result<Vec<Conversat
     found.collect()
 }
 
+/// Open conversations that take a part of an agent's capacity.
+pub(super) fn busy(connection: &Connection) -> rusqlite::Result<Vec<Conversation>> {
+    let sql =
+        "SELECT state, applied FROM conversations WHERE id IN (SELECT conversation FROM conversation_agents WHERE open = 1 AND busy = 1)";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_map([], |row| Ok(conversation_at(row)?.state))?;
+    found.collect()
+}
+
 pub(super) fn documents(connection: &Connection, collection: &str) -> rusqlite::Result<Vec<Document>> {
     let mut statement =
         connection.prepare_cached("SELECT account, id, revision, body FROM documents WHERE collection = ?1 ORDER BY account, id")?;
