@@ -22,10 +22,14 @@ pub struct Note {
     pub place: (Millis, i64),
     /// Whether it needs an agent.
     pub is_pending: bool,
+    /// Whether an agent is invited, who need not serve the queue.
+    pub is_invited: bool,
     /// To whom it is offered.
     pub ring: Option<(UserId, RingId)>,
     /// Who answers.
     pub assignee: Option<UserId>,
+    /// How many agents are not asked, because they did not take it; when they are fewer, there is somebody to ask.
+    pub refusals: usize,
 }
 
 impl Note {
@@ -40,8 +44,10 @@ impl Note {
             queue: details.queue.clone(),
             place: (conversation.pending_since(), details.number),
             is_pending: conversation.is_pending(),
+            is_invited: details.suggested().is_some(),
             ring,
             assignee,
+            refusals: details.refused.len(),
         }
     }
 }

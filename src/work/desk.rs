@@ -5,7 +5,9 @@ use crate::gateway::{Note, Noted};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tieline_protocol::ids::{AccountId, ConversationId, QueueId, RingId, UserId};
 
-type Line = (AccountId, QueueId);
+/// A queue's line, or that of conversations to which an agent is invited: whether those who serve the queue are free says
+/// nothing about them.
+type Line = (AccountId, Option<QueueId>);
 /// A place in a line: since when, and the conversation's number, which is unique in its account.
 type Place = (i64, i64);
 
@@ -23,12 +25,14 @@ pub(super) struct Desk {
 pub(super) enum Attempt {
     /// The next one may have more luck.
     GoOn,
-    /// Try the same one again.
-    Again,
     /// Nobody is free for any of the line.
     Enough,
     /// It could not be tried.
     Failed,
+}
+
+fn line(note: &Note) -> Line {
+    (note.account.clone(), (!note.is_invited).then(|| note.queue.clone()))
 }
 
 impl Desk {
@@ -56,7 +60,7 @@ impl Desk {
 
     fn put(&mut self, id: ConversationId, note: Note) {
         if let Some(old) = self.known.remove(&id) {
-            let line = (old.account, old.queue);
+            let line = line(&old);
             if let Some(places) = self.lines.get_mut(&line) {
                 places.remove(&old.place);
                 if places.is_empty() {
@@ -66,7 +70,7 @@ impl Desk {
             }
         }
         if note.is_pending && note.ring.is_none() {
-            let line = (note.account.clone(), note.queue.clone());
+            let line = line(&note);
             self.lines.entry(line.clone()).or_default().insert(note.place, id.clone());
             self.stirred.insert(line, None);
         }
@@ -84,7 +88,11 @@ impl Desk {
                 places.range((from, std::ops::Bound::Unbounded)).next().map(|(place, id)| (*place, id.clone()))
             });
             match place {
-                Some((_, id)) => return Some((line.0, line.1, id)),
+                Some((_, id)) => {
+                    // Whoever stands in a line is known.
+                    let queue = self.known.get(&id)?.queue.clone();
+                    return Some((line.0, queue, id));
+                }
                 None => self.stirred.remove(&line),
             };
         }
@@ -92,21 +100,16 @@ impl Desk {
     }
 
     /// What became of it.
-    pub(super) fn tried(&mut self, account: &AccountId, queue: &QueueId, id: &ConversationId, attempt: Attempt) {
-        let line = (account.clone(), queue.clone());
+    pub(super) fn tried(&mut self, id: &ConversationId, attempt: Attempt) {
+        // Nothing was heard since: it still stands where it stood.
+        let Some((line, place)) = self.known.get(id).map(|note| (line(note), note.place)) else { return };
         match attempt {
-            Attempt::Again => {}
             Attempt::Enough | Attempt::Failed => {
                 self.stirred.remove(&line);
             }
             Attempt::GoOn => {
-                // Where it stood; if it has moved since, a note has stirred the line anew or will.
-                let place = self.known.get(id).map(|note| note.place);
-                match (self.stirred.get_mut(&line), place) {
-                    (Some(behind), Some(place)) => *behind = Some(place),
-                    _ => {
-                        self.stirred.remove(&line);
-                    }
+                if let Some(behind) = self.stirred.get_mut(&line) {
+                    *behind = Some(place);
                 }
             }
         }

@@ -1,10 +1,10 @@
 //! The search for agents, and what falls due: one task that looks at the desk and hands in decisions.
 
 use super::desk::{Attempt, Desk};
-use crate::domain::{Availability, Command, Outcome, Person, Routed};
+use crate::domain::{Availability, Command, Conversation, ConversationFilter, OpenState, Outcome, Person, Routed};
 use crate::gateway::{Error, Gateway, Note, Noted, Request};
 use crate::identity::Account;
-use crate::store::{Decided, StoreError};
+use crate::store::{Decided, ReadError, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::ids::{AccountId, ConversationId, QueueId, UserId};
@@ -50,7 +50,7 @@ impl Router {
             let is_tick = tokio::select! {
                 () = gateway.notes().written() => false,
                 () = gateway.hub().presence_changed() => {
-                    self.desk.stir_all();
+                    self.came();
                     false
                 }
                 _ = tick.tick() => true,
@@ -63,11 +63,11 @@ impl Router {
         }
     }
 
-    /// Reads which conversations need somebody; from then on commits leave notes.
-    async fn begin(&mut self) {
-        let pending = loop {
-            match self.gateway.store().pending().await {
-                Ok(pending) => break pending,
+    /// Reads which conversations need somebody, and who has which; from then on commits leave notes.
+    pub(super) async fn begin(&mut self) {
+        let known = loop {
+            match self.read().await {
+                Ok(known) => break known,
                 Err(error) => {
                     tracing::warn!(%error, "the waiting conversations cannot be read");
                     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -75,9 +75,25 @@ impl Router {
             }
         };
         let mut noted = Noted::default();
-        noted.conversations.extend(pending.iter().map(|conversation| (conversation.details.id.clone(), Note::of(conversation))));
+        noted.conversations.extend(known.iter().map(|conversation| (conversation.details.id.clone(), Note::of(conversation))));
         // What was noted meanwhile is newer.
         self.desk.hear(noted);
+        // What agents said before, nobody may have heard.
+        for (account, agent) in self.desk.agents() {
+            self.take_back_from(&account, &agent).await;
+        }
+    }
+
+    async fn read(&self) -> Result<Vec<Conversation>, ReadError> {
+        let store = self.gateway.store();
+        let mut known = store.pending().await?;
+        // Those that are answered matter only where absent agents lose them.
+        for account in self.gateway.identity().directory().accounts().filter(|_| self.absence.released.is_some()) {
+            let agents = account.agents().into_iter().map(|agent| agent.user.clone()).collect();
+            let answered = ConversationFilter { agents, states: vec![OpenState::Open], ..ConversationFilter::all(account.id.clone()) };
+            known.extend(store.conversations(answered, usize::MAX).await?.conversations);
+        }
+        Ok(known)
     }
 
     /// Does all that the notes ask for.
@@ -91,7 +107,7 @@ impl Router {
             }
             let Some((account, queue, id)) = self.desk.next() else { return };
             let attempt = self.route(&account, &queue, &id).await;
-            self.desk.tried(&account, &queue, &id, attempt);
+            self.desk.tried(&id, attempt);
             if attempt == Attempt::Failed {
                 // The next tick stirs the line again; the store has trouble enough.
                 tokio::time::sleep(TICK).await;
@@ -99,6 +115,11 @@ impl Router {
                 return;
             }
         }
+    }
+
+    /// Somebody came who may be free for anything.
+    pub(super) fn came(&mut self) {
+        self.desk.stir_all();
     }
 
     async fn submit(&self, account: &Account, command: Command) -> Result<Decided, Error> {
@@ -117,8 +138,8 @@ impl Router {
         let candidates = candidates.collect();
         let command = Command::Route { conversation: id.clone(), queue: queue.clone(), candidates };
         match self.submit(account, command).await.map(|decided| decided.outcomes.into_iter().next()) {
-            Ok(Some(Outcome::Routed(Routed::Offered | Routed::AllRefused | Routed::NotPending))) => Attempt::GoOn,
-            Ok(Some(Outcome::Routed(Routed::Withdrawn))) => Attempt::Again,
+            // Whose invitation was withdrawn takes its place in its queue, by the note that this leaves.
+            Ok(Some(Outcome::Routed(Routed::Offered | Routed::Withdrawn | Routed::AllRefused | Routed::NotPending))) => Attempt::GoOn,
             Ok(Some(Outcome::Routed(Routed::NobodyFree))) => Attempt::Enough,
             Ok(_) => Attempt::GoOn,
             Err(Error::Store(StoreError::Refused(_, refusal))) => {
@@ -170,7 +191,7 @@ impl Router {
     }
 
     /// Agents without a socket for too long are offered nothing, and may lose what they have.
-    async fn look_for_absent(&mut self) {
+    pub(super) async fn look_for_absent(&mut self) {
         let began = Instant::now();
         for (account, agent) in self.desk.agents() {
             let hub = self.gateway.hub();

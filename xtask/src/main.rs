@@ -101,7 +101,7 @@ fn warn(done: anyhow::Result<()>, what: &str) {
 
 /// Lines that must not be lost in the tests' output: suites that were skipped, and figures.
 fn is_worth_repeating(line: &str) -> bool {
-    ["SKIPPED ", "crash: ", "syncs: ", "tokens: ", "expiry: ", "ownership: ", "fanout: ", "bad input: ", "ok "]
+    ["SKIPPED ", "crash: ", "syncs: ", "tokens: ", "expiry: ", "ownership: ", "fanout: ", "bad input: ", "routing: ", "ok "]
         .iter()
         .any(|start| line.starts_with(start))
 }
