@@ -41,8 +41,6 @@ pub(super) struct Desk {
 pub(super) enum Attempt {
     /// The next one may have more luck.
     GoOn,
-    /// Try the same one again.
-    Again,
     /// Nobody is free for any of the line.
     Enough,
     /// It could not be tried.
@@ -152,7 +150,6 @@ impl Desk {
     /// What became of it.
     pub(super) fn tried(&mut self, Task { line, id }: &Task, attempt: Attempt) {
         match attempt {
-            Attempt::Again => {}
             Attempt::Enough | Attempt::Failed => {
                 self.stirred.remove(line);
             }

@@ -7,3 +7,6 @@ mod desk;
 mod router;
 
 pub use router::{Absence, Router};
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,7 @@ impl Router {
             let is_tick = tokio::select! {
                 () = gateway.notes().written() => false,
                 () = gateway.hub().presence_changed() => {
-                    self.desk.stir_all();
+                    self.came();
                     false
                 }
                 _ = tick.tick() => true,
@@ -72,7 +72,7 @@ impl Router {
 
     /// Reads which conversations need somebody, and, where agents can lose theirs, which have one; from then on commits
     /// leave notes.
-    async fn begin(&mut self) {
+    pub(super) async fn begin(&mut self) {
         let conversations = loop {
             match self.unsettled().await {
                 Ok(conversations) => break conversations,
@@ -86,6 +86,15 @@ impl Router {
         noted.conversations.extend(conversations.iter().map(|conversation| (conversation.details.id.clone(), Note::of(conversation))));
         // What was noted meanwhile is newer.
         self.desk.hear(noted);
+        // What agents said before, nobody may have heard.
+        for (account, agent) in self.desk.agents() {
+            self.take_back_from(&account, &agent).await;
+        }
+    }
+
+    /// Somebody came who may be free for anything.
+    pub(super) fn came(&mut self) {
+        self.desk.stir_all();
     }
 
     async fn unsettled(&self) -> Result<Vec<Conversation>, ReadError> {
@@ -134,8 +143,8 @@ impl Router {
         let candidates = candidates.collect();
         let command = Command::Route { conversation: id.clone(), queue: queue.clone(), candidates };
         match self.submit_as(account.system(), command).await.map(|decided| decided.outcomes.into_iter().next()) {
-            Ok(Some(Outcome::Routed(Routed::Offered | Routed::AllRefused | Routed::NotPending))) => Attempt::GoOn,
-            Ok(Some(Outcome::Routed(Routed::Withdrawn))) => Attempt::Again,
+            // Whose invitation was withdrawn takes its place in its queue, by the note that this leaves.
+            Ok(Some(Outcome::Routed(Routed::Offered | Routed::Withdrawn | Routed::AllRefused | Routed::NotPending))) => Attempt::GoOn,
             Ok(Some(Outcome::Routed(Routed::NobodyFree))) => Attempt::Enough,
             Ok(_) => Attempt::GoOn,
             Err(Error::Store(StoreError::Refused(_, refusal))) => {
@@ -195,7 +204,7 @@ impl Router {
     }
 
     /// Agents without a socket for too long are offered nothing, and may lose what they have.
-    async fn look_for_absent(&mut self) {
+    pub(super) async fn look_for_absent(&mut self) {
         for (account, agent) in self.desk.agents() {
             let hub = self.gateway.hub();
             if hub.is_present(&account, &agent, self.absence.unasked) {
