@@ -10,6 +10,7 @@
 //!
 //! What a body looks like is the dialect's business ([`Render`]). [`post`] signs and sends it.
 
+pub mod address;
 mod cursor;
 mod lane;
 mod post;
@@ -73,6 +74,8 @@ pub struct AppWebhooks {
     pub signature: WebhookSignature,
     /// How old an event may become that is tried again.
     pub retention: Duration,
+    /// Whether its endpoints were chosen by a tenant: only public addresses.
+    pub is_guarded: bool,
     /// Where they go, each type of event at most once.
     pub hooks: Vec<Hook>,
 }
@@ -89,6 +92,7 @@ impl AppWebhooks {
                 secret: app.client_secret.clone(),
                 signature: app.webhook_signature,
                 retention: app.webhook_retention.0,
+                is_guarded: false,
                 hooks: app.webhooks.iter().map(Hook::configured).collect(),
             })
             .collect()
@@ -104,7 +108,8 @@ impl AppWebhooks {
 
     fn is_as(&self, other: &Self) -> bool {
         self.secret.expose_secret() == other.secret.expose_secret()
-            && (self.signature, self.retention, &self.hooks) == (other.signature, other.retention, &other.hooks)
+            && (self.signature, self.retention, self.is_guarded) == (other.signature, other.retention, other.is_guarded)
+            && self.hooks == other.hooks
     }
 }
 

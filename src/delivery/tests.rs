@@ -115,6 +115,7 @@ async fn a_webhook_is_sent_twice_when_that_is_asked_for() {
             secret: "s".to_owned().into(),
             signature: WebhookSignature::Sha1,
             retention: Duration::from_secs(60),
+            is_guarded: false,
             hooks: vec![Hook { event: "event".into(), endpoint, max_retries: None, headers: HeaderMap::new() }],
         }])
         .await;

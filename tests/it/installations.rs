@@ -110,7 +110,7 @@ async fn an_administrator_installs_changes_and_removes_an_application() {
 
 #[tokio::test]
 async fn a_manifest_that_makes_no_sense_is_refused_with_the_reason() {
-    let server = TestServer::with(ADMIN).await;
+    let server = TestServer::guarded(ADMIN).await;
     let api = server.api();
     let root = bearer(&api, "root").await;
     let with = |members: Value| {
@@ -129,6 +129,9 @@ async fn a_manifest_that_makes_no_sense_is_refused_with_the_reason() {
         (with(json!({"scope": "everything"})), "msg.consumer"),
         (hook("ms.Nonsense", json!({"endpoint": "https://a.example"})), "is no event"),
         (hook(CONTENT, json!({"endpoint": "ftp://a.example"})), "must be https"),
+        (hook(CONTENT, json!({"endpoint": "http://127.0.0.1:9"})), "must be https"),
+        (hook(CONTENT, json!({"endpoint": "https://localhost:9"})), "loopback addresses are refused"),
+        (hook(CONTENT, json!({"endpoint": "https://0xa9fea9fe/latest"})), "link-local addresses are refused"),
         (hook(CONTENT, json!({"endpoint": "https://a.example", "max_retries": 6})), "0 to 5"),
         (
             hook(CONTENT, json!({"endpoint": "https://a.example", "headers": [{"header_name": "Host", "header_value": "x"}]})),

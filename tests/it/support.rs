@@ -97,6 +97,7 @@ pub struct TestServer {
     dir: Option<TempDir>,
     extra: String,
     agents: usize,
+    allows_loopback: bool,
 }
 
 impl TestServer {
@@ -106,15 +107,20 @@ impl TestServer {
 
     /// With more configuration in front of the usual.
     pub async fn with(extra: &str) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), extra.to_owned(), 0).await
+        Self::open(tempfile::tempdir().unwrap(), extra.to_owned(), 0, true).await
+    }
+
+    /// As `with`, but endpoints are judged as in earnest: none may be on this machine.
+    pub async fn guarded(extra: &str) -> Self {
+        Self::open(tempfile::tempdir().unwrap(), extra.to_owned(), 0, false).await
     }
 
     /// With so many agents more in the demo account, who sign in as `agent-0` and so on.
     pub async fn crowded(extra: &str, agents: usize) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), extra.to_owned(), agents).await
+        Self::open(tempfile::tempdir().unwrap(), extra.to_owned(), agents, true).await
     }
 
-    async fn open(dir: TempDir, extra: String, agents: usize) -> Self {
+    async fn open(dir: TempDir, extra: String, agents: usize, allows_loopback: bool) -> Self {
         // A thousand followers and the gateway's ends of them are more than some machines allow at first.
         rlimit::increase_nofile_limit(u64::MAX).unwrap();
         let (settings, apps) = apps_of(&extra);
@@ -140,21 +146,21 @@ impl TestServer {
         let set = |name: &str, value: &str| (format!("TIELINE__SERVER__{name}"), value.to_owned());
         let variables = [set("LISTEN", "127.0.0.1:0"), set("DATA_DIR", &dir.path().join("data").display().to_string()), set("DRAIN", "3s")];
         let mut config = Config::from_parts(Some(("test", &text)), variables).unwrap();
-        config.allow_loopback_webhooks = true;
+        config.allow_loopback_webhooks = allows_loopback;
         let server = Server::bind(config).await.unwrap();
         let deliveries = server.deliveries();
         let (address, tls) = (server.address().unwrap(), server.tls_address());
         let stop = CancellationToken::new();
         let running = stop.clone();
         let task = tokio::spawn(async move { server.run(running).await.unwrap() });
-        Self { address, tls, deliveries, stop, task: Some(task), dir: Some(dir), extra, agents }
+        Self { address, tls, deliveries, stop, task: Some(task), dir: Some(dir), extra, agents, allows_loopback }
     }
 
     /// Stops in good order and starts again on the same folder.
     pub async fn restart(mut self) -> Self {
         self.stop().await;
         let dir = self.dir.take().unwrap();
-        Self::open(dir, self.extra.clone(), self.agents).await
+        Self::open(dir, self.extra.clone(), self.agents, self.allows_loopback).await
     }
 
     /// Drains, and waits until that is done.

@@ -411,6 +411,7 @@ fn webhooks(receiver: &TestReceiver, path: &str) -> AppWebhooks {
         secret: "another-secret".to_owned().into(),
         signature: WebhookSignature::Sha256,
         retention: SOON,
+        is_guarded: false,
         hooks: vec![hook],
     }
 }

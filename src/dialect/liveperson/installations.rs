@@ -6,7 +6,7 @@
 use super::socket::bare;
 use super::{Native, error};
 use crate::config::{Endpoint, Header, WebhookSignature};
-use crate::delivery::{AppWebhooks, Deliveries, Hook};
+use crate::delivery::{AppWebhooks, Deliveries, Hook, address};
 use crate::domain::{Actor, AgentRole};
 use crate::gateway::Error;
 use crate::identity::{Account, App, Denied};
@@ -134,6 +134,7 @@ impl Installations {
             secret: secret.into(),
             signature: webhooks.signature.unwrap_or_default(),
             retention,
+            is_guarded: !self.allows_loopback,
             hooks,
         })
     }
@@ -146,6 +147,9 @@ impl Installations {
         let endpoint: Endpoint = hook.endpoint.parse().map_err(fail)?;
         if endpoint.0.scheme() != "https" && !self.allows_loopback {
             return Err(fail("the endpoint must be https; http to this machine is for `tieline serve --dev`".into()));
+        }
+        if let Some(rule) = address::refuses(&endpoint).filter(|_| !self.allows_loopback) {
+            return Err(fail(format!("the endpoint must be public; {rule} addresses are refused")));
         }
         if hook.max_retries.is_some_and(|retries| retries > 5) {
             return Err(fail("max_retries must be from 0 to 5".into()));
