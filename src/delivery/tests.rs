@@ -2,13 +2,12 @@
 
 use super::cursor::Cursor;
 use super::*;
-use crate::domain::{Actor, Command, Ttr, decide};
+use crate::domain::fixtures::{open, publish};
+use crate::domain::{Actor, Command, decide};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Committed, Decision};
 use axum::Router;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tieline_protocol::event::EventClass;
-use tieline_protocol::ids::ConversationId;
 
 #[derive(Debug)]
 struct Plain;
@@ -35,37 +34,6 @@ async fn take(store: &SqliteStore, command: Command) {
         decide(&actor, std::slice::from_ref(&command), &crate::domain::Policy::default(), draft)
     });
     store.decide(Decision { account: "demo".into(), scope, rule, retry: None, resend: None }).await.unwrap().unwrap();
-}
-
-fn open(id: &str) -> Command {
-    let ttr = Ttr { kind: "NORMAL".into(), seconds: 3600 };
-    Command::Open {
-        conversation: id.into(),
-        consumer: None,
-        queue: "-1".into(),
-        ttr,
-        context: None,
-        campaign: None,
-        features: Vec::new(),
-        binding: None,
-    }
-}
-
-fn publish(id: &str) -> Command {
-    let event = serde_json::value::to_raw_value(&serde_json::json!({"type": "ContentEvent", "message": "x"})).unwrap();
-    let conversation = ConversationId::from(id);
-    let dialog = conversation.main_dialog();
-    Command::Publish {
-        conversation,
-        dialog,
-        class: EventClass::Content,
-        event,
-        metadata: None,
-        encoded_metadata: None,
-        client: None,
-        file: None,
-        whisper: false,
-    }
 }
 
 /// A receiver that takes everything; what came to it.
@@ -121,7 +89,7 @@ async fn a_webhook_is_sent_twice_when_that_is_asked_for() {
         .await;
     take(&store, open("a")).await;
     for _ in 0..3 {
-        take(&store, publish("a")).await;
+        take(&store, publish("a", "x")).await;
     }
     for expected in ["0", "0", "1", "2"] {
         assert_eq!(came.recv().await.unwrap(), expected);
@@ -138,7 +106,7 @@ async fn a_cursor_of_a_copied_log_goes_on_and_one_from_nowhere_begins_at_the_hea
     let store = store(dir.path(), &Hub::new(1));
     take(&store, open("a")).await;
     for _ in 0..4 {
-        take(&store, publish("a")).await;
+        take(&store, publish("a", "x")).await;
     }
     let (head, epoch) = (store.head(), store.epoch().to_owned());
     let key = ("demo".into(), "connector".into());

@@ -39,4 +39,6 @@ pub use routing::{Candidate, Choice, Refused, Ring, RingState, Standing, choose}
 pub type Millis = i64;
 
 #[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
 mod tests;

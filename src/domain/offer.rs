@@ -52,9 +52,10 @@ pub(super) fn route(
         Choice::Withdraw(invited) => (Change::Left { person: invited }, Routed::Withdrawn),
         Choice::Offer(agent) => {
             let at = conversation.change_time(now);
-            // Changes of a conversation never share a time, so neither do its offers.
+            // Changes of a conversation never share a time, so neither do its offers. One stands for the whole time that it is
+            // said to, counted from then.
             let ring = RingId::from(format!("{id}_{}_{at}", details.account));
-            (Change::Offered { ring, agent, until: now.saturating_add(policy.ring) }, Routed::Offered)
+            (Change::Offered { ring, agent, until: at.saturating_add(policy.ring) }, Routed::Offered)
         }
     };
     draft.change(id, by, vec![change]);

@@ -1,12 +1,12 @@
 //! What every store must do, whichever engine it is: the suite is run once for each.
 
 use super::{Committed, Decision, Health, Range, Retry, SessionRow, Store, StoreError};
+use crate::domain::fixtures::{open, publish};
 use crate::domain::{
-    Actor, AgentRole, Command, ConversationFilter, FieldChange, OpenState, Outcome, Person, Policy, Refusal, Role, ScopeKey, Ttr, decide,
+    Actor, AgentRole, Command, ConversationFilter, FieldChange, OpenState, Outcome, Person, Policy, Refusal, Role, ScopeKey, decide,
 };
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use tieline_protocol::event::EventClass;
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId};
 
 /// What a store told of its commits: positions and texts, and which conversations changed.
@@ -35,37 +35,6 @@ fn decision(actor: Actor, commands: Vec<Command>) -> Decision {
         rule: Box::new(move |draft| decide(&actor, &commands, &Policy::default(), draft)),
         retry: None,
         resend: None,
-    }
-}
-
-fn open(id: &str) -> Command {
-    let ttr = Ttr { kind: "NORMAL".into(), seconds: 3600 };
-    Command::Open {
-        conversation: id.into(),
-        consumer: None,
-        queue: "-1".into(),
-        ttr,
-        context: None,
-        campaign: None,
-        features: Vec::new(),
-        binding: None,
-    }
-}
-
-fn publish(id: &str, text: &str) -> Command {
-    let event = serde_json::value::to_raw_value(&serde_json::json!({"type": "ContentEvent", "message": text})).unwrap();
-    let conversation = ConversationId::from(id);
-    let dialog = conversation.main_dialog();
-    Command::Publish {
-        conversation,
-        dialog,
-        class: EventClass::Content,
-        event,
-        metadata: None,
-        encoded_metadata: None,
-        client: None,
-        file: None,
-        whisper: false,
     }
 }
 

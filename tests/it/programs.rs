@@ -100,33 +100,46 @@ fn has_npx() -> bool {
     Command::new("npx").arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
-/// Runs a program of `tests/clients` against a gateway of its own, over TLS too. It is skipped, by name, where what it
-/// needs was not installed by `cargo xtask test`.
-fn client(name: &str, program: &Path, script: &str, needs: &Path) {
-    client_with(name, program, script, needs, "");
-}
-
-/// As [`client`], with more configuration.
-fn client_with(name: &str, program: &Path, script: &str, needs: &Path, config: &str) {
-    if !needs.exists() {
+/// Whether a program can be run. It is skipped, by name, where what it needs was not installed by `cargo xtask test`; where
+/// that has run, it must be there.
+fn is_ready(name: &str, needs: &Path, is_there: bool) -> bool {
+    let is_there = is_there && needs.exists();
+    if !is_there {
         assert!(std::env::var_os("TIELINE_CLIENTS").is_none(), "{} is missing, and was to be installed", needs.display());
         println!("SKIPPED {name}: {} is missing; `cargo xtask test` installs it", needs.display());
-        return;
     }
+    is_there
+}
+
+/// A gateway that runs while this thread waits for a program. It ends with the runtime.
+fn gateway(config: &str) -> (tokio::runtime::Runtime, TestServer) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let server = runtime.block_on(TestServer::with(&format!("[server.tls]\nlisten = \"127.0.0.1:0\"\nself_signed = true\n{config}")));
-    let output = Command::new(program)
-        .arg(script)
-        .current_dir(root().join("tests/clients"))
-        .env("TIELINE_HTTP", format!("http://{}", server.address))
-        .env("TIELINE_HTTPS", format!("https://localhost:{}", server.tls.unwrap().port()))
-        .env("NODE_EXTRA_CA_CERTS", server.data().join("tls/ca.pem"))
-        .output()
-        .unwrap();
-    let (said, wrong) = (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned());
+    let server = runtime.block_on(TestServer::with(config));
+    (runtime, server)
+}
+
+const TLS: &str = "[server.tls]\nlisten = \"127.0.0.1:0\"\nself_signed = true\n";
+
+/// Runs a program of `tests/clients` to its end, which must be good.
+fn run(name: &str, program: &Path, script: &str, server: &TestServer, more: &[(&str, &str)]) {
+    let mut command = Command::new(program);
+    command.arg(script).current_dir(clients("")).env("TIELINE_HTTP", format!("http://{}", server.address)).envs(more.iter().copied());
+    if let Some(tls) = server.tls {
+        command.env("TIELINE_HTTPS", format!("https://localhost:{}", tls.port()));
+        command.env("NODE_EXTRA_CA_CERTS", server.data().join("tls/ca.pem"));
+    }
+    let output = command.output().unwrap();
+    let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{}", said.trim());
     assert!(output.status.success() && said.contains("ok "), "{name}: {said}\n{wrong}");
-    drop(runtime);
+}
+
+/// Runs a program against a gateway of its own, over TLS too.
+fn client(name: &str, program: &Path, script: &str, needs: &Path, config: &str) {
+    if is_ready(name, needs, true) {
+        let (_runtime, server) = gateway(&format!("{TLS}{config}"));
+        run(name, program, script, &server, &[]);
+    }
 }
 
 fn clients(path: &str) -> PathBuf {
@@ -135,17 +148,17 @@ fn clients(path: &str) -> PathBuf {
 
 #[test]
 fn a_stock_node_client_does_the_complete_run_with_an_agent_on_v2() {
-    client("ws", Path::new("node"), "run_ws.mjs", &clients("node_modules/ws"));
+    client("ws", Path::new("node"), "run_ws.mjs", &clients("node_modules/ws"), "");
 }
 
 #[test]
 fn a_stock_python_client_does_the_complete_run_with_an_agent_on_v3() {
-    client("websockets", &clients(".venv/bin/python"), "run_websockets.py", &clients(".venv/bin/python"));
+    client("websockets", &clients(".venv/bin/python"), "run_websockets.py", &clients(".venv/bin/python"), "");
 }
 
 #[test]
 fn the_vendors_agent_sdk_works_unchanged_over_tls() {
-    client("node-agent-sdk", Path::new("node"), "node_agent_sdk.cjs", &clients("node_modules/node-agent-sdk"));
+    client("node-agent-sdk", Path::new("node"), "node_agent_sdk.cjs", &clients("node_modules/node-agent-sdk"), "");
 }
 
 /// What an agent, a manager and an agent of another queue do from morning to evening.
@@ -158,7 +171,7 @@ refusal = "60s"
 #[test]
 fn the_vendors_agent_sdk_works_a_whole_day() {
     let needs = clients("node_modules/node-agent-sdk");
-    client_with("working-day", Path::new("node"), "working_day.cjs", &needs, WORKING_DAY);
+    client("working-day", Path::new("node"), "working_day.cjs", &needs, WORKING_DAY);
 }
 
 /// Imports run one way: no module names one above it. The order is the map in `lib.rs`.
@@ -215,33 +228,14 @@ fn no_module_imports_one_above_it() {
 /// As [`client`], with a page from an origin of its own, which must be listed.
 #[test]
 fn a_customer_in_a_browser_sees_the_whole_conversation_through_reloads_and_cuts() {
-    let name = "browser_chat";
     let has_chromium = Command::new("chromium").arg("--version").output().is_ok_and(|output| output.status.success());
-    let needs = clients("node_modules/playwright-core");
-    if !has_chromium || !needs.exists() {
-        assert!(std::env::var_os("TIELINE_CLIENTS").is_none(), "chromium or {} is missing, and was to be installed", needs.display());
-        println!("SKIPPED {name}: chromium or {} is missing; `cargo xtask test` installs them", needs.display());
+    if !is_ready("browser_chat (with chromium)", &clients("node_modules/playwright-core"), has_chromium) {
         return;
     }
-    let page = free_port();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let server = runtime.block_on(TestServer::with(&format!(
-        "[server]\nallowed_origins = [\"http://127.0.0.1:{page}\"]\n[server.tls]\nlisten = \"127.0.0.1:0\"\nself_signed = true"
-    )));
-    let output = Command::new("node")
-        .arg("browser_chat.mjs")
-        .current_dir(clients(""))
-        .env("TIELINE_HTTP", format!("http://{}", server.address))
-        .env("TIELINE_HTTPS", format!("https://localhost:{}", server.tls.unwrap().port()))
-        .env("TIELINE_PAGE_PORT", page.to_string())
-        .env("TIELINE_SURVEY", "1")
-        .env("TIELINE_FILES", "1")
-        .output()
-        .unwrap();
-    let (said, wrong) = (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned());
-    println!("{}", said.trim());
-    assert!(output.status.success() && said.contains("ok "), "{name}: {said}\n{wrong}");
-    drop(runtime);
+    let page = free_port().to_string();
+    let (_runtime, server) = gateway(&format!("[server]\nallowed_origins = [\"http://127.0.0.1:{page}\"]\n{TLS}"));
+    let more = [("TIELINE_PAGE_PORT", page.as_str()), ("TIELINE_SURVEY", "1"), ("TIELINE_FILES", "1")];
+    run("browser_chat", Path::new("node"), "browser_chat.mjs", &server, &more);
 }
 
 /// A gateway that posts each type of webhook of the demo application to a path of its own at this port.
@@ -262,15 +256,12 @@ fn with_hooks(port: u16) -> String {
 /// As [`client`], with a receiver of webhooks, and with an AppJWT that is over before the program is.
 #[test]
 fn a_connector_of_plain_http_calls_hears_of_the_agent_by_webhooks_alone() {
-    let (name, python) = ("connector", clients(".venv/bin/python"));
-    if !python.exists() {
-        assert!(std::env::var_os("TIELINE_CLIENTS").is_none(), "{} is missing, and was to be installed", python.display());
-        println!("SKIPPED {name}: {} is missing; `cargo xtask test` installs it", python.display());
+    let python = clients(".venv/bin/python");
+    if !is_ready("connector", &python, true) {
         return;
     }
     let port = free_port();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let server = runtime.block_on(TestServer::with(&with_hooks(port)));
+    let (_runtime, server) = gateway(&with_hooks(port));
     let short = Command::new(env!("CARGO_BIN_EXE_tieline"))
         .args(["token", "app", "--account", ACCOUNT, "--ttl", "1s"])
         .current_dir(server.data())
@@ -278,16 +269,6 @@ fn a_connector_of_plain_http_calls_hears_of_the_agent_by_webhooks_alone() {
         .output()
         .unwrap();
     assert!(short.status.success(), "{short:?}");
-    let output = Command::new(&python)
-        .arg("connector.py")
-        .current_dir(clients(""))
-        .env("TIELINE_HTTP", format!("http://{}", server.address))
-        .env("TIELINE_HOOK_PORT", port.to_string())
-        .env("TIELINE_SHORT_JWT", String::from_utf8(short.stdout).unwrap().trim())
-        .output()
-        .unwrap();
-    let (said, wrong) = (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned());
-    println!("{}", said.trim());
-    assert!(output.status.success() && said.contains("ok "), "{name}: {said}\n{wrong}");
-    drop(runtime);
+    let short = String::from_utf8(short.stdout).unwrap();
+    run("connector", &python, "connector.py", &server, &[("TIELINE_HOOK_PORT", &port.to_string()), ("TIELINE_SHORT_JWT", short.trim())]);
 }

@@ -4,9 +4,9 @@ use super::super::contract::{self, Told};
 use super::super::{Health, Range, Store, StoreError};
 use super::writer::{Job, Writer};
 use super::*;
-use crate::domain::{Actor, Command, Draft, Outcome, Policy, Ttr, decide};
+use crate::domain::fixtures::{self, publish};
+use crate::domain::{Actor, Command, Draft, Outcome, Policy, decide};
 use std::sync::atomic::{AtomicI64, Ordering};
-use tieline_protocol::event::EventClass;
 
 fn clock() -> Clock {
     let ticks = AtomicI64::new(1_000);
@@ -94,44 +94,13 @@ impl ByHand {
     }
 }
 
-fn opening(id: &str) -> Command {
-    let ttr = Ttr { kind: "NORMAL".into(), seconds: 3600 };
-    Command::Open {
-        conversation: id.into(),
-        consumer: None,
-        queue: "-1".into(),
-        ttr,
-        context: None,
-        campaign: None,
-        features: Vec::new(),
-        binding: None,
-    }
-}
-
-fn text(id: &str, text: &str) -> Command {
-    let event = serde_json::value::to_raw_value(&serde_json::json!({"type": "ContentEvent", "message": text})).unwrap();
-    let conversation = tieline_protocol::ids::ConversationId::from(id);
-    let dialog = conversation.main_dialog();
-    Command::Publish {
-        conversation,
-        dialog,
-        class: EventClass::Content,
-        event,
-        metadata: None,
-        encoded_metadata: None,
-        client: None,
-        file: None,
-        whisper: false,
-    }
-}
-
 #[test]
 fn nothing_is_seen_before_its_commit_and_a_full_disk_refuses_whole_batches() {
     let mut store = ByHand::start("PRAGMA max_page_count = 60;");
-    assert!(store.step(vec![vec![opening("a")]])[0].is_ok());
+    assert!(store.step(vec![vec![fixtures::open("a")]])[0].is_ok());
     let mut acked = 0;
     let refused = loop {
-        let answers = store.step(vec![vec![text("a", &"x".repeat(2_000))], vec![text("a", "y")], vec![text("nowhere", "z")]]);
+        let answers = store.step(vec![vec![publish("a", &"x".repeat(2_000))], vec![publish("a", "y")], vec![publish("nowhere", "z")]]);
         match &answers[0] {
             Ok(_) => acked += 2,
             Err(_) => break answers,
@@ -146,16 +115,16 @@ fn nothing_is_seen_before_its_commit_and_a_full_disk_refuses_whole_batches() {
     // Room again: writes work without a restart, and numbers go on without a hole.
     rusqlite::Connection::open(&store.path).unwrap();
     store.writer.set_page_limit(1_000_000);
-    assert_eq!(store.step(vec![vec![text("a", "z")]]), [Ok(vec![Outcome::Published { sequence: acked, resends: 0 }])]);
+    assert_eq!(store.step(vec![vec![publish("a", "z")]]), [Ok(vec![Outcome::Published { sequence: acked, resends: 0 }])]);
     assert_eq!(*store.health.borrow(), Health::Writing);
 }
 
 #[test]
 fn the_projections_catch_up_from_wherever_they_were() {
     let mut store = ByHand::start("");
-    store.step(vec![vec![opening("a")]]);
+    store.step(vec![vec![fixtures::open("a")]]);
     for number in 0..40 {
-        store.step(vec![vec![text("a", &number.to_string())]]);
+        store.step(vec![vec![publish("a", &number.to_string())]]);
         if number % 7 == 0 {
             // Some of it is projected, with state rows that are ahead of the cursor.
             store.writer.project_some(5);

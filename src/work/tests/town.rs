@@ -3,6 +3,7 @@
 
 use super::judge::{Agent, Fact, Judge, Offer};
 use crate::config::Config;
+use crate::domain::fixtures::publish;
 use crate::domain::{
     Actor, Availability, Command, Conversation, ConversationFilter, Draft, FieldChange, Millis, OpenState, Role, ScopeKey, Ttr,
 };
@@ -21,7 +22,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
-use tieline_protocol::event::EventClass;
 use tieline_protocol::ids::{AccountId, ConversationId, QueueId, RingId, UserId};
 use tokio::task::JoinHandle;
 
@@ -444,16 +444,5 @@ fn consumer(conversation: &ConversationId) -> Actor {
 }
 
 fn words(conversation: &ConversationId) -> Command {
-    let event = serde_json::json!({"type": "ContentEvent", "contentType": "text/plain", "message": "well then"});
-    Command::Publish {
-        conversation: conversation.clone(),
-        dialog: conversation.main_dialog(),
-        class: EventClass::Content,
-        event: serde_json::value::to_raw_value(&event).unwrap(),
-        metadata: None,
-        encoded_metadata: None,
-        client: None,
-        file: None,
-        whisper: false,
-    }
+    publish(conversation.as_str(), "well then")
 }
