@@ -168,9 +168,14 @@ impl Router {
         // Handed in together, so that they share commits, and awaited behind that.
         let mut woken = Vec::with_capacity(due.len());
         for id in due {
-            let Ok(Some(conversation)) = self.gateway.store().conversation(id.clone()).await else { continue };
-            let command = Command::Wake { conversation: id.clone() };
-            woken.push((id, self.submit_as(self.system(&conversation.details.account), command)));
+            match self.gateway.store().conversation(id.clone()).await {
+                Ok(Some(conversation)) => {
+                    let command = Command::Wake { conversation: id.clone() };
+                    woken.push((id, self.submit_as(self.system(&conversation.details.account), command)));
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, conversation = %id, "what has fallen due cannot be read"),
+            }
         }
         for (id, woken) in woken {
             if let Err(error) = woken.await {
