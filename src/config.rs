@@ -7,7 +7,7 @@ mod sign_in;
 mod webhook;
 
 pub use sign_in::{KeySource, SignIn, Signature};
-pub use webhook::{Endpoint, Header, Webhook, WebhookSignature};
+pub use webhook::{ANY_EVENT, Allowed, Endpoint, Header, Webhook, WebhookSecret, WebhookSignature, check_secrets};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de};
@@ -117,6 +117,10 @@ section!(
         files: FileSettings,
         /// How waiting conversations are offered to agents.
         routing: Routing,
+        /// How webhooks are tried, and where installed ones may lead.
+        webhooks: WebhookSettings,
+        /// How long is kept what only operators look at.
+        retention: Retention,
         /// Sizes, rates and times.
         limits: Limits,
         /// How long tokens live.
@@ -244,8 +248,38 @@ section!(
         token_calls_per_minute: u32,
         /// Files that one consumer or agent may put into the store.
         uploads_per_minute: u32,
-        /// The first wait after a webhook that failed.
-        webhook_retry: Span,
+    }
+);
+
+section!(
+    /// How webhooks are tried, and where installed ones may lead.
+    WebhookSettings {
+        /// The waits between the attempts at one event of an application that says nothing of retries.
+        schedule: Vec<Span>,
+        /// The first wait of an application that has its events tried for a time; then it doubles.
+        retry_wait: Span,
+        /// The wait between attempts that are counted.
+        number_wait: Span,
+        /// For a connection to be made.
+        connect_timeout: Span,
+        /// For an answer's head, from the beginning of the attempt.
+        answer_timeout: Span,
+        /// Conversations of one endpoint that are posted at a time.
+        concurrency: usize,
+        /// Where an installed application's endpoint may lead although it is not public.
+        allow: Vec<Allowed>,
+        /// The ports that an installed application's endpoint may have.
+        ports: Vec<u16>,
+    }
+);
+
+section!(
+    /// How long is kept what only operators look at.
+    Retention {
+        /// Webhooks that were given up.
+        dead_letters: Span,
+        /// What is known of each attempt at a webhook.
+        traces: Span,
     }
 );
 
@@ -383,9 +417,12 @@ pub struct App {
     /// How its webhooks are signed.
     #[serde(default)]
     pub webhook_signature: WebhookSignature,
-    /// How long a webhook that fails is tried again.
-    #[serde(default = "webhook::default_retention")]
-    pub webhook_retention: Span,
+    /// How long a webhook that fails is tried again, with waits that double. None: as often as `webhooks.schedule` says.
+    #[serde(default)]
+    pub webhook_retention: Option<Span>,
+    /// Standard Webhooks secrets: the first signs, both while they are exchanged. None: the client secret's bytes are the key.
+    #[serde(default)]
+    pub webhook_secrets: Vec<WebhookSecret>,
     /// Where its events are posted.
     #[serde(default)]
     pub webhooks: Vec<Webhook>,
@@ -600,18 +637,23 @@ impl Config {
         Ok(toml::to_string(&table).unwrap_or_default())
     }
 
-    /// Whether webhooks go only where whoever starts the gateway allows.
+    /// Whether webhooks go without TLS only where whoever starts the gateway allows.
     ///
     /// # Errors
-    /// [`ConfigError`] that names an endpoint without TLS, unless [`Config::allow_loopback_webhooks`] is set.
+    /// [`ConfigError`] that names an endpoint without TLS which neither `webhooks.allow` lists, nor is on this machine while
+    /// [`Config::allow_loopback_webhooks`] is set.
     pub fn check_endpoints(&self) -> Result<(), ConfigError> {
-        let apps = self.accounts.iter().flat_map(|account| account.apps.iter().map(move |app| (account, app)));
-        for (account, app) in apps.filter(|_| !self.allow_loopback_webhooks) {
-            if let Some(hook) = app.webhooks.iter().find(|hook| hook.endpoint.0.scheme() != "https") {
-                return Err(ConfigError::Value {
-                    key: format!("accounts.{}.apps.{}.webhooks", account.id, app.client_id),
-                    reason: format!("the endpoint of {} must be https; http to this machine is for development only", hook.event),
-                });
+        for account in &self.accounts {
+            for app in &account.apps {
+                let refused = |hook: &&Webhook| {
+                    hook.endpoint.as_ref().is_some_and(|endpoint| !self.webhooks.lets_send(endpoint, self.allow_loopback_webhooks))
+                };
+                if let Some(hook) = app.webhooks.iter().find(refused) {
+                    return Err(ConfigError::Value {
+                        key: format!("accounts.{}.apps.{}.webhooks", account.id, app.client_id),
+                        reason: format!("the endpoint of {} must be https; {}", hook.event, webhook::WAYS),
+                    });
+                }
             }
         }
         Ok(())
@@ -709,7 +751,12 @@ impl Config {
             ("limits.idle", limits.idle),
             ("limits.ping", limits.ping),
             ("limits.write_timeout", limits.write_timeout),
-            ("limits.webhook_retry", limits.webhook_retry),
+            ("webhooks.retry_wait", self.webhooks.retry_wait),
+            ("webhooks.number_wait", self.webhooks.number_wait),
+            ("webhooks.connect_timeout", self.webhooks.connect_timeout),
+            ("webhooks.answer_timeout", self.webhooks.answer_timeout),
+            ("retention.dead_letters", self.retention.dead_letters),
+            ("retention.traces", self.retention.traces),
             ("tokens.app", self.tokens.app),
             ("tokens.consumer", self.tokens.consumer),
             ("tokens.agent", self.tokens.agent),
@@ -720,6 +767,9 @@ impl Config {
         ];
         if let Some((name, _)) = spans.into_iter().find(|(_, span)| span.0 > LONGEST_SPAN) {
             return fail(name, "it must be at most ten years".into());
+        }
+        if let Err((name, reason)) = self.webhooks.validate() {
+            return fail(&format!("webhooks.{name}"), reason);
         }
         // Shorter, and whatever waits is written to the journal at every look.
         if let Some(name) =
@@ -872,6 +922,7 @@ fn hide(table: &mut toml::Table) {
     for (key, value) in table {
         match value {
             toml::Value::Table(inner) => hide(inner),
+            toml::Value::Array(list) if key == "webhook_secrets" => list.iter_mut().for_each(|secret| *secret = "(hidden)".into()),
             toml::Value::Array(list) => list.iter_mut().filter_map(toml::Value::as_table_mut).for_each(hide),
             // Credentials may stand in a query.
             toml::Value::String(url) if ["url", "endpoint", "jwks_url"].contains(&key.as_str()) && url.contains('?') => {
@@ -1004,6 +1055,9 @@ mod tests {
         assert_eq!(config.server.listen.0.unwrap().port(), 9);
         assert_eq!(config.limits.idle, Span(Duration::from_secs(120)));
         assert_eq!(config.limits.ping, Span(Duration::from_secs(25)));
+        let waits: Vec<u64> = config.webhooks.schedule.iter().map(|wait| wait.0.as_secs()).collect();
+        assert_eq!(waits, [5, 300, 1_800, 7_200, 18_000, 36_000, 36_000]);
+        assert_eq!((config.webhooks.concurrency, &*config.webhooks.ports), (8, &[80, 443, 8080, 8443][..]));
         assert_eq!(config.accounts.len(), 1);
     }
 
@@ -1016,6 +1070,10 @@ mod tests {
             ("[limits]\nidle = 5", "my.toml:2:8", "expected a string"),
             ("[limits]\nmessage = \"64 lots\"", "my.toml:2:11", "such as \"64KiB\""),
             ("[server", "my.toml:1:8", ""),
+            ("[limits]\nwebhook_retry = \"2s\"", "my.toml:2:1", "unknown field `webhook_retry`"),
+            ("[webhooks]\nretry_wait = \"0s\"", "my.toml:2:14", "such as \"15s\""),
+            ("[webhooks]\nports = [65536]", "my.toml:2:9", "expected u16"),
+            ("[webhooks]\nallow = [\"10.1.2.0/16\"]", "my.toml:2:9", "write \"10.1.0.0/16\""),
             ("[[accounts]]\nnames = 1", "my.toml:2:1", "unknown field `names`"),
         ] {
             let said = load(text).unwrap_err().to_string();
@@ -1033,6 +1091,13 @@ mod tests {
             ("[limits]\nping = \"2m\"", "limits.ping"),
             ("[limits]\npending = 0", "limits.pending"),
             ("[limits]\nbad_frames = 0", "limits.bad_frames"),
+            ("[webhooks]\nschedule = []", "webhooks.schedule"),
+            ("[webhooks]\nschedule = [\"1000000000000000000s\"]", "webhooks.schedule"),
+            ("[webhooks]\nretry_wait = \"1000000000000000000s\"", "webhooks.retry_wait"),
+            ("[webhooks]\nconcurrency = 0", "webhooks.concurrency"),
+            ("[webhooks]\nconcurrency = 257", "webhooks.concurrency"),
+            ("[webhooks]\nports = [443, 0]", "webhooks.ports"),
+            ("[retention]\ntraces = \"1000000000000000000s\"", "retention.traces"),
             ("[limits]\nmessage = \"18446744073709551615B\"", "limits.message"),
             ("[tokens]\nagent = \"1000000000000000000s\"", "tokens.agent"),
             ("[[accounts]]\nid = \"a b\"", "accounts.id"),

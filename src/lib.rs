@@ -177,8 +177,11 @@ fn describe_metrics() {
     counter!("tieline_deliveries_total", "Announcements put into sessions' outboxes");
     counter!("tieline_webhook_deliveries_total", "Attempts to post a webhook, by result: delivered, or why not");
     histogram!("tieline_webhook_seconds", "Time to a webhook's answer");
-    counter!("tieline_webhook_given_up_total", "Webhooks given up: older than the retention, or failed with max_retries = 0");
-    gauge!("tieline_webhook_waiting", "Applications whose webhooks wait because an endpoint failed");
+    counter!("tieline_webhook_given_up_total", "Webhooks given up, by reason; they are in the list of dead letters");
+    gauge!("tieline_webhook_endpoints_failing", "Endpoints that take nothing, so that they are tried only now and then");
+    gauge!("tieline_webhook_owed", "Events that endpoints are owed, counted once a minute");
+    gauge!("tieline_webhook_oldest_seconds", "For how long the oldest of them is owed, counted once a minute");
+    gauge!("tieline_webhook_dead_letters", "Events that were given up and are kept, counted once a minute");
 }
 
 /// A gateway that is bound to its addresses and not yet serving.
@@ -248,7 +251,8 @@ impl Server {
             hub: hub.clone(),
             render: Arc::new(Webhooks),
             clock: wall_clock(),
-            first_wait: config.limits.webhook_retry.0,
+            settings: config.webhooks.clone(),
+            retention: config.retention.clone(),
             twice: Arc::new(move |account| faults.doubles_webhook(account)),
         });
         let native = Native::new(gateway.clone(), &config, deliveries.clone());
@@ -309,9 +313,10 @@ impl Server {
             routes = routes.merge(Native::switched_off());
         }
         routes = routes.merge(files::http::routes(self.gateway.files().clone(), wall_clock()));
-        if self.internal.is_none() {
-            routes = routes.merge(pages.clone().routes());
-        }
+        routes = match self.internal {
+            None => routes.merge(pages.clone().routes()),
+            Some(_) => routes.merge(pages.for_applications()),
+        };
         listener.finish(routes)
     }
 
@@ -322,7 +327,7 @@ impl Server {
     /// [`ServeError::StoreFailed`] if a sync to disk failed; [`ServeError::Task`] if a task panicked.
     pub async fn run(self, stop: CancellationToken) -> Result<(), ServeError> {
         let listener = Arc::new(Listener::new(&self.config, self.gateway.clone(), stop.clone()));
-        let pages = Pages::new(self.gateway.clone(), self.metrics.clone(), stop.clone(), self.config.admin_key());
+        let pages = Pages::new(self.gateway.clone(), self.deliveries.clone(), self.metrics.clone(), stop.clone(), self.config.admin_key());
         let routes = self.routes(&listener, &pages);
         let internal_routes = listener.finish(pages.routes());
         let mut tasks: JoinSet<()> = JoinSet::new();

@@ -16,8 +16,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-/// How long a request may take.
-const TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a request may take: longer than the slowest, which tests a webhook's endpoint.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -61,6 +61,19 @@ impl Client {
         Ok(Self { base, http: http.build()?, ca })
     }
 
+    /// To where the health pages and the admin's calls are.
+    pub(super) fn internal(config: &Config, server: &ServerArgs) -> anyhow::Result<Self> {
+        let mut server = server.clone();
+        if let (None, Some(address)) = (&server.url, config.internal.listen.0) {
+            server.url = Some(format!("http://{address}"));
+        }
+        Self::new(config, &server)
+    }
+
+    pub(super) fn delete(&self, path: &str) -> anyhow::Result<RequestBuilder> {
+        Ok(self.http.delete(self.base.join(path)?))
+    }
+
     pub(super) fn post(&self, path: &str) -> anyhow::Result<RequestBuilder> {
         Ok(self.http.post(self.base.join(path)?))
     }
@@ -76,6 +89,9 @@ impl Client {
         let text = response.text().await?;
         if !status.is_success() {
             bail!("{status}: {text}");
+        }
+        if text.is_empty() {
+            return Ok(Value::Null);
         }
         serde_json::from_str(&text).with_context(|| format!("this is not what a gateway answers: {text:.200}"))
     }
@@ -133,11 +149,7 @@ pub(super) fn text(answer: &Value, member: &str) -> anyhow::Result<String> {
 
 /// `tieline health`
 pub(super) async fn health(config: Config, server: ServerArgs) -> anyhow::Result<ExitCode> {
-    let mut server = server;
-    if let (None, Some(address)) = (&server.url, config.internal.listen.0) {
-        server.url = Some(format!("http://{address}"));
-    }
-    let client = Client::new(&config, &server)?;
+    let client = Client::internal(&config, &server)?;
     let answer = client.json(client.get("/readyz")?).await?;
     println!("{}", text(&answer, "status")?);
     Ok(ExitCode::SUCCESS)

@@ -5,6 +5,7 @@ mod send;
 mod serve;
 mod tail;
 mod token;
+mod webhooks;
 
 use crate::ServeError;
 use crate::config::{Config, ConfigError, LogFormat};
@@ -51,6 +52,8 @@ enum Command {
     Tail(tail::TailArgs),
     /// Send a text as a consumer
     Send(send::SendArgs),
+    /// Look after webhooks: what is owed to whom, what was given up, deliver again, pause, test
+    Webhooks(webhooks::WebhooksArgs),
     /// Ask a running gateway whether it is ready; exit code 0 if it is
     Health {
         #[command(flatten)]
@@ -99,6 +102,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Token(args) => token::print(&Config::load(file)?, &args),
         Command::Tail(args) => client::block_on(tail::tail(Config::load(file)?, args)),
         Command::Send(args) => client::block_on(send::send(Config::load(file)?, args)),
+        Command::Webhooks(args) => client::block_on(webhooks::webhooks(Config::load(file)?, args)),
         Command::Health { server } => client::block_on(client::health(Config::load(file)?, server)),
     }
 }

@@ -1,36 +1,40 @@
-//! Webhooks: what happens in an application's conversations, posted to the application's own endpoints.
+//! Webhooks: what happens in an application's conversations, posted to the application's endpoints, or kept for it to fetch.
 //!
-//! What is owed is nowhere written down a second time: it is the application's feed behind a durable cursor. Each
-//! application has a lane ([`lane`]) that posts the entries of its feed strictly in journal order, each to the endpoint
-//! of its type. A delivery that fails is tried again, with growing waits, until it succeeds or is too old; everything
-//! behind it waits in the log and costs nothing. The cursor is kept at most every second and when a lane ends, never
-//! for each event: **delivery is at least once**, and a receiver drops repeats by `dialogId` and `sequence`.
+//! The journal entry is the debt. One [`Worker`] follows the journal with one durable cursor, finds which endpoints are
+//! owed an entry, and writes that in the transaction that moves the cursor; so an entry is owed once, whatever dies in
+//! between. Each endpoint that is posted to has a [`runner`] of its own: in each conversation one event at a time, in
+//! order, several conversations at a time, and everything again until it is taken or given up ([`retry`]). What was
+//! given up stands in a list of dead letters and can be owed again. Bodies are made from the journal when they are sent.
 //!
-//! Typing states are in no log: each is posted once, beside the lane, and dropped while the lane waits.
+//! **Delivery is at least once and in order per conversation and endpoint.** A repeat has the same `webhook-id`. A
+//! conversation that is stuck delays itself, an endpoint that is stuck delays itself, and nobody else.
+//!
+//! Typing states are in no journal: each is posted once, beside the order, and dropped where an endpoint is in trouble.
 //!
 //! What a body looks like is the dialect's business ([`Render`]). [`post`] signs and sends it.
 
 pub mod address;
-mod cursor;
-mod lane;
+mod handle;
 mod post;
+mod retry;
+mod runner;
+mod worker;
 
-use self::lane::Lane;
-use self::post::Poster;
-use crate::config::{self, Config, Endpoint, WebhookSignature};
+pub use handle::{Deliveries, DeliveryError, Pulled, PulledEvent, Replay, Tested, View};
+pub use worker::Worker;
+
+use self::post::{Poster, Signing};
+use self::retry::Waits;
+use crate::config::{self, ANY_EVENT, Config, Endpoint, WebhookSecret, WebhookSettings, WebhookSignature};
 use crate::domain::{Conversation, Millis, Sight};
 use crate::hub::{Hub, Typing};
-use crate::store::{Clock, Store};
-use futures::future::join_all;
+use crate::store::{Clock, EndpointId, ReadError, Store};
 use reqwest::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tieline_protocol::ids::{AccountId, ClientId};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tieline_protocol::webhook::{EVENTS, TYPING};
 
 /// The type of an event, by which its endpoint is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,11 +45,36 @@ pub type Rendered = (EventKey, Vec<u8>);
 
 /// What a dialect makes of what happened. Nothing, if webhooks do not tell it.
 pub trait Render: Send + Sync + std::fmt::Debug {
-    /// An entry of the feed; one that is about a conversation comes with the conversation as it is now.
+    /// The type of what [`Render::entry`] makes of an entry.
+    fn key(&self, sight: &Sight) -> Option<EventKey>;
+
+    /// An entry of the journal; one that is about a conversation comes with the conversation as it is now.
     fn entry(&self, now: Millis, sight: &Sight, conversation: Option<&Conversation>) -> Option<Rendered>;
 
     /// A typing state.
     fn typing(&self, typing: &Typing) -> Option<Rendered>;
+
+    /// What is posted to see whether an endpoint takes anything: it tells nothing.
+    fn test(&self, now: Millis) -> Vec<u8>;
+}
+
+/// Where events go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// They are posted to this address.
+    Post(Endpoint),
+    /// They wait until they are fetched.
+    Pull,
+}
+
+impl Target {
+    /// The name under which an endpoint is known: its whole URL, or `pull`.
+    fn name(&self) -> String {
+        match self {
+            Self::Post(endpoint) => endpoint.0.to_string(),
+            Self::Pull => "pull".into(),
+        }
+    }
 }
 
 /// Where the events of one type go.
@@ -53,12 +82,39 @@ pub trait Render: Send + Sync + std::fmt::Debug {
 pub struct Hook {
     /// The type.
     pub event: String,
-    /// The endpoint.
-    pub endpoint: Endpoint,
-    /// With 0, events of this type are tried once and not waited for.
+    /// Where to.
+    pub target: Target,
+    /// Whether it gets events of every conversation of the account, not only of those opened through the application.
+    pub all: bool,
+    /// How often it is tried again; none: as the application says.
     pub max_retries: Option<u32>,
     /// Sent along.
     pub headers: HeaderMap,
+}
+
+impl Hook {
+    /// What lines of webhooks mean: those that are switched off are left out, and [`ANY_EVENT`] stands for every type
+    /// that has no line of its own, switched off or not. What is fetched holds no typing states.
+    #[must_use]
+    pub fn configured(lines: &[config::Webhook]) -> Vec<Self> {
+        let is_written = |event: &str| lines.iter().any(|line| line.event == event);
+        let mut all = Vec::new();
+        for line in lines.iter().filter(|line| line.enabled) {
+            let target = line.endpoint.clone().map_or(Target::Pull, Target::Post);
+            let is_left_out = |event: &str| is_written(event) || (line.pull && event == TYPING);
+            let any = EVENTS.into_iter().filter(|event| !is_left_out(event));
+            let events: Vec<&str> = if line.event == ANY_EVENT { any.collect() } else { vec![&line.event] };
+            let mut headers = HeaderMap::new();
+            for header in &line.headers {
+                headers.append(header.name.clone(), header.value.clone());
+            }
+            for event in events {
+                let (event, target, headers) = (event.to_owned(), target.clone(), headers.clone());
+                all.push(Self { event, target, all: line.all, max_retries: line.max_retries, headers });
+            }
+        }
+        all
+    }
 }
 
 /// The webhooks of one application.
@@ -70,13 +126,15 @@ pub struct AppWebhooks {
     pub client_id: ClientId,
     /// What its webhooks are signed with.
     pub secret: SecretString,
-    /// How they are signed.
+    /// How they are signed for the vendor's clients.
     pub signature: WebhookSignature,
-    /// How old an event may become that is tried again.
-    pub retention: Duration,
+    /// The keys of the standard signatures; none: the secret's bytes.
+    pub keys: Vec<WebhookSecret>,
+    /// The vendor's retry by time: how old an event may become that is tried again.
+    pub retention: Option<Duration>,
     /// Whether its endpoints were chosen by a tenant: only public addresses.
     pub is_guarded: bool,
-    /// Where they go, each type of event at most once.
+    /// Where they go.
     pub hooks: Vec<Hook>,
 }
 
@@ -91,40 +149,18 @@ impl AppWebhooks {
                 client_id: ClientId::from(app.client_id.as_str()),
                 secret: app.client_secret.clone(),
                 signature: app.webhook_signature,
-                retention: app.webhook_retention.0,
+                keys: app.webhook_secrets.clone(),
+                retention: app.webhook_retention.map(|retention| retention.0),
                 is_guarded: false,
-                hooks: app.webhooks.iter().map(Hook::configured).collect(),
+                hooks: Hook::configured(&app.webhooks),
             })
             .collect()
     }
 
-    fn key(&self) -> Key {
+    fn key(&self) -> (AccountId, ClientId) {
         (self.account.clone(), self.client_id.clone())
     }
-
-    fn hook(&self, EventKey(event): EventKey) -> Option<&Hook> {
-        self.hooks.iter().find(|hook| hook.event == event)
-    }
-
-    fn is_as(&self, other: &Self) -> bool {
-        self.secret.expose_secret() == other.secret.expose_secret()
-            && (self.signature, self.retention, self.is_guarded) == (other.signature, other.retention, other.is_guarded)
-            && self.hooks == other.hooks
-    }
 }
-
-impl Hook {
-    fn configured(hook: &config::Webhook) -> Self {
-        let mut headers = HeaderMap::new();
-        for header in &hook.headers {
-            headers.append(header.name.clone(), header.value.clone());
-        }
-        Self { event: hook.event.clone(), endpoint: hook.endpoint.clone(), max_retries: hook.max_retries, headers }
-    }
-}
-
-/// Whether the next webhook of an account is to be sent twice: what receivers must be able to bear, on demand.
-pub type Twice = Arc<dyn Fn(&AccountId) -> bool + Send + Sync>;
 
 /// What deliveries are made with.
 pub struct Parts {
@@ -136,159 +172,113 @@ pub struct Parts {
     pub render: Arc<dyn Render>,
     /// The wall clock.
     pub clock: Clock,
-    /// The first wait after a failure.
-    pub first_wait: Duration,
-    /// Asked once for each webhook that was delivered.
+    /// Times and bounds.
+    pub settings: WebhookSettings,
+    /// How long dead letters and attempts are kept.
+    pub retention: config::Retention,
+    /// Whether the next webhook of an account is to be sent twice: what receivers must be able to bear, on demand.
     pub twice: Twice,
 }
 
+/// Asked once for each webhook that was delivered.
+pub type Twice = Arc<dyn Fn(&AccountId) -> bool + Send + Sync>;
+
 impl std::fmt::Debug for Parts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").field("store", &self.store).field("first_wait", &self.first_wait).finish_non_exhaustive()
+        f.debug_struct("Parts").field("store", &self.store).field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
-/// What all lanes share.
+/// What everybody here shares.
 struct Shared {
     parts: Parts,
     poster: Poster,
+    waits: Waits,
 }
 
-type Key = (AccountId, ClientId);
-
-/// Which applications have webhooks.
-#[derive(Debug, Clone)]
-pub struct Deliveries {
-    wanted: mpsc::Sender<Wanted>,
-}
-
-#[derive(Debug)]
-struct Wanted {
-    apps: Vec<AppWebhooks>,
-    begun: oneshot::Sender<()>,
-}
-
-/// Sets that may wait to be applied; who applies one waits for it anyway.
-const WANTED: usize = 8;
-
-impl Deliveries {
-    /// The handle, and the worker that must be run for anything to be delivered.
-    #[must_use]
-    pub fn new(parts: Parts) -> (Self, Worker) {
-        let (tell, wanted) = mpsc::channel(WANTED);
-        let shared = Arc::new(Shared { parts, poster: Poster::default() });
-        let worker = Worker { shared, wanted, lanes: HashMap::new(), leaving: HashMap::new(), tasks: JoinSet::new() };
-        (Self { wanted: tell }, worker)
+impl Shared {
+    fn new(parts: Parts) -> Self {
+        let settings = &parts.settings;
+        let schedule = settings.schedule.iter().map(|span| span.0).collect();
+        let waits = Waits { schedule, first: settings.retry_wait.0, counted: settings.number_wait.0 };
+        let poster = Poster::new(settings);
+        Self { parts, poster, waits }
     }
 
-    /// Replaces the whole set. An application that is new begins at the head of the log, or where it was when it had
-    /// webhooks before; one that is gone stops; another setting of one that stays holds from the next attempt on. What
-    /// happens after this returns is delivered to the new ones.
-    pub async fn apply(&self, apps: Vec<AppWebhooks>) {
-        let (begun, all_begun) = oneshot::channel();
-        // A worker that has stopped delivers nothing more; the log keeps what is owed.
-        if self.wanted.send(Wanted { apps, begun }).await.is_ok() {
-            let _ = all_begun.await;
-        }
+    fn now(&self) -> Millis {
+        (self.parts.clock)()
+    }
+
+    /// What is posted of an entry, with the conversation as it is now where the entry is about that.
+    async fn render(&self, sight: &Sight) -> Result<Option<Rendered>, ReadError> {
+        let conversation = match (sight.message(), sight.entry.conversation()) {
+            (None, Some(id)) => self.parts.store.conversation(id.clone()).await?,
+            _ => None,
+        };
+        Ok(self.parts.render.entry(self.now(), sight, conversation.as_ref()))
+    }
+
+    /// The id that every attempt at an entry carries, in each log its own.
+    fn message_id(&self, position: u64) -> String {
+        format!("{}:{position}", self.parts.store.epoch())
     }
 }
 
-/// Runs the lanes.
-pub struct Worker {
-    shared: Arc<Shared>,
-    wanted: mpsc::Receiver<Wanted>,
-    lanes: HashMap<Key, Running>,
-    /// Lanes that were told to stop and may still be at it: a new lane of the application waits for the old one's end.
-    leaving: HashMap<Key, CancellationToken>,
-    tasks: JoinSet<()>,
-}
-
-struct Running {
-    settings: watch::Sender<Arc<AppWebhooks>>,
-    stop: CancellationToken,
-    ended: CancellationToken,
-}
-
-impl std::fmt::Debug for Worker {
+impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker").field("lanes", &self.lanes.len()).finish_non_exhaustive()
+        self.parts.fmt(f)
     }
 }
 
-impl Worker {
-    /// Delivers until `stop` is cancelled; then each lane ends its attempt and keeps its cursor.
-    ///
-    /// # Panics
-    /// If a lane panicked.
-    pub async fn run(mut self, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                Some(wanted) = self.wanted.recv() => self.apply(wanted, &stop),
-                Some(ended) = self.tasks.join_next() => surface(ended),
-            }
-        }
-        while let Some(ended) = self.tasks.join_next().await {
-            surface(ended);
-        }
+/// How one endpoint is delivered to now.
+#[derive(Debug)]
+struct Settings {
+    id: EndpointId,
+    app: AppWebhooks,
+    target: Target,
+    signing: Signing,
+}
+
+impl Settings {
+    fn new(id: EndpointId, app: AppWebhooks, target: Target) -> Self {
+        let signing = Signing { secret: app.secret.clone(), kind: app.signature, keys: app.keys.clone() };
+        Self { id, app, target, signing }
     }
 
-    fn apply(&mut self, Wanted { apps, begun }: Wanted, stop: &CancellationToken) {
-        let wanted: HashMap<Key, AppWebhooks> = apps.into_iter().map(|app| (app.key(), app)).collect();
-        for (key, lane) in self.lanes.extract_if(|key, _| !wanted.contains_key(key)) {
-            lane.stop.cancel();
-            self.leaving.insert(key, lane.ended);
-        }
-        let mut beginning = Vec::new();
-        for (key, app) in wanted {
-            match self.lanes.get(&key) {
-                Some(lane) => {
-                    lane.settings.send_if_modified(|known| {
-                        let is_new = !known.is_as(&app);
-                        if is_new {
-                            *known = Arc::new(app);
-                        }
-                        is_new
-                    });
-                }
-                None => beginning.push(self.start(key, app, stop)),
-            }
-        }
-        self.leaving.retain(|_, ended| !ended.is_cancelled());
-        self.tasks.spawn(async move {
-            join_all(beginning).await;
-            let _ = begun.send(());
-        });
+    /// Where events of a type go here, if they do.
+    fn hook(&self, EventKey(event): EventKey) -> Option<&Hook> {
+        self.app.hooks.iter().find(|hook| hook.event == event && hook.target == self.target)
     }
 
-    /// Starts a lane; what is returned comes when it knows where it begins.
-    fn start(&mut self, key: Key, app: AppWebhooks, stop: &CancellationToken) -> oneshot::Receiver<()> {
-        let before = self.leaving.remove(&key);
-        let (tell, begun) = oneshot::channel();
-        let (settings, heard) = watch::channel(Arc::new(app));
-        let running = Running { settings, stop: stop.child_token(), ended: CancellationToken::new() };
-        let head = self.shared.parts.store.head();
-        let lane = Lane::new(self.shared.clone(), &key, heard, running.stop.clone());
-        let ended = running.ended.clone().drop_guard();
-        self.tasks.spawn(async move {
-            let _ended = ended;
-            if let Some(before) = before {
-                before.cancelled().await;
-            }
-            lane.run(head, tell).await;
-        });
-        self.lanes.insert(key, running);
-        begun
+    /// Where events of a type go here that happen in a conversation of an application, or of none.
+    fn wants(&self, event: EventKey, app: Option<&ClientId>) -> Option<&Hook> {
+        self.hook(event).filter(|hook| hook.all || app == Some(&self.app.client_id))
+    }
+
+    fn is_as(&self, other: &Self) -> bool {
+        let (a, b) = (&self.app, &other.app);
+        self.target == other.target
+            && a.secret.expose_secret() == b.secret.expose_secret()
+            && a.keys == b.keys
+            && (a.signature, a.retention, a.is_guarded) == (b.signature, b.retention, b.is_guarded)
+            && a.hooks == b.hooks
     }
 }
 
-/// A lane that panicked stops the gateway, loudly.
-fn surface(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        std::panic::resume_unwind(error.into_panic());
-    }
+/// How an endpoint fares, for who looks at it.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    /// When something was last taken.
+    pub taken: Option<Millis>,
+    /// When an attempt last failed, and how.
+    pub failed: Option<(Millis, String)>,
+    /// Whether only one event at a time is tried, now and then, because the endpoint takes nothing.
+    pub is_open: bool,
 }
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests;

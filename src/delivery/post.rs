@@ -1,42 +1,94 @@
 //! One attempt: signed over the bytes that are sent, bounded in time and in what is read of the answer.
 //!
-//! An endpoint that a tenant chose is guarded: it leads to public addresses ([`address`]) or nowhere. Its name is resolved
-//! for each connection, and the addresses that were checked are those that are connected to, so that an answer that
-//! changes changes nothing. Guarded connections are kept apart from the others: the same name may lead an endpoint of
-//! the operator's inside.
+//! An endpoint that a tenant chose is guarded: it leads to public addresses ([`address`](super::address)) or nowhere, unless
+//! the operator allowed it. Its name is resolved for each connection, and the addresses that were checked are those that
+//! are connected to, so that an answer that changes changes nothing. Guarded connections are kept apart from the others:
+//! the same name may lead an endpoint of the operator's inside.
+//!
+//! Two signatures go along: the vendor's, and that of [Standard Webhooks](https://www.standardwebhooks.com), which holds the
+//! message's id and the time of the attempt as well.
 
-use super::{AppWebhooks, Hook, address};
-use crate::config::WebhookSignature;
+use super::address::{Guard, Refusal, is_public};
+use super::retry::LONGEST_ASKED_FOR;
+use crate::config::{Endpoint, WebhookSecret, WebhookSettings, WebhookSignature};
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::body::Bytes;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, Response, StatusCode};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+use tieline_protocol::ids::{AccountId, ClientId};
+use tokio::time::timeout;
 
-/// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long the answer's head may take, counted from the request.
-const ANSWER: Duration = Duration::from_secs(5);
-/// How much of an answer's body is read, and for how long: only so that the connection can be used again.
+/// How much of an answer's body is read, and for how long: so that the connection can be used again.
 const LARGEST_ANSWER: usize = 64 * 1024;
 const BODY: Duration = Duration::from_secs(1);
+/// How much of it is kept, for whoever looks for the reason of a failure.
+const EXCERPT: usize = 256;
+
+/// What is to be posted, and where.
+#[derive(Debug)]
+pub(super) struct Request<'r> {
+    pub(super) endpoint: &'r Endpoint,
+    pub(super) headers: &'r HeaderMap,
+    pub(super) account: &'r AccountId,
+    pub(super) client_id: &'r ClientId,
+    pub(super) signing: &'r Signing,
+    /// Whether a tenant chose the endpoint.
+    pub(super) is_guarded: bool,
+    /// The same in each attempt.
+    pub(super) id: &'r str,
+    pub(super) taken: Taken,
+    pub(super) body: &'r Bytes,
+}
+
+/// Which answers mean that it was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// 200 and 201, as the vendor counts.
+    TwoHundredAndOne,
+    /// Any from 200 to 299.
+    Any2xx,
+}
+
+/// What an application's webhooks are signed with.
+#[derive(Debug)]
+pub(super) struct Signing {
+    /// Of the vendor's signature.
+    pub(super) secret: SecretString,
+    pub(super) kind: WebhookSignature,
+    /// Of the standard one; none: the secret's bytes.
+    pub(super) keys: Vec<WebhookSecret>,
+}
+
+/// What an endpoint answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// The first of its bytes, where they may be shown.
+    pub(super) excerpt: Option<String>,
+}
 
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// Only 200 and 201 count as taken.
-    #[error("it answered {0}")]
-    Status(StatusCode),
+    /// It does not count as taken.
+    #[error("it answered {}", .answer.status)]
+    Status {
+        answer: Answer,
+        /// For how long it asked to be left alone.
+        retry_after: Option<Duration>,
+    },
     #[error("it did not answer in time")]
     TimedOut,
     /// A tenant chose an endpoint that is not public; no connection was made.
-    #[error(transparent)]
-    Refused(#[from] Refused),
+    #[error("the endpoint is refused: {0}")]
+    Refused(Refusal),
     #[error("it cannot be reached: {0}")]
     Unreachable(String),
     /// The system's certificates cannot be used, or something as basic.
@@ -45,14 +97,39 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    fn label(&self) -> &'static str {
+    pub(super) fn label(&self) -> &'static str {
         match self {
-            Self::Status(_) => "status",
+            Self::Status { .. } => "status",
             Self::TimedOut => "timeout",
             Self::Refused(_) => "refused",
             Self::Unreachable(_) => "unreachable",
             Self::Client(_) => "client",
         }
+    }
+
+    pub(super) fn answer(&self) -> Option<&Answer> {
+        match self {
+            Self::Status { answer, .. } => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// For how long the endpoint asked to be left alone.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether the endpoint says that it is there no more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.answer().is_some_and(|answer| answer.status == StatusCode::GONE.as_u16())
+    }
+
+    /// Whether there was not even a connection.
+    pub(super) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Refused(_) | Self::Client(_))
     }
 }
 
@@ -67,21 +144,19 @@ impl From<reqwest::Error> for Failure {
         while let Some(source) = reason.source() {
             reason = source;
         }
-        if let Some(Refused(rule)) = reason.downcast_ref() {
-            return Self::Refused(Refused(rule));
+        match reason.downcast_ref() {
+            Some(refusal) => Self::Refused(*refusal),
+            None => Self::Unreachable(reason.to_string()),
         }
-        Self::Unreachable(reason.to_string())
     }
 }
 
-/// The rule of [`address`] that an endpoint breaks.
-#[derive(Debug, thiserror::Error)]
-#[error("it is no public endpoint: {0} addresses are refused")]
-pub(super) struct Refused(&'static str);
-
 /// Sends.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Poster {
+    connect_timeout: Duration,
+    answer_timeout: Duration,
+    guard: Arc<Guard>,
     /// Made with the first webhook: a gateway without webhooks needs no certificates to trust.
     client: OnceLock<Result<Client, String>>,
     /// For endpoints that tenants chose.
@@ -89,22 +164,16 @@ pub(super) struct Poster {
 }
 
 /// Every client goes straight to the endpoint: a redirect or a proxy would lead where nobody has looked.
-fn builder() -> ClientBuilder {
+fn builder(connect_timeout: Duration) -> ClientBuilder {
     Client::builder()
         .user_agent(concat!("tieline/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT)
-        .read_timeout(ANSWER)
+        .connect_timeout(connect_timeout)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
 }
 
-fn client() -> Result<Client, String> {
-    builder().build().map_err(|error| error.to_string())
-}
-
-/// A client that connects to no name that leads inside. An endpoint that names an address must be checked before.
-fn guarded(resolver: impl Resolve + 'static) -> Result<Client, String> {
-    builder().dns_resolver(Public(resolver)).build().map_err(|error| error.to_string())
+fn build(builder: ClientBuilder) -> Result<Client, String> {
+    builder.build().map_err(|error| error.to_string())
 }
 
 /// The system's resolver.
@@ -121,18 +190,19 @@ impl Resolve for System {
     }
 }
 
-/// Another resolver's answers, as long as they are public. One address that is refused speaks against the whole name: who
-/// mixes them means that one.
+/// Another resolver's answers, as long as they may be led to. One address that is refused speaks against the whole name:
+/// who mixes them means that one.
 #[derive(Debug)]
-struct Public<R>(R);
+struct Guarded<R>(R, Arc<Guard>);
 
-impl<R: Resolve> Resolve for Public<R> {
+impl<R: Resolve> Resolve for Guarded<R> {
     fn resolve(&self, name: Name) -> Resolving {
+        let (host, guard) = (name.as_str().to_owned(), self.1.clone());
         let answer = self.0.resolve(name);
         Box::pin(async move {
             let addresses: Vec<SocketAddr> = answer.await?.collect();
-            match addresses.iter().find_map(|address| address::refusal(address.ip())) {
-                Some(rule) => Err(Refused(rule).into()),
+            match addresses.iter().find_map(|address| guard.refuses_address(&host, address.ip())) {
+                Some(refusal) => Err(refusal.into()),
                 None => Ok(Box::new(addresses.into_iter()) as Addrs),
             }
         })
@@ -140,72 +210,129 @@ impl<R: Resolve> Resolve for Public<R> {
 }
 
 impl Poster {
-    /// Makes one attempt. It may be dropped at any time; what was sent may have been taken nevertheless.
-    pub(super) async fn send(&self, app: &AppWebhooks, hook: &Hook, body: &Bytes) -> Result<(), Failure> {
+    pub(super) fn new(settings: &WebhookSettings) -> Self {
+        Self {
+            connect_timeout: settings.connect_timeout.0,
+            answer_timeout: settings.answer_timeout.0,
+            guard: Arc::new(Guard::new(settings)),
+            client: OnceLock::new(),
+            guarded: OnceLock::new(),
+        }
+    }
+
+    /// Makes one attempt; `now` is the time in seconds since 1970. It may be dropped at any time; what was sent may have
+    /// been taken nevertheless.
+    pub(super) async fn send(&self, request: Request<'_>, now: i64) -> Result<Answer, Failure> {
         let began = Instant::now();
-        let sent = self.try_to_send(app, hook, body).await;
+        let sent = self.try_to_send(request, now).await;
         metrics::histogram!("tieline_webhook_seconds").record(began.elapsed().as_secs_f64());
-        let result = sent.as_ref().map_or_else(Failure::label, |()| "delivered");
+        let result = sent.as_ref().map_or_else(Failure::label, |_| "delivered");
         metrics::counter!("tieline_webhook_deliveries_total", "result" => result).increment(1);
         sent
     }
 
     /// The client that may send to an endpoint.
-    fn client(&self, app: &AppWebhooks, hook: &Hook) -> Result<&Client, Failure> {
-        let client = if app.is_guarded {
+    fn client(&self, request: &Request<'_>) -> Result<&Client, Failure> {
+        let client = if request.is_guarded {
             // The resolver is not asked about an address.
-            if let Some(rule) = address::refuses(&hook.endpoint) {
-                return Err(Refused(rule).into());
+            if let Some(refusal) = self.guard.refuses(request.endpoint) {
+                return Err(Failure::Refused(refusal));
             }
-            self.guarded.get_or_init(|| guarded(System))
+            self.guarded.get_or_init(|| build(builder(self.connect_timeout).dns_resolver(Guarded(System, self.guard.clone()))))
         } else {
-            self.client.get_or_init(client)
+            self.client.get_or_init(|| build(builder(self.connect_timeout)))
         };
         client.as_ref().map_err(|reason| Failure::Client(reason.clone()))
     }
 
-    async fn try_to_send(&self, app: &AppWebhooks, hook: &Hook, body: &Bytes) -> Result<(), Failure> {
-        let request = self
-            .client(app, hook)?
-            .post(hook.endpoint.0.clone())
-            .headers(hook.headers.clone())
+    async fn try_to_send(&self, request: Request<'_>, now: i64) -> Result<Answer, Failure> {
+        let sent = self
+            .client(&request)?
+            .post(request.endpoint.0.clone())
+            .headers(request.headers.clone())
             .header("content-type", "application/json")
-            .header("x-liveperson-account-id", app.account.as_str())
-            .header("x-liveperson-client-id", app.client_id.as_str())
-            .header("x-liveperson-signature", signature(app.signature, app.secret.expose_secret(), body))
-            .body(body.clone());
-        let response = request.send().await?;
+            .header("x-liveperson-account-id", request.account.as_str())
+            .header("x-liveperson-client-id", request.client_id.as_str())
+            .header("x-liveperson-signature", request.signing.vendors(request.body))
+            .header("webhook-id", request.id)
+            .header("webhook-timestamp", now)
+            .header("webhook-signature", request.signing.standard(request.id, now, request.body))
+            .body(request.body.clone());
+        let response = timeout(self.answer_timeout, sent.send()).await.map_err(|_| Failure::TimedOut)??;
         let status = response.status();
+        let retry_after = retry_after(response.headers(), now);
+        // What is inside shows nothing of itself to a tenant.
+        let is_shown = !request.is_guarded || response.remote_addr().is_some_and(|peer| is_public(peer.ip()));
         // Whatever the body says, the status has said it.
-        let _ = tokio::time::timeout(BODY, read_a_little(response)).await;
-        if status == StatusCode::OK || status == StatusCode::CREATED { Ok(()) } else { Err(Failure::Status(status)) }
+        let excerpt = read_a_little(response).await;
+        let answer = Answer { status: status.as_u16(), excerpt: excerpt.filter(|_| is_shown) };
+        let is_taken = match request.taken {
+            Taken::TwoHundredAndOne => [StatusCode::OK, StatusCode::CREATED].contains(&status),
+            Taken::Any2xx => status.is_success(),
+        };
+        if is_taken { Ok(answer) } else { Err(Failure::Status { answer, retry_after }) }
     }
 }
 
-async fn read_a_little(mut response: Response) {
-    let mut left = LARGEST_ANSWER;
-    while let Ok(Some(chunk)) = response.chunk().await {
-        let Some(rest) = left.checked_sub(chunk.len()) else { return };
-        left = rest;
-    }
-}
-
-/// The signature of a body under an application's secret, with the name of its algorithm in front.
-fn signature(kind: WebhookSignature, secret: &str, body: &[u8]) -> String {
-    let (name, algorithm) = match kind {
-        WebhookSignature::Sha1 => ("sha1", hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY),
-        WebhookSignature::Sha256 => ("sha256", hmac::HMAC_SHA256),
+/// Reads an answer's body, as far as it is small and comes soon; what is kept of it.
+async fn read_a_little(mut response: Response) -> Option<String> {
+    let (mut kept, mut left) = (Vec::new(), LARGEST_ANSWER);
+    let reading = async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            let wanted = EXCERPT.saturating_sub(kept.len()).min(chunk.len());
+            kept.extend_from_slice(&chunk[..wanted]);
+            let Some(rest) = left.checked_sub(chunk.len()) else { return };
+            left = rest;
+        }
     };
-    let tag = hmac::sign(&hmac::Key::new(algorithm, secret.as_bytes()), body);
-    format!("{name}={}", STANDARD.encode(tag))
+    let _ = timeout(BODY, reading).await;
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    (!kept.is_empty()).then(|| String::from_utf8_lossy(&kept).chars().map(shown).collect())
+}
+
+/// For how long an answer asks to be left alone: seconds or a date, at most a day.
+fn retry_after(headers: &HeaderMap, now: i64) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = match text.parse::<u64>() {
+        Ok(seconds) => seconds,
+        Err(_) => {
+            let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+            u64::try_from(date.as_second().saturating_sub(now)).ok()?
+        }
+    };
+    Some(Duration::from_secs(seconds).min(LONGEST_ASKED_FOR))
+}
+
+impl Signing {
+    /// The vendor's signature of a body, with the name of its algorithm in front.
+    fn vendors(&self, body: &[u8]) -> String {
+        let (name, algorithm) = match self.kind {
+            WebhookSignature::Sha1 => ("sha1", hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY),
+            WebhookSignature::Sha256 => ("sha256", hmac::HMAC_SHA256),
+        };
+        let tag = hmac::sign(&hmac::Key::new(algorithm, self.secret.expose_secret().as_bytes()), body);
+        format!("{name}={}", STANDARD.encode(tag))
+    }
+
+    /// The signatures of Standard Webhooks, one for each key.
+    fn standard(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
+        let sign = |key: &[u8]| {
+            let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
+            context.update(format!("{id}.{timestamp}.").as_bytes());
+            context.update(body);
+            format!("v1,{}", STANDARD.encode(context.sign()))
+        };
+        if self.keys.is_empty() {
+            return sign(self.secret.expose_secret().as_bytes());
+        }
+        self.keys.iter().map(|key| sign(key.key())).collect::<Vec<_>>().join(" ")
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::address::tests::HOSTILE;
+    use super::super::address::hostile::HOSTILE;
     use super::*;
-    use reqwest::header::HeaderMap;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::net::TcpListener;
 
@@ -242,37 +369,56 @@ mod tests {
         (port, calls)
     }
 
-    async fn send(poster: &Poster, is_guarded: bool, url: &str) -> Failure {
-        let app = AppWebhooks {
-            account: "demo".into(),
-            client_id: "connector".into(),
-            secret: "s".to_owned().into(),
-            signature: WebhookSignature::Sha1,
-            retention: Duration::from_secs(60),
+    fn settings() -> WebhookSettings {
+        crate::config::Config::from_parts(None, []).unwrap().webhooks
+    }
+
+    fn signing(keys: &[&str]) -> Signing {
+        let keys = keys.iter().map(|key| key.parse().unwrap()).collect();
+        Signing { secret: "s".to_owned().into(), kind: WebhookSignature::Sha1, keys }
+    }
+
+    async fn post(poster: &Poster, is_guarded: bool, url: &str) -> Result<Answer, Failure> {
+        let request = Request {
+            endpoint: &url.parse().unwrap_or_else(|error| panic!("{url}: {error}")),
+            headers: &HeaderMap::new(),
+            account: &"demo".into(),
+            client_id: &"connector".into(),
+            signing: &signing(&[]),
             is_guarded,
-            hooks: Vec::new(),
+            id: "log:1",
+            taken: Taken::Any2xx,
+            body: &Bytes::from_static(b"{}"),
         };
-        let endpoint = url.parse().unwrap_or_else(|error| panic!("{url}: {error}"));
-        let hook = Hook { event: "event".into(), endpoint, max_retries: None, headers: HeaderMap::new() };
-        poster.send(&app, &hook, &Bytes::from_static(b"{}")).await.expect_err("nobody answers")
+        poster.send(request, 1_700_000_000).await
+    }
+
+    async fn send(poster: &Poster, is_guarded: bool, url: &str) -> Failure {
+        post(poster, is_guarded, url).await.expect_err("nobody answers")
     }
 
     /// A poster whose names lead where they are told to, guarded or not.
-    fn poster(answers: &[&[&str]]) -> Poster {
+    fn poster(answers: &[&[&str]], allow: &[&str]) -> Poster {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let open = builder().dns_resolver(Answers::new(answers)).build().map_err(|error| error.to_string());
-        Poster { client: OnceLock::from(open), guarded: OnceLock::from(guarded(Answers::new(answers))) }
+        let mut settings = settings();
+        settings.allow = allow.iter().map(|text| text.parse().unwrap()).collect();
+        // The traps listen on ports that the system chooses.
+        settings.ports = (1..=u16::MAX).collect();
+        let poster = Poster::new(&settings);
+        let open = build(builder(poster.connect_timeout).dns_resolver(Answers::new(answers)));
+        let guarded = build(builder(poster.connect_timeout).dns_resolver(Guarded(Answers::new(answers), poster.guard.clone())));
+        Poster { client: OnceLock::from(open), guarded: OnceLock::from(guarded), ..poster }
     }
 
     fn was_refused(failure: &Failure, because: &str) -> bool {
-        matches!(failure, Failure::Refused(Refused(rule)) if *rule == because) && failure.label() == "refused"
+        matches!(failure, Failure::Refused(refusal) if refusal.rule() == because) && failure.label() == "refused"
     }
 
     #[tokio::test]
     async fn no_endpoint_of_a_tenant_leads_inside() {
         let (port, calls) = trap().await;
         // Every name leads to the trap as well, should one of these hosts be taken for a name.
-        let poster = poster(&[&["127.0.0.1"]]);
+        let poster = poster(&[&["127.0.0.1"]], &[]);
         for (host, rule) in HOSTILE {
             let failure = send(&poster, true, &format!("https://{host}:{port}/lp")).await;
             assert!(was_refused(&failure, rule), "{host}: {failure}");
@@ -293,20 +439,24 @@ mod tests {
 
     #[tokio::test]
     async fn every_address_of_a_name_is_checked_at_each_connection() {
-        let asked = |resolver: &Public<Answers>| resolver.resolve("shop.example".parse().unwrap());
+        let asked = |resolver: &Guarded<Answers>| resolver.resolve("shop.example".parse().unwrap());
         // An answer that changes, and some that hide the one that is meant behind others.
-        let resolver = Public(Answers::new(&[
-            &["1.1.1.1", "2606:4700::1111"],
-            &["127.0.0.1"],
-            &["1.1.1.1", "::ffff:10.0.0.1"],
-            &["2606:4700::1111", "1.1.1.1", "169.254.169.254"],
-            &[],
-        ]));
+        let guard = Arc::new(Guard::new(&settings()));
+        let resolver = Guarded(
+            Answers::new(&[
+                &["1.1.1.1", "2606:4700::1111"],
+                &["127.0.0.1"],
+                &["1.1.1.1", "::ffff:10.0.0.1"],
+                &["2606:4700::1111", "1.1.1.1", "169.254.169.254"],
+                &[],
+            ]),
+            guard,
+        );
         let found: Vec<String> = asked(&resolver).await.unwrap().map(|address| address.ip().to_string()).collect();
         assert_eq!(found, ["1.1.1.1", "2606:4700::1111"]);
         for because in ["loopback", "private", "link-local"] {
             let Err(error) = asked(&resolver).await else { panic!("{because} is taken") };
-            assert_eq!(error.to_string(), format!("it is no public endpoint: {because} addresses are refused"));
+            assert_eq!(error.downcast_ref::<Refusal>().map(|refusal| refusal.rule()), Some(because));
         }
         assert_eq!(asked(&resolver).await.unwrap().count(), 0);
     }
@@ -316,18 +466,73 @@ mod tests {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (port, calls) = trap().await;
         // Past the check of what an endpoint names, as a name would be that the system knows from its own table.
-        let error = guarded(System).unwrap().get(format!("http://localhost:{port}/")).send().await.unwrap_err();
+        let guard = Arc::new(Guard::new(&settings()));
+        let guarded = build(builder(Duration::from_secs(5)).dns_resolver(Guarded(System, guard))).unwrap();
+        let error = guarded.get(format!("http://localhost:{port}/")).send().await.unwrap_err();
         assert!(was_refused(&Failure::from(error), "loopback"));
-        let failure = send(&Poster::default(), false, &format!("http://localhost:{port}/")).await;
+        let failure = send(&Poster::new(&settings()), false, &format!("http://localhost:{port}/")).await;
         assert!(matches!(failure, Failure::Unreachable(_)), "{failure}");
         assert_eq!(calls.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn an_allowed_inside_is_reached_and_shows_nothing_of_itself() {
+        let app = axum::Router::new().fallback(|| async { (StatusCode::IM_A_TEAPOT, "the inside\u{7}") });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let service = hyper_util::service::TowerToHyperService::new(app.clone());
+                let io = hyper_util::rt::TokioIo::new(stream);
+                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
+            }
+        });
+        let poster = poster(&[&["127.0.0.1"]], &["shop.internal"]);
+        let url = format!("http://shop.internal:{port}/");
+        let excerpt = |failure: Failure| failure.answer().map(|answer| (answer.status, answer.excerpt.clone()));
+        assert_eq!(excerpt(send(&poster, true, &url).await), Some((418, None)));
+        assert_eq!(excerpt(send(&poster, false, &url).await), Some((418, Some("the inside ".into()))), "the operator's own may");
+        assert!(was_refused(&send(&poster, true, &format!("https://other.internal:{port}/")).await, "loopback"));
+    }
+
+    #[test]
+    fn an_endpoint_may_ask_for_time_in_seconds_or_by_a_date() {
+        let asked = |text: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]), 784_111_770);
+        for (text, seconds) in [("7", Some(7)), (" 0 ", Some(0)), ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)), ("99999999", Some(86_400))] {
+            assert_eq!(asked(text), seconds.map(Duration::from_secs), "{text}");
+        }
+        for text in ["soon", "-1", "", "Sun, 06 Nov 1994 08:49:27 GMT", "18446744073709551616"] {
+            assert_eq!(asked(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_key_signs_and_without_one_the_secret_does() {
+        let (old, new) = ("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "whsec_YWJjZGVmZ2hpamFiY2RlZmdoaWphYmNk");
+        let body = "{\"message\":\"🦀 \u{2028} \\u00e9\"}";
+        let now = jiff::Timestamp::now().as_second();
+        let both = signing(&[new, old]).standard("log:1", now, body.as_bytes());
+        assert_eq!(both.split(' ').count(), 2);
+        for key in [old, new] {
+            let mut headers = axum::http::HeaderMap::new();
+            for (name, value) in [("webhook-id", "log:1"), ("webhook-timestamp", &now.to_string()), ("webhook-signature", &both)] {
+                headers.insert(name, value.parse().unwrap());
+            }
+            standardwebhooks::Webhook::new(key).unwrap().verify(body.as_bytes(), &headers).unwrap();
+        }
+        assert_eq!(
+            signing(&[]).standard("i", 5, b"x"),
+            format!("v1,{}", STANDARD.encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"s"), b"i.5.x")))
+        );
     }
 
     #[test]
     fn the_vendors_published_signatures_come_out() {
         let secret = "rl9hacst6kqilbofup64n11ga3";
         let body = r#"{"kind":"notification","body":{"changes":[{"originatorId":"2969e404f3be1c8cdda63f0b72d205ab5afb3fe3e3d7d72ab58245f564fdfd91","originatorMetadata":{"id":"2969e404f3be1c8cdda63f0b72d205ab5afb3fe3e3d7d72ab58245f564fdfd91","role":"CONSUMER"},"event":{"type":"ChatStateEvent","chatState":"PAUSE"},"conversationId":"b8b83fe9-75f0-46f2-baaa-2930f7192cfb","dialogId":"b8b83fe9-75f0-46f2-baaa-2930f7192cfb"}]},"type":"ms.MessagingEventNotification"}"#;
-        assert_eq!(signature(WebhookSignature::Sha1, secret, body.as_bytes()), "sha1=e/TfS0wv1HbvEsMqcBMmFLcMslI=");
-        assert_eq!(signature(WebhookSignature::Sha256, secret, body.as_bytes()), "sha256=PH84lxXVcKluSQQ3Fy8oaaZe1vDHZ3JZMNEQoQjUjsU=");
+        let signed = |kind| Signing { secret: secret.to_owned().into(), kind, keys: Vec::new() }.vendors(body.as_bytes());
+        assert_eq!(signed(WebhookSignature::Sha1), "sha1=e/TfS0wv1HbvEsMqcBMmFLcMslI=");
+        assert_eq!(signed(WebhookSignature::Sha256), "sha256=PH84lxXVcKluSQQ3Fy8oaaZe1vDHZ3JZMNEQoQjUjsU=");
     }
 }

@@ -1,18 +1,26 @@
-//! What no configuration asks for: a webhook sent twice; and cursors of another log.
+//! What no configuration asks for: a webhook sent twice, a log of another name, a store that ends early.
 
-use super::cursor::Cursor;
 use super::*;
 use crate::domain::fixtures::{open, publish};
 use crate::domain::{Actor, Command, decide};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Committed, Decision};
+use crate::store::{Committed, Debts, Decision};
 use axum::Router;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 #[derive(Debug)]
 struct Plain;
 
 impl Render for Plain {
+    fn key(&self, sight: &Sight) -> Option<EventKey> {
+        sight.message().map(|_| EventKey("event"))
+    }
+    fn test(&self, _: Millis) -> Vec<u8> {
+        Vec::new()
+    }
     fn entry(&self, _: Millis, sight: &Sight, _: Option<&Conversation>) -> Option<Rendered> {
         sight.message().map(|message| (EventKey("event"), message.sequence.to_string().into_bytes()))
     }
@@ -66,27 +74,9 @@ async fn a_webhook_is_sent_twice_when_that_is_asked_for() {
     let (endpoint, mut came) = receiver().await;
     // Wanted once, and forgotten when it was asked for.
     let is_wanted = AtomicBool::new(true);
-    let (deliveries, worker) = Deliveries::new(Parts {
-        store: store.clone(),
-        hub,
-        render: Arc::new(Plain),
-        clock: crate::wall_clock(),
-        first_wait: Duration::from_millis(10),
-        twice: Arc::new(move |account| account.as_str() == "demo" && is_wanted.swap(false, Ordering::Relaxed)),
-    });
-    let stop = CancellationToken::new();
-    let worker = tokio::spawn(worker.run(stop.clone()));
-    deliveries
-        .apply(vec![AppWebhooks {
-            account: "demo".into(),
-            client_id: "connector".into(),
-            secret: "s".to_owned().into(),
-            signature: WebhookSignature::Sha1,
-            retention: Duration::from_secs(60),
-            is_guarded: false,
-            hooks: vec![Hook { event: "event".into(), endpoint, max_retries: None, headers: HeaderMap::new() }],
-        }])
-        .await;
+    let (deliveries, running) =
+        run(&store, &hub, Arc::new(move |account| account.as_str() == "demo" && is_wanted.swap(false, Ordering::Relaxed)));
+    deliveries.apply(vec![webhooks(endpoint)]).await;
     take(&store, open("a")).await;
     for _ in 0..3 {
         take(&store, publish("a", "x")).await;
@@ -94,34 +84,103 @@ async fn a_webhook_is_sent_twice_when_that_is_asked_for() {
     for expected in ["0", "0", "1", "2"] {
         assert_eq!(came.recv().await.unwrap(), expected);
     }
-    stop.cancel();
-    worker.await.unwrap();
-    let kept = store.cursor("webhooks/demo/connector".into()).await.unwrap().unwrap();
-    assert_eq!(kept, format!("{}:{}", store.epoch(), store.head()), "kept at the end");
+    running.end().await;
+    assert!(store.owed(1, 0, 9).await.unwrap().is_empty(), "what was taken is owed no more");
+    assert_eq!(
+        store.cursor("webhooks".into()).await.unwrap().unwrap(),
+        format!("{}:{}:3:1", store.epoch(), store.head()),
+        "kept at the end"
+    );
+}
+
+struct Run {
+    stop: CancellationToken,
+    worker: tokio::task::JoinHandle<()>,
+}
+
+impl Run {
+    async fn end(self) {
+        self.stop.cancel();
+        self.worker.await.unwrap();
+    }
+}
+
+fn run(store: &Arc<SqliteStore>, hub: &Arc<Hub>, twice: Twice) -> (Deliveries, Run) {
+    let mut config = Config::from_parts(None, []).unwrap();
+    config.webhooks.retry_wait = config::Span(Duration::from_millis(10));
+    let parts = Parts {
+        store: store.clone(),
+        hub: hub.clone(),
+        render: Arc::new(Plain),
+        clock: crate::wall_clock(),
+        settings: config.webhooks,
+        retention: config.retention,
+        twice,
+    };
+    let (deliveries, worker) = Deliveries::new(parts);
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(worker.run(stop.clone()));
+    (deliveries, Run { stop, worker })
+}
+
+fn webhooks(endpoint: Endpoint) -> AppWebhooks {
+    AppWebhooks {
+        account: "demo".into(),
+        client_id: "connector".into(),
+        secret: "s".to_owned().into(),
+        signature: WebhookSignature::Sha1,
+        keys: Vec::new(),
+        retention: Some(Duration::from_secs(60)),
+        is_guarded: false,
+        hooks: vec![Hook {
+            event: "event".into(),
+            target: Target::Post(endpoint),
+            all: false,
+            max_retries: None,
+            headers: HeaderMap::new(),
+        }],
+    }
+}
+
+/// What comes to a receiver after a worker has begun with a cursor.
+async fn with_cursor(cursor: impl Fn(&SqliteStore) -> Option<String>) -> Vec<String> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::new(1);
+    let store = store(dir.path(), &hub);
+    let (endpoint, mut came) = receiver().await;
+    take(&store, open("a")).await;
+    // Positions are 1 and 2 for what opens it, 3 and 4 for the first events.
+    let opened = store.head();
+    let (deliveries, running) = run(&store, &hub, Arc::new(|_| false));
+    deliveries.apply(vec![webhooks(endpoint.clone())]).await;
+    running.end().await;
+    for _ in 0..3 {
+        take(&store, publish("a", "x")).await;
+    }
+    assert_eq!(store.head(), opened + 3);
+    let value = cursor(&store);
+    store
+        .owe(Arc::new(crate::store::Owing { cursor: value.map(|value| ("webhooks".into(), value)), ..Default::default() }))
+        .await
+        .unwrap()
+        .unwrap();
+    let (deliveries, running) = run(&store, &hub, Arc::new(|_| false));
+    deliveries.apply(vec![webhooks(endpoint)]).await;
+    take(&store, publish("a", "x")).await;
+    let mut all = Vec::new();
+    while all.last().is_none_or(|last| last != "3") {
+        all.push(came.recv().await.unwrap());
+    }
+    running.end().await;
+    all
 }
 
 #[tokio::test]
 async fn a_cursor_of_a_copied_log_goes_on_and_one_from_nowhere_begins_at_the_head() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path(), &Hub::new(1));
-    take(&store, open("a")).await;
-    for _ in 0..4 {
-        take(&store, publish("a", "x")).await;
-    }
-    let (head, epoch) = (store.head(), store.epoch().to_owned());
-    let key = ("demo".into(), "connector".into());
-    for (kept, after) in [
-        (None, head),
-        (Some(format!("{epoch}:2")), 2),
-        (Some("another:3".to_owned()), 3),
-        (Some(format!("another:{}", head + 1)), head),
-        (Some("nonsense".to_owned()), head),
-    ] {
-        if let Some(kept) = &kept {
-            store.keep_cursor("webhooks/demo/connector".into(), kept.clone()).await.unwrap().unwrap();
-        }
-        let cursor = Cursor::open(store.clone(), &key, head).await.unwrap();
-        assert_eq!(cursor.after(), after, "{kept:?}");
-        assert_eq!(store.cursor("webhooks/demo/connector".into()).await.unwrap(), Some(format!("{epoch}:{after}")), "kept at once");
-    }
+    assert_eq!(with_cursor(|_| None).await, ["0", "1", "2", "3"]);
+    assert_eq!(with_cursor(|store| Some(format!("{}:{}:0:1", store.epoch(), store.head() - 1))).await, ["2", "3"]);
+    assert_eq!(with_cursor(|store| Some(format!("another:{}:0:1", store.head() - 2))).await, ["1", "2", "3"]);
+    assert_eq!(with_cursor(|store| Some(format!("another:{}:0:1", store.head() + 1))).await, ["3"]);
+    assert_eq!(with_cursor(|_| Some("nonsense".into())).await, ["0", "1", "2", "3"], "where its endpoint began");
 }

@@ -5,6 +5,7 @@ mod connection;
 mod drain;
 mod pages;
 mod tls;
+mod webhooks;
 mod ws;
 
 pub use pages::Pages;

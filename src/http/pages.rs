@@ -2,6 +2,8 @@
 
 use super::admin::Admin;
 use super::say;
+use super::webhooks::Webhooks;
+use crate::delivery::Deliveries;
 use crate::gateway::Gateway;
 use crate::store::Health;
 use axum::Router;
@@ -26,6 +28,7 @@ const PROBE_TIME: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Pages {
     gateway: Arc<Gateway>,
+    deliveries: Deliveries,
     metrics: PrometheusHandle,
     stop: CancellationToken,
     admin_key: Option<SecretString>,
@@ -41,13 +44,25 @@ impl std::fmt::Debug for Pages {
 impl Pages {
     /// The pages of a gateway.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, metrics: PrometheusHandle, stop: CancellationToken, admin_key: Option<SecretString>) -> Self {
-        Self { gateway, metrics, stop, admin_key, probed: Arc::default() }
+    pub fn new(
+        gateway: Arc<Gateway>,
+        deliveries: Deliveries,
+        metrics: PrometheusHandle,
+        stop: CancellationToken,
+        admin_key: Option<SecretString>,
+    ) -> Self {
+        Self { gateway, deliveries, metrics, stop, admin_key, probed: Arc::default() }
+    }
+
+    /// The part of them that applications may call, for a listener that strangers reach: without the admin key.
+    pub fn for_applications(&self) -> Router {
+        Webhooks::routes(self.gateway.clone(), self.deliveries.clone(), None, self.stop.clone())
     }
 
     /// Their routes.
     pub fn routes(self) -> Router {
         let admin = Admin::routes(self.gateway.clone(), self.admin_key.clone());
+        let webhooks = Webhooks::routes(self.gateway.clone(), self.deliveries.clone(), self.admin_key.clone(), self.stop.clone());
         Router::new()
             .route("/healthz", get(|| async { json_page(&json!({"status": "live"})) }))
             .route("/readyz", get(ready))
@@ -55,6 +70,7 @@ impl Pages {
             .route("/metrics", get(metrics))
             .with_state(self)
             .merge(admin)
+            .merge(webhooks)
     }
 
     /// Whether a write is possible, by one, at most once a second.

@@ -48,6 +48,8 @@ pub enum Topic {
     Feed(AccountId, ClientId),
     /// What an account's agents say of themselves.
     Agents(AccountId),
+    /// Every typing state of an account.
+    Typing(AccountId),
 }
 
 /// The narrowest index entry that covers a filter.
@@ -103,6 +105,7 @@ pub struct Hub {
     last_connection: AtomicU64,
     agents: DashMap<(AccountId, UserId), Presence>,
     presence: Notify,
+    committed: Notify,
     since: Instant,
 }
 
@@ -179,6 +182,7 @@ impl Hub {
             last_connection: AtomicU64::new(0),
             agents: DashMap::new(),
             presence: Notify::new(),
+            committed: Notify::new(),
             since: Instant::now(),
         })
     }
@@ -211,6 +215,11 @@ impl Hub {
     /// Waits until an agent comes.
     pub async fn presence_changed(&self) {
         self.presence.notified().await;
+    }
+
+    /// Waits until something was announced since this last returned. For one waiter: who follows the journal as a whole.
+    pub async fn committed(&self) {
+        self.committed.notified().await;
     }
 
     /// A place beside the map, for a part of the gateway that hears announcements without being a session.
@@ -277,6 +286,7 @@ impl Hub {
         for shard in touched {
             self.shards[shard].wake.notify_one();
         }
+        self.committed.notify_one();
     }
 
     /// Shows a typing state to who is there. Under pressure it is the first to go.
@@ -327,7 +337,7 @@ impl Hub {
                 let shard = self.shard(conversation);
                 shard..shard + 1
             }
-            Topic::AgentEvents(..) | Topic::Changes(_) | Topic::Feed(..) => 0..self.shards.len(),
+            Topic::AgentEvents(..) | Topic::Changes(_) | Topic::Feed(..) | Topic::Typing(_) => 0..self.shards.len(),
             // They are no conversation's.
             Topic::Agents(_) => 0..1,
         }
@@ -367,6 +377,7 @@ impl Shard {
                     tell(&Topic::Dialog(typing.audience.conversation.clone(), typing.dialog.clone()), &mut push);
                     for_agents(&typing.audience, |topic| tell(topic, &mut push));
                     for_feed(&typing.audience, |topic| tell(topic, &mut push));
+                    tell(&Topic::Typing(typing.audience.account.clone()), &mut push);
                 }
             }
         }

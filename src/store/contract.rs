@@ -1,6 +1,9 @@
 //! What every store must do, whichever engine it is: the suite is run once for each.
 
-use super::{Committed, Decision, Health, Range, Retry, SessionRow, Store, StoreError};
+use super::{
+    Attempt, Balance, Committed, DeadLetter, Decision, EndpointRow, EndpointState, Health, Owed, Owing, Range, Retry, SessionRow,
+    Settlement, Store, StoreError,
+};
 use crate::domain::fixtures::{open, publish};
 use crate::domain::{
     Actor, AgentRole, Command, ConversationFilter, FieldChange, OpenState, Outcome, Person, Policy, Refusal, Role, ScopeKey, decide,
@@ -250,15 +253,146 @@ pub(super) async fn scope_keys_bound_what_a_rule_sees(open_store: Open) {
     assert_eq!(store.decide(blind).await.unwrap(), Err(StoreError::Refused(0, Refusal::NoSuchConversation)));
 }
 
-pub(super) async fn a_cursor_is_what_was_kept_last_also_after_a_restart(open_store: Open) {
-    let (dir, told, store) = start(open_store);
-    assert_eq!(store.cursor("a".into()).await.unwrap(), None);
-    for value in ["1", "2"] {
-        store.keep_cursor("a".into(), value.into()).await.unwrap().unwrap();
-        assert_eq!(store.cursor("a".into()).await.unwrap().as_deref(), Some(value));
+fn debt(endpoint: i64, turn: u64, position: u64, conversation: &str) -> Owed {
+    Owed { endpoint, turn, position, conversation: conversation.into(), since: 100, due: 0, attempts: 0 }
+}
+
+fn cursor(value: &str) -> Option<(String, String)> {
+    Some(("webhooks".to_owned(), value.to_owned()))
+}
+
+async fn owe(store: &Arc<dyn Store>, owing: Owing) {
+    store.owe(Arc::new(owing)).await.unwrap().unwrap();
+}
+
+async fn settle(store: &Arc<dyn Store>, settlement: Settlement) {
+    store.settle(Arc::new(settlement)).await.unwrap().unwrap();
+}
+
+async fn turns(store: &Arc<dyn Store>, endpoint: i64) -> Vec<u64> {
+    store.owed(endpoint, 0, 100).await.unwrap().iter().map(|owed| owed.turn).collect()
+}
+
+fn endpoint(id: i64) -> EndpointRow {
+    EndpointRow {
+        id,
+        account: account(),
+        app: "connector".into(),
+        target: format!("https://shop.example/{id}"),
+        events: vec!["a".into(), "b".into()],
+        since: 7,
+        is_behind: false,
+        state: EndpointState::On,
+        changed: 5,
     }
-    assert_eq!(store.cursor("b".into()).await.unwrap(), None, "each name has its own");
+}
+
+pub(super) async fn debts_stand_with_their_cursor_until_they_are_settled(open_store: Open) {
+    let (dir, told, store) = start(open_store);
+    assert_eq!(store.cursor("webhooks".into()).await.unwrap(), None);
+    for id in [1, 2] {
+        store.keep_endpoint(endpoint(id)).await.unwrap().unwrap();
+    }
+    let paused = EndpointRow { state: EndpointState::Paused, changed: 9, ..endpoint(2) };
+    store.keep_endpoint(paused.clone()).await.unwrap().unwrap();
+    assert_eq!(store.endpoints().await.unwrap(), [endpoint(1), paused]);
+
+    let owed = vec![debt(1, 1, 10, "a"), debt(2, 2, 10, "a"), debt(1, 3, 11, "b"), debt(1, 4, 12, "a")];
+    let moved = EndpointRow { since: 12, is_behind: true, ..endpoint(1) };
+    owe(&store, Owing { owed, endpoints: vec![moved.clone()], cursor: cursor("12"), ..Owing::default() }).await;
+    assert_eq!(store.endpoints().await.unwrap()[0], moved);
+    assert_eq!(store.cursor("webhooks".into()).await.unwrap().as_deref(), Some("12"));
+    assert_eq!((turns(&store, 1).await, turns(&store, 2).await), (vec![1, 3, 4], vec![2]));
+    assert_eq!(store.owed(1, 1, 1).await.unwrap(), [debt(1, 3, 11, "b")]);
+    assert_eq!(store.owed_of(1, "a".into(), 1, 9).await.unwrap(), [debt(1, 4, 12, "a")]);
+
+    let waiting = Owed { due: 900, attempts: 2, ..debt(1, 3, 11, "b") };
+    let tried = |turn, at| Attempt {
+        position: 10,
+        endpoint: 1,
+        turn,
+        at,
+        took: 3,
+        result: "status".into(),
+        status: Some(500),
+        answer: Some("no".into()),
+    };
+    let buried = DeadLetter { owed: debt(1, 4, 12, "a"), at: 50, reason: "exhausted".into(), last: Some("it answered 500".into()) };
+    let settlement = Settlement {
+        done: vec![(1, 1), (2, 2)],
+        waiting: vec![waiting.clone()],
+        dead: vec![buried.clone()],
+        attempts: vec![tried(1, 20), tried(1, 30)],
+    };
+    settle(&store, settlement).await;
     store.close().await;
     drop(store);
-    assert_eq!(open_store(dir.path(), told).cursor("a".into()).await.unwrap().as_deref(), Some("2"));
+
+    let store = open_store(dir.path(), told);
+    assert_eq!(store.owed(1, 0, 9).await.unwrap(), [waiting]);
+    assert_eq!(turns(&store, 2).await, [0; 0]);
+    assert_eq!(store.dead_letters(1, 0, 9).await.unwrap(), std::slice::from_ref(&buried));
+    assert_eq!(store.attempts(10).await.unwrap(), [tried(1, 20), tried(1, 30)]);
+    let balances = [(1, Balance { owed: 1, oldest: Some(100), dead: 1 }), (2, Balance::default())];
+    assert_eq!(store.balances().await.unwrap(), balances);
+
+    owe(&store, Owing { owed: vec![debt(1, 5, 12, "a")], revived: vec![(1, 4)], ..Owing::default() }).await;
+    assert_eq!((turns(&store, 1).await, store.dead_letters(1, 0, 9).await.unwrap()), (vec![3, 5], vec![]));
+    assert_eq!(store.cursor("webhooks".into()).await.unwrap().as_deref(), Some("12"), "a revival moves no cursor");
+
+    store.forget_endpoint(1).await.unwrap().unwrap();
+    settle(&store, Settlement { dead: vec![buried], ..Settlement::default() }).await;
+    assert_eq!((turns(&store, 1).await, store.dead_letters(1, 0, 9).await.unwrap()), (vec![], vec![]), "what was forgotten stays so");
+    assert_eq!(store.endpoints().await.unwrap().len(), 1);
+}
+
+pub(super) async fn old_dead_letters_and_attempts_are_tidied(open_store: Open) {
+    let (_dir, _, store) = start(open_store);
+    let attempt = |position, at| Attempt {
+        position,
+        endpoint: 1,
+        turn: position,
+        at,
+        took: 1,
+        result: "delivered".into(),
+        status: Some(200),
+        answer: None,
+    };
+    let dead = |turn, at| DeadLetter { owed: debt(1, turn, turn, "a"), at, reason: "gone".into(), last: None };
+    owe(&store, Owing { owed: (1..4).map(|turn| debt(1, turn, turn, "a")).collect(), ..Owing::default() }).await;
+    let settlement = Settlement {
+        dead: vec![dead(1, 10), dead(2, 20), dead(3, 30)],
+        attempts: vec![attempt(1, 10), attempt(2, 20), attempt(3, 30)],
+        ..Settlement::default()
+    };
+    settle(&store, settlement).await;
+    store.tidy_debts(20, 30).await.unwrap().unwrap();
+    let left: Vec<_> = store.dead_letters(1, 0, 9).await.unwrap().iter().map(|dead| dead.owed.turn).collect();
+    assert_eq!(left, [2, 3]);
+    for (position, count) in [(1, 0), (2, 0), (3, 1)] {
+        assert_eq!(store.attempts(position).await.unwrap().len(), count, "{position}");
+    }
+}
+
+pub(super) async fn the_journal_is_read_by_position_and_time_also_from_disk(open_store: Open) {
+    let (dir, told, store) = start(open_store);
+    take(&store, ann(), vec![open("a")]).await.unwrap();
+    for _ in 0..5 {
+        take(&store, ann(), vec![publish("a", "x")]).await.unwrap();
+    }
+    let head = store.head();
+    let positions = |(sights, reached): crate::store::Feed| (sights.iter().map(|sight| sight.position).collect::<Vec<_>>(), reached);
+    let check = async |store: &Arc<dyn Store>| {
+        assert_eq!(positions(store.journal(0, 100).await.unwrap()), ((1..=head).collect(), head));
+        assert_eq!(positions(store.journal(2, 2).await.unwrap()), (vec![3, 4], 4));
+        assert_eq!(positions(store.journal(head, 2).await.unwrap()), (vec![], head));
+        assert_eq!(store.entry(3).await.unwrap().unwrap().position, 3);
+        assert!(store.entry(head + 1).await.unwrap().is_none() && store.entry(0).await.unwrap().is_none());
+        assert_eq!((store.position_at(0).await.unwrap(), store.position_at(i64::MAX).await.unwrap()), (1, head + 1));
+    };
+    check(&store).await;
+    store.close().await;
+    drop(store);
+    let store = open_store(dir.path(), told);
+    check(&store).await;
 }

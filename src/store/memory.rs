@@ -239,6 +239,12 @@ impl Inner {
         self.by_app.get(&(account.clone(), app.clone()))
     }
 
+    /// The entry at a position, if it is here.
+    pub(crate) fn entry(&self, position: u64) -> Option<&Arc<Sight>> {
+        let place = usize::try_from(position.checked_sub(self.floor + 1)?).ok()?;
+        self.recent.get(place)
+    }
+
     /// Entries after a position, if they all are here.
     pub(crate) fn after(&self, position: u64) -> Option<impl Iterator<Item = &Arc<Sight>>> {
         let skip = usize::try_from(position.checked_sub(self.floor)?).ok()?;

@@ -15,8 +15,11 @@
 
 #[cfg(test)]
 mod contract;
+mod debts;
 mod memory;
 pub mod sqlite;
+
+pub use debts::{Attempt, Balance, DeadLetter, Debts, EndpointId, EndpointRow, EndpointState, GivenUp, Owed, Owing, Settlement};
 
 use crate::domain::{AgentState, Consumer, Conversation, ConversationFilter, Draft, Message, Millis, Outcome, Refusal, ScopeKey, Sight};
 use futures::future::BoxFuture;
@@ -228,7 +231,7 @@ pub type Announce = Box<dyn Fn(Committed) + Send>;
 ///
 /// Decisions are taken in the order of the calls to [`Store::decide`]. An answer means that everything the decision
 /// wrote is on disk. Reads see everything that was answered before they began.
-pub trait Store: Send + Sync + std::fmt::Debug {
+pub trait Store: Debts + Send + Sync + std::fmt::Debug {
     /// Hands in a decision. The answer comes after the commit; a receiver that is dropped means nobody waits.
     fn decide(&self, decision: Decision) -> oneshot::Receiver<Result<Decided, StoreError>>;
 
@@ -289,9 +292,6 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// What was last kept under a name.
     fn cursor(&self, name: String) -> BoxFuture<'static, Result<Option<String>, ReadError>>;
-
-    /// Keeps how far somebody has come in the log, under a name; answered when it is on disk.
-    fn keep_cursor(&self, name: String, value: String) -> oneshot::Receiver<Result<(), StoreError>>;
 
     /// Makes sure that a write is possible now, by one.
     fn probe(&self) -> oneshot::Receiver<Result<(), StoreError>>;

@@ -250,7 +250,7 @@ fn with_hooks(port: u16) -> String {
     ]
     .map(|(event, path, more)| format!("{{ event = \"{event}\", endpoint = \"http://127.0.0.1:{port}/{path}\"{more} }}"));
     let hooks = format!("capabilities = [\"webhooks\"]\nwebhooks = [{}]\n", hooks.join(", "));
-    format!("[limits]\nwebhook_retry = \"50ms\"\n\n# app demo-connector\n{hooks}")
+    format!("[webhooks]\nretry_wait = \"50ms\"\n\n# app demo-connector\n{hooks}")
 }
 
 /// As [`client`], with a receiver of webhooks, and with an AppJWT that is over before the program is.

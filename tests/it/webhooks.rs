@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tieline::config::WebhookSignature;
-use tieline::delivery::{AppWebhooks, Hook};
+use tieline::delivery::{AppWebhooks, Hook, Target};
 use tieline_protocol::webhook::{CONTENT, CONVERSATION, EVENTS, RECEIPT, RICH, TYPING};
 use tokio::sync::mpsc;
 
@@ -124,11 +124,11 @@ impl TestReceiver {
     fn hooks(&self, hooks: &[(&str, &str)], more: &str) -> String {
         let hook = |(event, path): &(&str, &str)| format!("{{ event = \"{event}\", endpoint = \"http://{}{path}\"{more} }}", self.address);
         let hooks: Vec<String> = hooks.iter().map(hook).collect();
-        format!("capabilities = [\"webhooks\"]\nwebhooks = [{}]\n", hooks.join(", "))
+        format!("capabilities = [\"webhooks\"]\nwebhooks = [{}]\nwebhook_retention = \"1h\"\n", hooks.join(", "))
     }
 }
 
-const QUICK: &str = "[limits]\nwebhook_retry = \"30ms\"\n\n";
+const QUICK: &str = "[webhooks]\nretry_wait = \"30ms\"\n\n";
 
 /// A gateway whose demo application has these lines.
 async fn gateway(app: &str) -> TestServer {
@@ -238,7 +238,7 @@ async fn only_200_and_201_count_and_order_is_kept_until_they_come() {
         number += 5;
     }
     let metrics = server.api().get("/metrics").await.text;
-    for name in ["tieline_webhook_deliveries_total{result=\"status\"}", "tieline_webhook_seconds_bucket", "tieline_webhook_waiting"] {
+    for name in ["tieline_webhook_deliveries_total{result=\"status\"}", "tieline_webhook_seconds_bucket"] {
         assert!(metrics.contains(name), "{name}");
     }
 }
@@ -270,14 +270,14 @@ async fn an_event_without_retries_is_tried_once_and_not_waited_for() {
 async fn an_event_that_is_too_old_is_given_up_and_the_next_is_tried() {
     let mut receiver = TestReceiver::start().await;
     let hooks = receiver.hooks(&[(CONTENT, "/lp")], "");
-    let server = gateway(&format!("webhook_retention = \"1s\"\n{hooks}")).await;
+    let server = gateway(&hooks.replace("\"1h\"", "\"1s\"")).await;
     let ann = server.api().speaker("ann").await;
     receiver.set("/lp", How::Answer(500));
     let id = ann.open().await;
     say(&ann, &id, 0..1).await;
     assert_eq!(receiver.next().await.text().0, 0);
     // The metric says when it was given up; the next event finds the way free.
-    let given_up = "tieline_webhook_given_up_total{reason=\"retention\"}";
+    let given_up = "tieline_webhook_given_up_total{reason=\"too_old\"}";
     let began = std::time::Instant::now();
     while !server.api().get("/metrics").await.text.contains(given_up) {
         assert!(began.elapsed() < SOON, "it is given up");
@@ -294,9 +294,11 @@ fn typing(id: &str, state: &str) -> Value {
 }
 
 #[tokio::test]
-async fn typing_states_are_posted_once_and_dropped_while_events_wait() {
+async fn typing_states_are_posted_once_and_dropped_while_events_of_the_conversation_wait() {
     let mut receiver = TestReceiver::start().await;
-    let server = gateway(&receiver.hooks(&[(CONTENT, "/lp"), (TYPING, "/typing")], "")).await;
+    let hooks = receiver.hooks(&[(CONTENT, "/lp"), (RICH, "/typing"), (TYPING, "/typing")], "");
+    let server =
+        TestServer::with(&format!("[webhooks]\nretry_wait = \"30ms\"\nanswer_timeout = \"1s\"\n\n# app demo-connector\n{hooks}")).await;
     let ann = server.api().speaker("ann").await;
     let id = ann.open().await;
     let mut consumer = ann.consumer_socket().await;
@@ -321,21 +323,23 @@ async fn typing_states_are_posted_once_and_dropped_while_events_wait() {
     say(&ann, &id, 0..1).await;
     assert_eq!(receiver.next().await.text().0, 0, "while the typing state hangs");
 
-    // While events wait, typing states are dropped: the agent has seen it, and attempts go on, before the receiver recovers.
-    receiver.set("/lp", How::Answer(500));
-    receiver.set("/typing", How::Answer(200));
-    say(&ann, &id, 1..2).await;
+    // While an event of the conversation waits, typing states to that endpoint are dropped: the agent has seen it, and
+    // attempts go on, before the receiver recovers.
+    receiver.set("/typing", How::Answer(500));
+    let card = |title: &str| json!({"dialogId": id, "event": {"type": "RichContentEvent", "content": {"type": title}}});
+    ann.post(SEND, request("r", "ms.PublishEvent", card("first")).to_string()).await;
+    let is_card = |posted: &Posted| posted.change()["event"]["type"] == "RichContentEvent";
     for _ in 0..2 {
-        assert_eq!(receiver.next().await.path, "/lp");
+        assert!(is_card(&receiver.next().await));
     }
     consumer.ask(&typing(&id, "INACTIVE")).await;
     ada.first(|frame| frame["body"]["changes"][0]["event"]["chatState"] == "INACTIVE").await;
     for _ in 0..3 {
-        assert_eq!(receiver.next().await.path, "/lp");
+        assert!(is_card(&receiver.next().await));
     }
-    receiver.set("/lp", How::Answer(200));
-    say(&ann, &id, 2..3).await;
-    while receiver.next().await.text().0 != 2 {}
+    receiver.set("/typing", How::Answer(200));
+    ann.post(SEND, request("r", "ms.PublishEvent", card("second")).to_string()).await;
+    while receiver.next().await.change()["event"]["content"]["type"] != "second" {}
     consumer.ask(&typing(&id, "GONE")).await;
     assert_eq!(receiver.next().await.change()["event"]["chatState"], "GONE");
 }
@@ -401,7 +405,8 @@ async fn applications_have_lanes_of_their_own() {
 fn webhooks(receiver: &TestReceiver, path: &str) -> AppWebhooks {
     let hook = Hook {
         event: CONTENT.into(),
-        endpoint: format!("http://{}{path}", receiver.address).parse().unwrap(),
+        target: Target::Post(format!("http://{}{path}", receiver.address).parse().unwrap()),
+        all: false,
         max_retries: None,
         headers: HeaderMap::new(),
     };
@@ -410,7 +415,8 @@ fn webhooks(receiver: &TestReceiver, path: &str) -> AppWebhooks {
         client_id: "demo-connector".into(),
         secret: "another-secret".to_owned().into(),
         signature: WebhookSignature::Sha256,
-        retention: SOON,
+        keys: Vec::new(),
+        retention: Some(SOON),
         is_guarded: false,
         hooks: vec![hook],
     }

@@ -5,8 +5,9 @@
 
 use super::socket::bare;
 use super::{Native, error};
-use crate::config::{Endpoint, Header, WebhookSignature};
-use crate::delivery::{AppWebhooks, Deliveries, Hook, address};
+use crate::config::{Config, Header, Webhook, WebhookSecret, WebhookSettings, WebhookSignature, check_secrets};
+use crate::delivery::address::Guard;
+use crate::delivery::{AppWebhooks, Deliveries, Hook};
 use crate::domain::{Actor, AgentRole};
 use crate::gateway::Error;
 use crate::identity::{Account, App, Denied};
@@ -15,7 +16,6 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use reqwest::header::HeaderMap as Headers;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::code::ErrorCode;
 use tieline_protocol::ids::{AccountId, ClientId};
-use tieline_protocol::webhook::EVENTS;
 use tokio::sync::Mutex;
 
 /// Where they are kept.
@@ -35,8 +34,6 @@ const LARGEST_ALL: usize = 1024 * 1024;
 /// Longest name and description, in characters.
 const LONGEST_NAME: usize = 128;
 const LONGEST_DESCRIPTION: usize = 256;
-/// How long an event is tried that says nothing else.
-const RETENTION: Duration = Duration::from_secs(3 * 86_400);
 
 /// What it takes to install applications.
 #[derive(Debug)]
@@ -44,6 +41,8 @@ pub(super) struct Installations {
     deliveries: Deliveries,
     /// The webhooks of the configuration file.
     configured: Vec<AppWebhooks>,
+    settings: WebhookSettings,
+    guard: Guard,
     allows_loopback: bool,
     /// What is installed, by account; held while one change is written.
     installed: Mutex<HashMap<AccountId, Installed>>,
@@ -88,8 +87,11 @@ struct Webhooks {
     /// Ours: `sha256` instead of the vendor's default.
     #[serde(default)]
     signature: Option<WebhookSignature>,
+    /// Ours: the secrets of the standard signatures.
+    #[serde(default)]
+    secrets: Vec<WebhookSecret>,
     #[serde(flatten)]
-    events: BTreeMap<String, Webhook>,
+    events: BTreeMap<String, Line>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -97,9 +99,17 @@ struct Retry {
     retention_time: u64,
 }
 
+/// Where one type of event goes; `pull`, `all` and `enabled` are ours.
 #[derive(Debug, Deserialize)]
-struct Webhook {
-    endpoint: String,
+struct Line {
+    #[serde(default)]
+    endpoint: Option<String>,
+    #[serde(default)]
+    pull: bool,
+    #[serde(default)]
+    all: bool,
+    #[serde(default)]
+    enabled: Option<bool>,
     #[serde(default)]
     max_retries: Option<u32>,
     #[serde(default)]
@@ -117,50 +127,64 @@ fn text<'m>(app: &'m Map<String, Value>, name: &str) -> &'m str {
 }
 
 impl Installations {
-    pub(super) fn new(deliveries: Deliveries, configured: Vec<AppWebhooks>, allows_loopback: bool) -> Self {
-        Self { deliveries, configured, allows_loopback, installed: Mutex::default(), delivering: Mutex::default() }
+    pub(super) fn new(deliveries: Deliveries, config: &Config) -> Self {
+        Self {
+            deliveries,
+            configured: AppWebhooks::configured(config),
+            settings: config.webhooks.clone(),
+            guard: Guard::new(&config.webhooks),
+            allows_loopback: config.allow_loopback_webhooks,
+            installed: Mutex::default(),
+            delivering: Mutex::default(),
+        }
     }
 
     /// The webhooks of an application, checked.
     fn webhooks(&self, account: &AccountId, id: &str, secret: &str, webhooks: &Webhooks) -> Result<AppWebhooks, Error> {
-        let retention = webhooks.retry.as_ref().map_or(RETENTION, |retry| Duration::from_secs(retry.retention_time));
-        if !(2..=259_200).contains(&retention.as_secs()) {
+        let retention = webhooks.retry.as_ref().map(|retry| Duration::from_secs(retry.retention_time));
+        if retention.is_some_and(|retention| !(2..=259_200).contains(&retention.as_secs())) {
             return Err(Error::invalid("retention_time must be from 2 to 259200 seconds"));
         }
-        let hooks = webhooks.events.iter().map(|(event, hook)| self.hook(event, hook)).collect::<Result<_, _>>()?;
+        check_secrets(&webhooks.secrets).map_err(Error::invalid)?;
+        let lines: Vec<Webhook> = webhooks.events.iter().map(|(event, line)| self.line(event, line)).collect::<Result<_, _>>()?;
         Ok(AppWebhooks {
             account: account.clone(),
             client_id: ClientId::from(id),
             secret: secret.into(),
             signature: webhooks.signature.unwrap_or_default(),
+            keys: webhooks.secrets.clone(),
             retention,
             is_guarded: !self.allows_loopback,
-            hooks,
+            hooks: Hook::configured(&lines),
         })
     }
 
-    fn hook(&self, event: &str, hook: &Webhook) -> Result<Hook, Error> {
-        if !EVENTS.contains(&event) {
-            return Err(Error::invalid(format!("webhooks: {event:?} is no event; it must be one of {}", EVENTS.join(", "))));
-        }
+    fn line(&self, event: &str, line: &Line) -> Result<Webhook, Error> {
         let fail = |reason: String| Error::invalid(format!("webhooks: {event}: {reason}"));
-        let endpoint: Endpoint = hook.endpoint.parse().map_err(fail)?;
-        if endpoint.0.scheme() != "https" && !self.allows_loopback {
-            return Err(fail("the endpoint must be https; http to this machine is for `tieline serve --dev`".into()));
-        }
-        if let Some(rule) = address::refuses(&endpoint).filter(|_| !self.allows_loopback) {
-            return Err(fail(format!("the endpoint must be public; {rule} addresses are refused")));
-        }
-        if hook.max_retries.is_some_and(|retries| retries > 5) {
-            return Err(fail("max_retries must be from 0 to 5".into()));
-        }
-        let mut headers = Headers::new();
-        for given in hook.headers.iter().flatten() {
+        let mut headers = Vec::new();
+        for given in line.headers.iter().flatten() {
             let header = json!({"name": given.header_name, "value": given.header_value});
-            let header: Header = serde_json::from_value(header).map_err(|error| fail(error.to_string()))?;
-            headers.append(header.name, header.value);
+            headers.push(serde_json::from_value::<Header>(header).map_err(|error| fail(error.to_string()))?);
         }
-        Ok(Hook { event: event.to_owned(), endpoint, max_retries: hook.max_retries, headers })
+        let webhook = Webhook {
+            event: event.to_owned(),
+            endpoint: line.endpoint.as_deref().map(str::parse).transpose().map_err(fail)?,
+            pull: line.pull,
+            all: line.all,
+            enabled: line.enabled.unwrap_or(true),
+            max_retries: line.max_retries,
+            headers,
+        };
+        webhook.check().map_err(fail)?;
+        let refused = webhook.endpoint.as_ref().and_then(|endpoint| {
+            if self.allows_loopback {
+                let is_fine = self.settings.lets_send(endpoint, true);
+                (!is_fine).then(|| "it must be https; http is for this machine, and for hosts in webhooks.allow".to_owned())
+            } else {
+                self.guard.refuses(endpoint).map(|refusal| refusal.to_string())
+            }
+        });
+        refused.map_or(Ok(webhook), |reason| Err(fail(format!("the endpoint is refused: {reason}"))))
     }
 
     /// Gives deliveries what is wanted now.

@@ -28,7 +28,7 @@ use self::socket::{ConsumerDoorway, Renewal, bare};
 pub use self::webhook::Webhooks;
 use super::Socket;
 use crate::config::{Config, Limits};
-use crate::delivery::{AppWebhooks, Deliveries};
+use crate::delivery::Deliveries;
 use crate::domain::Actor;
 use crate::gateway::{Error, Gateway};
 use crate::identity::{Account, Denied};
@@ -72,9 +72,8 @@ impl Native {
     /// Puts the dialect on the gateway.
     #[must_use]
     pub fn new(gateway: Arc<Gateway>, config: &Config, deliveries: Deliveries) -> Arc<Self> {
-        let webhooks = AppWebhooks::configured(config);
         Arc::new(Self {
-            installations: Installations::new(deliveries, webhooks, config.allow_loopback_webhooks),
+            installations: Installations::new(deliveries, config),
             history: tokio::sync::Mutex::default(),
             gateway,
             limits: config.limits.clone(),

@@ -2,7 +2,7 @@
 
 use super::render;
 use crate::delivery::{EventKey, Render, Rendered};
-use crate::domain::{Conversation, Millis, Sight};
+use crate::domain::{Conversation, Message, Millis, Sight};
 use crate::hub::Typing;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -24,15 +24,25 @@ fn body<C: Serialize>(name: &str, sent_ts: Option<Millis>, change: C) -> Vec<u8>
     render::notification(name, body).as_bytes().to_vec()
 }
 
+fn key(message: &Message) -> EventKey {
+    EventKey(match message.class {
+        EventClass::Content => webhook::CONTENT,
+        EventClass::Rich => webhook::RICH,
+        EventClass::Receipt => webhook::RECEIPT,
+    })
+}
+
 impl Render for Webhooks {
+    fn key(&self, sight: &Sight) -> Option<EventKey> {
+        match sight.message() {
+            Some(message) => Some(key(message)),
+            None => sight.entry.changes_what_is_shown().then_some(EventKey(webhook::CONVERSATION)),
+        }
+    }
+
     fn entry(&self, now: Millis, sight: &Sight, conversation: Option<&Conversation>) -> Option<Rendered> {
         if let Some(message) = sight.message() {
-            let key = match message.class {
-                EventClass::Content => webhook::CONTENT,
-                EventClass::Rich => webhook::RICH,
-                EventClass::Receipt => webhook::RECEIPT,
-            };
-            return render::with_event(Version::V3, sight, event).map(|body| (EventKey(key), body));
+            return render::with_event(Version::V3, sight, event).map(|body| (key(message), body));
         }
         if !sight.entry.changes_what_is_shown() {
             return None;
@@ -46,5 +56,11 @@ impl Render for Webhooks {
 
     fn typing(&self, typing: &Typing) -> Option<Rendered> {
         Some((EventKey(webhook::TYPING), render::with_typing(Version::V3, typing, event)))
+    }
+
+    fn test(&self, now: Millis) -> Vec<u8> {
+        // Of a type of ours: a receiver that looks into changes finds none to misread.
+        let body = Changes::<()> { subscription_id: None, sent_ts: Some(now), dialog_id: None, cursor: None, changes: Vec::new() };
+        render::notification("tieline.WebhookTest", body).as_bytes().to_vec()
     }
 }

@@ -4,16 +4,18 @@
 //! the memory of what is not projected yet. The journal is an append-only rowid table, because an index by
 //! (dialog, sequence) inside the ack would cost several times as much; that index is a projection.
 
+mod debts;
 mod projection;
 mod reader;
 mod row;
 mod writer;
 
 use self::reader::Readers;
-use self::writer::{Job, Writer};
+use self::writer::{Durability, Job, Writer};
 use super::memory::Memory;
 use super::{
-    Announce, Clock, Decided, Decision, Document, Feed, FileUse, Health, Range, ReadError, SessionRow, Snapshot, Store, StoreError,
+    Announce, Attempt, Balance, Clock, DeadLetter, Debts, Decided, Decision, Document, EndpointId, EndpointRow, Feed, FileUse, Health,
+    Owed, Owing, Range, ReadError, SessionRow, Settlement, Snapshot, Store, StoreError,
 };
 use crate::domain::{AgentState, Consumer, Conversation, ConversationFilter, Millis, Sight};
 use futures::future::BoxFuture;
@@ -68,8 +70,8 @@ pub struct SqliteStore {
     health: watch::Receiver<Health>,
     epoch: String,
     writer: Mutex<Option<JoinHandle<()>>>,
-    // Held open: the lock on the folder is gone with it.
-    _lock: File,
+    /// Held open until the store is closed: the lock on the folder is gone with it.
+    lock: Mutex<Option<File>>,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -104,7 +106,7 @@ impl SqliteStore {
             health,
             epoch,
             writer: Mutex::new(Some(thread)),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         })
     }
 
@@ -128,6 +130,15 @@ impl SqliteStore {
             None => tracing::debug!("a decision came after the store was closed"),
         }
         answer
+    }
+
+    fn write(
+        &self,
+        durability: Durability,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
+    ) -> oneshot::Receiver<Result<(), StoreError>> {
+        let (tell, answer) = oneshot::channel();
+        self.hand_in(Job::Write(Box::new(write), durability, tell), answer)
     }
 
     fn read<T: Send + 'static>(
@@ -163,7 +174,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;",
     )?;
-    connection.set_prepared_statement_cache_capacity(64);
+    connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)
 }
 
@@ -269,17 +280,11 @@ impl Store for SqliteStore {
     }
 
     fn keep_session(&self, session: SessionRow) -> oneshot::Receiver<Result<(), StoreError>> {
-        let (tell, answer) = oneshot::channel();
-        self.hand_in(Job::KeepSession(session, tell), answer)
+        self.write(Durability::Synced, move |connection| writer::keep_session(connection, &session))
     }
 
     fn cursor(&self, name: String) -> BoxFuture<'static, Result<Option<String>, ReadError>> {
         self.read(move |connection, _| row::cursor(connection, &name))
-    }
-
-    fn keep_cursor(&self, name: String, value: String) -> oneshot::Receiver<Result<(), StoreError>> {
-        let (tell, answer) = oneshot::channel();
-        self.hand_in(Job::KeepCursor(name, value, tell), answer)
     }
 
     fn probe(&self) -> oneshot::Receiver<Result<(), StoreError>> {
@@ -296,12 +301,89 @@ impl Store for SqliteStore {
         drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.readers.close();
         let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         Box::pin(async move {
+            // Whoever still holds this store when it is closed holds nobody else up.
+            let _lock = lock;
             let Some(thread) = thread else { return };
             if tokio::task::spawn_blocking(move || thread.join()).await.is_err() {
                 tracing::error!("the store's writer did not end in good order");
             }
         })
+    }
+}
+
+impl Debts for SqliteStore {
+    fn journal(&self, after: u64, limit: usize) -> BoxFuture<'static, Result<Feed, ReadError>> {
+        if let Some(found) = debts::journal_at_hand(&self.memory.read(), after, limit) {
+            return Box::pin(std::future::ready(Ok(found)));
+        }
+        self.read(move |connection, memory| {
+            let floor = memory.read().floor();
+            debts::journal(connection, floor, after, limit)
+        })
+    }
+
+    fn entry(&self, position: u64) -> BoxFuture<'static, Result<Option<Arc<Sight>>, ReadError>> {
+        if let Some(found) = self.memory.read().entry(position) {
+            return Box::pin(std::future::ready(Ok(Some(found.clone()))));
+        }
+        self.read(move |connection, _| debts::entry(connection, position))
+    }
+
+    fn endpoints(&self) -> BoxFuture<'static, Result<Vec<EndpointRow>, ReadError>> {
+        self.read(|connection, _| debts::endpoints(connection))
+    }
+
+    fn keep_endpoint(&self, row: EndpointRow) -> oneshot::Receiver<Result<(), StoreError>> {
+        self.write(Durability::Synced, move |connection| debts::keep_endpoint(connection, &row))
+    }
+
+    fn forget_endpoint(&self, id: EndpointId) -> oneshot::Receiver<Result<(), StoreError>> {
+        self.write(Durability::Synced, move |connection| debts::forget_endpoint(connection, id))
+    }
+
+    fn owe(&self, owing: Arc<Owing>) -> oneshot::Receiver<Result<(), StoreError>> {
+        self.write(Durability::Written, move |connection| debts::owe(connection, &owing))
+    }
+
+    fn settle(&self, settlement: Arc<Settlement>) -> oneshot::Receiver<Result<(), StoreError>> {
+        self.write(Durability::Written, move |connection| debts::settle(connection, &settlement))
+    }
+
+    fn owed(&self, endpoint: EndpointId, after: u64, limit: usize) -> BoxFuture<'static, Result<Vec<Owed>, ReadError>> {
+        self.read(move |connection, _| debts::owed(connection, endpoint, after, limit))
+    }
+
+    fn owed_of(
+        &self,
+        endpoint: EndpointId,
+        conversation: ConversationId,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Owed>, ReadError>> {
+        self.read(move |connection, _| debts::owed_of(connection, endpoint, &conversation, after, limit))
+    }
+
+    fn dead_letters(&self, endpoint: EndpointId, after: u64, limit: usize) -> BoxFuture<'static, Result<Vec<DeadLetter>, ReadError>> {
+        self.read(move |connection, _| debts::dead_letters(connection, endpoint, after, limit))
+    }
+
+    fn balances(&self) -> BoxFuture<'static, Result<Vec<(EndpointId, Balance)>, ReadError>> {
+        self.read(|connection, _| debts::balances(connection))
+    }
+
+    fn position_at(&self, time: Millis) -> BoxFuture<'static, Result<u64, ReadError>> {
+        // What is in the journal is on disk, projected or not.
+        self.read(move |connection, memory| Ok(debts::position_at(connection, time)?.unwrap_or_else(|| memory.read().head() + 1)))
+    }
+
+    fn attempts(&self, position: u64) -> BoxFuture<'static, Result<Vec<Attempt>, ReadError>> {
+        self.read(move |connection, _| debts::attempts(connection, position))
+    }
+
+    fn tidy_debts(&self, dead_before: Millis, attempts_before: Millis) -> oneshot::Receiver<Result<(), StoreError>> {
+        self.write(Durability::Written, move |connection| debts::tidy(connection, dead_before, attempts_before))
     }
 }
 

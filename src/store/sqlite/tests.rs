@@ -39,7 +39,9 @@ contract!(
     a_batch_that_opens_and_publishes_counts_as_one_change,
     a_closed_store_answers_and_a_probe_says_that_it_writes,
     scope_keys_bound_what_a_rule_sees,
-    a_cursor_is_what_was_kept_last_also_after_a_restart,
+    debts_stand_with_their_cursor_until_they_are_settled,
+    old_dead_letters_and_attempts_are_tidied,
+    the_journal_is_read_by_position_and_time_also_from_disk,
 );
 
 #[tokio::test]

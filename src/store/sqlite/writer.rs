@@ -27,10 +27,21 @@ type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 /// What the writer is asked to do.
 pub(super) enum Job {
     Decide(Box<Decision>, Answer<Decided>),
-    KeepSession(SessionRow, Answer<()>),
     KeepDocument(Document, Answer<()>),
-    KeepCursor(String, String, Answer<()>),
+    Write(Write, Durability, Answer<()>),
     Probe(Answer<()>),
+}
+
+/// A write of its own, in the transaction of its batch.
+pub(super) type Write = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
+
+/// When a write is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// When it is on disk.
+    Synced,
+    /// When it is written: the next sync takes it along, and a power cut before may take it back, with all that came after.
+    Written,
 }
 
 impl Job {
@@ -38,10 +49,12 @@ impl Job {
     pub(super) fn fail(self, error: StoreError) {
         match self {
             Self::Decide(_, answer) => drop(answer.send(Err(error))),
-            Self::KeepSession(_, answer) | Self::KeepDocument(_, answer) | Self::KeepCursor(.., answer) | Self::Probe(answer) => {
-                drop(answer.send(Err(error)))
-            }
+            Self::KeepDocument(_, answer) | Self::Write(.., answer) | Self::Probe(answer) => drop(answer.send(Err(error))),
         }
+    }
+
+    fn needs_sync(&self) -> bool {
+        !matches!(self, Self::Write(_, Durability::Written, _))
     }
 }
 
@@ -236,6 +249,24 @@ impl Writer {
     }
 
     fn commit(&mut self, batch: Vec<Job>) -> Result<(Staged, Vec<Waiting>), (rusqlite::Error, Vec<Waiting>)> {
+        let is_synced = batch.iter().any(Job::needs_sync);
+        if is_synced {
+            return self.transact(batch);
+        }
+        let set = |connection: &Connection, mode: &str| connection.execute_batch(&format!("PRAGMA synchronous = {mode}"));
+        if let Err(error) = set(&self.connection, "NORMAL") {
+            return Err((error, batch.into_iter().map(unanswered).collect()));
+        }
+        let done = self.transact(batch);
+        // Without it the next ack would not mean on disk.
+        match set(&self.connection, "FULL") {
+            Ok(()) => done,
+            Err(error) => Err((error, done.map_or_else(|(_, waiting)| waiting, |(_, waiting)| waiting))),
+        }
+    }
+
+    /// Runs the jobs of a batch in one transaction.
+    fn transact(&mut self, batch: Vec<Job>) -> Result<(Staged, Vec<Waiting>), (rusqlite::Error, Vec<Waiting>)> {
         let mut waiting = Vec::with_capacity(batch.len());
         let mut staged = Staged::default();
         if let Err(error) = self.connection.execute_batch("BEGIN IMMEDIATE") {
@@ -260,10 +291,6 @@ impl Writer {
                         }
                     }
                 }
-                Job::KeepSession(row, answer) => {
-                    failure = keep_session(&self.connection, &row).err();
-                    waiting.push(Waiting::Done(answer));
-                }
                 Job::KeepDocument(document, answer) => match keep_document(&self.connection, &document) {
                     Ok(Ok(())) => waiting.push(Waiting::Done(answer)),
                     Ok(Err(why)) => waiting.push(Waiting::NotDone(answer, why)),
@@ -272,8 +299,8 @@ impl Writer {
                         waiting.push(Waiting::Done(answer));
                     }
                 },
-                Job::KeepCursor(name, value, answer) => {
-                    failure = keep_cursor(&self.connection, &name, &value).err();
+                Job::Write(write, _, answer) => {
+                    failure = write(&self.connection).err();
                     waiting.push(Waiting::Done(answer));
                 }
                 Job::Probe(answer) => {
@@ -609,13 +636,11 @@ fn without_answer(answer: Answer<Decided>) -> Waiting {
 fn unanswered(job: Job) -> Waiting {
     match job {
         Job::Decide(_, answer) => without_answer(answer),
-        Job::KeepSession(_, answer) | Job::KeepDocument(_, answer) | Job::KeepCursor(.., answer) | Job::Probe(answer) => {
-            Waiting::Done(answer)
-        }
+        Job::KeepDocument(_, answer) | Job::Write(.., answer) | Job::Probe(answer) => Waiting::Done(answer),
     }
 }
 
-fn keep_session(connection: &Connection, row: &SessionRow) -> rusqlite::Result<()> {
+pub(super) fn keep_session(connection: &Connection, row: &SessionRow) -> rusqlite::Result<()> {
     connection
         // What has ended stays so, whatever a refresh that began before wants to write.
         .prepare_cached(
@@ -640,13 +665,6 @@ fn keep_document(connection: &Connection, document: &Document) -> rusqlite::Resu
         .prepare_cached("INSERT OR REPLACE INTO documents (account, collection, id, revision, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute((document.account.as_str(), &document.collection, &document.id, document.revision.cast_signed(), &document.body))?;
     Ok(Ok(()))
-}
-
-fn keep_cursor(connection: &Connection, name: &str, value: &str) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("INSERT INTO cursors (name, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value")?
-        .execute((name, value))?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
--- The journal: append-only, in commit order. Everything else but `retries`, `resends`, `sessions`, `documents` and `cursors`
--- is derived from it.
+-- The journal: append-only, in commit order. Everything else but `retries`, `resends`, `sessions`, `documents`,
+-- `cursors`, and the tables of webhooks is derived from it.
 CREATE TABLE journal (
     position INTEGER PRIMARY KEY,
     at INTEGER NOT NULL,
@@ -44,6 +44,59 @@ CREATE TABLE documents (
     revision INTEGER NOT NULL,
     body TEXT NOT NULL,
     PRIMARY KEY (account, collection, id)
+) WITHOUT ROWID;
+
+-- Where webhooks go, or are fetched from.
+CREATE TABLE endpoints (
+    id INTEGER PRIMARY KEY,
+    account TEXT NOT NULL,
+    app TEXT NOT NULL,
+    target TEXT NOT NULL,
+    events TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    behind INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    changed INTEGER NOT NULL
+);
+
+-- Entries that are owed to endpoints, written with the cursor of who found them. `turn` grows and is never used again.
+CREATE TABLE owed (
+    endpoint INTEGER NOT NULL,
+    turn INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    conversation TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    PRIMARY KEY (endpoint, turn)
+) WITHOUT ROWID;
+
+-- What was owed and is not tried any more.
+CREATE TABLE dead_letters (
+    endpoint INTEGER NOT NULL,
+    turn INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    conversation TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    last TEXT,
+    PRIMARY KEY (endpoint, turn)
+) WITHOUT ROWID;
+CREATE INDEX dead_letters_by_time ON dead_letters (at);
+
+-- What was tried, and what came of it.
+CREATE TABLE attempts (
+    position INTEGER NOT NULL,
+    endpoint INTEGER NOT NULL,
+    turn INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    took INTEGER NOT NULL,
+    result TEXT NOT NULL,
+    status INTEGER,
+    answer TEXT,
+    PRIMARY KEY (position, endpoint, turn, at)
 ) WITHOUT ROWID;
 
 -- How far those have come who follow the log from outside: one value under each name.
