@@ -89,8 +89,12 @@ pub(super) enum Failure {
     /// A tenant chose an endpoint that is not public; no connection was made.
     #[error("the endpoint is refused: {0}")]
     Refused(Refusal),
+    /// There is no connection to it.
     #[error("it cannot be reached: {0}")]
     Unreachable(String),
+    /// The connection ended before the answer; whether it was taken nobody knows.
+    #[error("it did not answer: {0}")]
+    Broken(String),
     /// The system's certificates cannot be used, or something as basic.
     #[error("no request can be made: {0}")]
     Client(String),
@@ -103,6 +107,7 @@ impl Failure {
             Self::TimedOut => "timeout",
             Self::Refused(_) => "refused",
             Self::Unreachable(_) => "unreachable",
+            Self::Broken(_) => "broken",
             Self::Client(_) => "client",
         }
     }
@@ -138,6 +143,7 @@ impl From<reqwest::Error> for Failure {
         if error.is_timeout() {
             return Self::TimedOut;
         }
+        let is_connected = !error.is_connect();
         // The innermost reason says most, and none of them may show the URL, in whose query there may be a key.
         let error = error.without_url();
         let mut reason: &dyn std::error::Error = &error;
@@ -146,6 +152,7 @@ impl From<reqwest::Error> for Failure {
         }
         match reason.downcast_ref() {
             Some(refusal) => Self::Refused(*refusal),
+            None if is_connected => Self::Broken(reason.to_string()),
             None => Self::Unreachable(reason.to_string()),
         }
     }
@@ -430,10 +437,10 @@ mod tests {
         assert!(was_refused(&send(&poster, true, &format!("https://shop.example:{port}/lp")).await, "loopback"));
         // The operator may send there, and the trap counts: this call is the first.
         let failure = send(&poster, false, &format!("https://shop.example:{port}/lp")).await;
-        assert!(matches!(failure, Failure::Unreachable(_)), "{failure}");
+        assert!(matches!(failure, Failure::Unreachable(_) | Failure::Broken(_)), "{failure}");
         assert_eq!(calls.load(Ordering::Relaxed), 1);
         let failure = send(&poster, false, &format!("http://2130706433:{port}/lp")).await;
-        assert!(matches!(failure, Failure::Unreachable(_)), "{failure}");
+        assert!(matches!(failure, Failure::Unreachable(_) | Failure::Broken(_)), "{failure}");
         assert_eq!(calls.load(Ordering::Relaxed), 2);
     }
 
@@ -471,7 +478,7 @@ mod tests {
         let error = guarded.get(format!("http://localhost:{port}/")).send().await.unwrap_err();
         assert!(was_refused(&Failure::from(error), "loopback"));
         let failure = send(&Poster::new(&settings()), false, &format!("http://localhost:{port}/")).await;
-        assert!(matches!(failure, Failure::Unreachable(_)), "{failure}");
+        assert!(matches!(failure, Failure::Unreachable(_) | Failure::Broken(_)), "{failure}");
         assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
 

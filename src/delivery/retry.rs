@@ -109,6 +109,11 @@ impl Circuit {
         self.looks.is_some()
     }
 
+    /// How often the endpoint was looked at since it opened.
+    pub(super) fn looks(&self) -> u32 {
+        self.looks.unwrap_or(0)
+    }
+
     /// Something was taken: whether the circuit closes by it.
     pub(super) fn taken(&mut self) -> bool {
         let was_open = self.is_open();

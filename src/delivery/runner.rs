@@ -70,6 +70,8 @@ struct Lane {
     place: Place,
     /// The last turn that was dealt with.
     passed: u64,
+    /// When one of its debts was last tried without success.
+    failed: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -261,7 +263,7 @@ impl Runner {
         // Its time was kept by the wall clock, which may have been set since.
         let wait = Duration::from_millis(u64::try_from(owed.due.saturating_sub(self.shared.now())).unwrap_or(0));
         let conversation = owed.conversation.clone();
-        let lane = Lane { debts: VecDeque::from([owed]), is_cut: false, place: Place::Ready, passed: 0 };
+        let lane = Lane { debts: VecDeque::from([owed]), is_cut: false, place: Place::Ready, passed: 0, failed: None };
         self.lanes.insert(conversation.clone(), lane);
         if wait.is_zero() { self.ready.push_back(conversation) } else { self.wait(conversation, wait.min(self.shared.waits.longest())) }
     }
@@ -280,13 +282,9 @@ impl Runner {
         if flying >= self.shared.parts.settings.concurrency || unwritten >= UNWRITTEN {
             return None;
         }
-        let is_held = self.circuit.is_open() && (flying > 0 || self.closed_until.is_some_and(|until| Instant::now() < until));
-        if is_held {
-            return None;
-        }
-        if self.circuit.is_open() && self.ready.is_empty() {
-            // Something must be tried, or nobody would learn that the endpoint is well again.
-            self.ready_first_waiting();
+        if self.circuit.is_open() {
+            let is_held = flying > 0 || self.closed_until.is_some_and(|until| Instant::now() < until);
+            return if is_held { None } else { self.look() };
         }
         while let Some(conversation) = self.ready.pop_front() {
             // It may have been given up since, or stand here twice.
@@ -299,14 +297,21 @@ impl Runner {
         None
     }
 
-    fn ready_first_waiting(&mut self) {
-        while let Some(mut first) = self.waiting.first_entry() {
-            if let Some(conversation) = first.get_mut().pop_front() {
-                self.ready_again(conversation);
-                return;
-            }
-            first.remove();
-        }
+    /// What to try at an endpoint that takes nothing, to see whether it is well again: in turns the oldest that failed
+    /// before, because it may only have needed one more try, and one that did not, or that failed longest ago, because the
+    /// others may be what is wrong.
+    fn look(&mut self) -> Option<Owed> {
+        self.closed_until = None;
+        let is_again = self.circuit.looks() % 2 == 1;
+        let waiting = self.lanes.values_mut().filter(|lane| matches!(lane.place, Place::Ready | Place::Waiting));
+        let ordered = waiting.filter_map(|lane| {
+            let turn = lane.debts.front()?.turn;
+            let order = if is_again { (lane.failed.is_none(), None, turn) } else { (lane.failed.is_some(), lane.failed, turn) };
+            Some((order, lane))
+        });
+        let (_, lane) = ordered.min_by_key(|(order, _)| *order)?;
+        lane.place = Place::Flying;
+        lane.debts.front().cloned()
     }
 
     fn ready_again(&mut self, conversation: ConversationId) {
@@ -407,17 +412,20 @@ impl Runner {
         let now = self.shared.now();
         self.note_failure(failure, now, &owed);
         let age = Duration::from_millis(u64::try_from(now.saturating_sub(owed.since)).unwrap_or(0));
-        // While the endpoint as a whole is failing, an event that was only tried to see how the endpoint fares keeps its tries.
-        let was_open = self.circuit.is_open();
-        if let Some(pause) = self.circuit.failed(&self.shared.waits, &owed.conversation, failure.is_unreachable()) {
+        // What was under way when the circuit opened says nothing new of the endpoint.
+        let is_look = self.circuit.is_open() && self.closed_until.is_none();
+        if (is_look || !self.circuit.is_open())
+            && let Some(pause) = self.circuit.failed(&self.shared.waits, &owed.conversation, failure.is_unreachable())
+        {
             self.closed_until = Some(Instant::now() + jittered(pause));
             self.bury_old(now);
         }
-        let is_a_look = was_open && retries == Retries::Scheduled;
-        if is_a_look {
+        // An event that was only tried to see how the endpoint fares keeps the tries that its schedule gives it.
+        let is_free = is_look && retries == Retries::Scheduled;
+        if is_free {
             owed.attempts -= 1;
         }
-        let next = if is_a_look && age >= retries.oldest(&self.shared.waits) {
+        let next = if is_free && age >= retries.oldest(&self.shared.waits) {
             Err(GivenUp::TooOld)
         } else {
             retries.after(&self.shared.waits, owed.attempts.max(1), age, failure.retry_after())
@@ -427,8 +435,11 @@ impl Runner {
                 let wait = jittered(wait);
                 owed.due = now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
                 let conversation = owed.conversation.clone();
-                if let Some(front) = self.lanes.get_mut(&conversation).and_then(|lane| lane.debts.front_mut()) {
-                    *front = owed.clone();
+                if let Some(lane) = self.lanes.get_mut(&conversation)
+                    && let Some(first) = lane.debts.front_mut()
+                {
+                    *first = owed.clone();
+                    lane.failed = Some(Instant::now());
                 }
                 self.unwritten.waiting.push(owed);
                 self.wait(conversation, wait);

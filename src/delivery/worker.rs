@@ -387,7 +387,7 @@ impl Worker {
     /// Brings the endpoints to what is wanted now.
     fn apply(&mut self, apps: Vec<AppWebhooks>, stop: &CancellationToken) {
         let (now, head, matched) = (self.shared.now(), self.shared.parts.store.head(), self.cursor.position);
-        let mut by_app: HashMap<(AccountId, ClientId), Vec<Wanted>> = HashMap::new();
+        let mut by_app: BTreeMap<(AccountId, ClientId), Vec<Wanted>> = BTreeMap::new();
         for app in apps {
             by_app.insert(app.key(), grouped(&app));
         }

@@ -3,6 +3,9 @@
 use crate::support::*;
 use serde_json::{Value, json};
 
+#[path = "../../src/delivery/address/hostile.rs"]
+mod hostile;
+
 const ADMIN: &str = r#"
 [[accounts]]
 id = "shop"
@@ -200,4 +203,46 @@ async fn a_conversation_that_is_over_is_told_in_one_answer_to_agents_of_its_acco
     let other = api.call("POST", "/api/account/other/login?v=1.3", &[], body).await.json()["bearer"].as_str().unwrap().to_owned();
     let theirs = api.call("POST", &path.replace("demo", "other"), &[("authorization", &format!("Bearer {other}"))], asked).await;
     assert_eq!((theirs.status, theirs.json()["conversationHistoryRecords"].clone()), (200, json!([])));
+}
+
+#[tokio::test]
+async fn no_endpoint_that_leads_inside_is_installed_and_the_answer_names_the_rule() {
+    let calls = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let mut ports = Vec::new();
+    for address in ["127.0.0.1:0", "127.0.0.2:0", "[::1]:0"] {
+        // A machine without IPv6 has nothing to trap there.
+        let Ok(listener) = tokio::net::TcpListener::bind(address).await else { continue };
+        ports.push(listener.local_addr().unwrap().port());
+        let calls = calls.clone();
+        tokio::spawn(async move {
+            while listener.accept().await.is_ok() {
+                calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+    }
+    let server = TestServer::guarded(ADMIN).await;
+    let api = server.api();
+    let root = bearer(&api, "root").await;
+    let install = async |endpoint: &str| {
+        let hook = json!({"ms.MessagingEventNotification.ContentEvent": {"endpoint": endpoint}});
+        let manifest = json!({"client_name": "sms", "capabilities": {"webhooks": hook}});
+        api.call("POST", PATH, &[("authorization", &root)], manifest.to_string()).await
+    };
+    let mut tried = 0;
+    for port in ports {
+        let hosts = hostile::HOSTILE
+            .iter()
+            .flat_map(|(host, rule)| [format!("https://{host}:{port}/lp"), format!("http://{host}:{port}/lp")].map(|url| (url, *rule)));
+        let urls = hostile::URLS.iter().map(|(url, reason)| (url.replace("PORT", &port.to_string()), *reason));
+        for (url, reason) in hosts.chain(urls) {
+            let reply = install(&url).await;
+            assert_eq!(reply.status, 400, "{url:?}: {}", reply.text);
+            let details = reply.json()["body"]["details"].as_str().unwrap().to_owned();
+            assert!(details.contains(reason), "{url:?}: {details:?} does not name {reason:?}");
+            tried += 1;
+        }
+    }
+    println!("{tried} hostile endpoints refused by name, {} calls of the traps", calls.load(std::sync::atomic::Ordering::Relaxed));
+    assert!(tried >= 100 && calls.load(std::sync::atomic::Ordering::Relaxed) == 0);
+    assert_eq!(install("https://shop.example/lp").await.status, 201);
 }

@@ -210,8 +210,12 @@ pub struct TestProcess {
 impl TestProcess {
     /// Starts the program on a folder and a port, and waits until it is ready. `wrap` is put in front of the command.
     pub async fn start(dir: &Path, port: u16, wrap: &[&str]) -> Self {
+        Self::start_with(dir, port, wrap, CONFIG).await
+    }
+
+    pub async fn start_with(dir: &Path, port: u16, wrap: &[&str], text: &str) -> Self {
         let config = dir.join("test.toml");
-        std::fs::write(&config, CONFIG).unwrap();
+        std::fs::write(&config, text).unwrap();
         let program = env!("CARGO_BIN_EXE_tieline");
         let mut words: Vec<&str> = wrap.to_vec();
         words.extend([program, "--config", config.to_str().unwrap(), "serve"]);

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tieline_protocol::ids::{AccountId, ClientId, ConversationId, DialogId};
 use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Reads at one time. More would only queue for the same two cores.
 const CONNECTIONS: usize = 4;
@@ -29,20 +30,33 @@ impl Readers {
         Self { path, idle: Mutex::default(), places: Arc::new(Semaphore::new(CONNECTIONS)) }
     }
 
-    /// Runs a read on a connection, off the runtime's own threads.
+    /// Runs a read on a connection, off the runtime's own threads. It goes on by itself once it is asked for: a place that
+    /// is held by a future which nobody polls just now, such as that of a peer that takes no writes, would be missing to
+    /// everybody else.
     pub(super) async fn with<T: Send + 'static>(
         self: Arc<Self>,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let this = self.clone();
+        // Whoever does not wait any more takes its place in the queue along; a read that has begun is done to its end.
+        let reading = AbortOnDropHandle::new(tokio::spawn(self.clone().take_turn(read)));
+        reading.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a read did not end");
+            Err(ReadError)
+        })
+    }
+
+    async fn take_turn<T: Send + 'static>(
+        self: Arc<Self>,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, ReadError> {
         let Ok(place) = self.places.clone().acquire_owned().await else { return Err(ReadError) };
         let done = tokio::task::spawn_blocking(move || {
             // Kept until the read is done, also when nobody waits for it any more.
             let _place = place;
-            let idle = this.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let connection = idle.map_or_else(|| this.open(), Ok)?;
+            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = idle.map_or_else(|| self.open(), Ok)?;
             let found = read(&connection);
-            this.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             found
         });
         match done.await {

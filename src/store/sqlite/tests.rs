@@ -145,3 +145,20 @@ fn the_projections_catch_up_from_wherever_they_were() {
     let all = reader::events(&connection, &memory, &"a".into(), Range::Forward { from: 0, to: u64::MAX, limit: 1000 }).unwrap();
     assert_eq!(all.iter().map(|sight| sight.message().unwrap().sequence).collect::<Vec<_>>(), (0..40).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn regression_reads_that_nobody_polls_hold_up_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(dir.path(), clock(), announce(Told::default())).unwrap();
+    // More than there are connections, each begun and then left alone, as by a peer that takes no writes.
+    let mut left_alone: Vec<_> = (0..64).map(|_| store.endpoints()).collect();
+    futures::future::poll_fn(|context| {
+        for read in &mut left_alone {
+            assert!(futures::FutureExt::poll_unpin(read, context).is_pending());
+        }
+        std::task::Poll::Ready(())
+    })
+    .await;
+    let read = tokio::time::timeout(Duration::from_secs(20), store.endpoints()).await;
+    assert_eq!(read.expect("it is read"), Ok(Vec::new()));
+}
