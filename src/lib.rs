@@ -244,6 +244,7 @@ impl Server {
             notes,
             faults: faults.clone(),
             uploads: Throttle::per_minute(config.limits.uploads_per_minute),
+            traces: config.retention.traces.0,
         };
         let gateway = Gateway::new(parts);
         let (deliveries, delivering) = Deliveries::new(delivery::Parts {

@@ -5,6 +5,7 @@ mod send;
 mod serve;
 mod tail;
 mod token;
+mod trace;
 mod webhooks;
 
 use crate::ServeError;
@@ -52,6 +53,8 @@ enum Command {
     Tail(tail::TailArgs),
     /// Send a text as a consumer
     Send(send::SendArgs),
+    /// Where is it: when an event came, and to whom it was pushed, posted and acknowledged
+    Trace(trace::TraceArgs),
     /// Look after webhooks: what is owed to whom, what was given up, deliver again, pause, test
     Webhooks(webhooks::WebhooksArgs),
     /// Ask a running gateway whether it is ready; exit code 0 if it is
@@ -65,10 +68,10 @@ enum Command {
 #[derive(Debug, Clone, Args)]
 struct ServerArgs {
     /// The gateway [default: the configuration's own address]
-    #[arg(long, env = "TIELINE_URL")]
+    #[arg(long, global = true, env = "TIELINE_URL")]
     url: Option<String>,
     /// A PEM file with the CA that signed its certificate, such as data/tls/ca.pem
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     ca: Option<PathBuf>,
 }
 
@@ -102,6 +105,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Token(args) => token::print(&Config::load(file)?, &args),
         Command::Tail(args) => client::block_on(tail::tail(Config::load(file)?, args)),
         Command::Send(args) => client::block_on(send::send(Config::load(file)?, args)),
+        Command::Trace(args) => client::block_on(trace::trace(Config::load(file)?, args)),
         Command::Webhooks(args) => client::block_on(webhooks::webhooks(Config::load(file)?, args)),
         Command::Health { server } => client::block_on(client::health(Config::load(file)?, server)),
     }

@@ -31,7 +31,7 @@ impl Render for Plain {
 
 fn store(dir: &std::path::Path, hub: &Arc<Hub>) -> Arc<SqliteStore> {
     let told = hub.clone();
-    let announce = Box::new(move |Committed { sights, changes }| told.announce(sights, changes));
+    let announce = Box::new(move |Committed { sights, changes, .. }| told.announce(sights, changes));
     Arc::new(SqliteStore::open(dir, crate::wall_clock(), announce).unwrap())
 }
 
@@ -41,7 +41,7 @@ async fn take(store: &SqliteStore, command: Command) {
     let rule = Box::new(move |draft: &mut crate::domain::Draft<'_>| {
         decide(&actor, std::slice::from_ref(&command), &crate::domain::Policy::default(), draft)
     });
-    store.decide(Decision { account: "demo".into(), scope, rule, retry: None, resend: None }).await.unwrap().unwrap();
+    store.decide(Decision { account: "demo".into(), scope, rule, received: 0, retry: None, resend: None }).await.unwrap().unwrap();
 }
 
 /// A receiver that takes everything; what came to it.

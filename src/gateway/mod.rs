@@ -23,6 +23,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tieline_protocol::code::ErrorCode;
 use tieline_protocol::event::EventLimits;
 use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, UserId};
@@ -175,6 +176,8 @@ pub struct Parts {
     pub faults: Arc<Faults>,
     /// How many files one person may put into the store.
     pub uploads: Throttle,
+    /// How long is remembered where events went.
+    pub traces: Duration,
 }
 
 /// The operations.
@@ -188,6 +191,7 @@ pub struct Gateway {
     files: Arc<Files>,
     faults: Arc<Faults>,
     uploads: Throttle,
+    traces: Duration,
 }
 
 /// An answer on its way.
@@ -223,14 +227,16 @@ impl Gateway {
     /// Puts the parts together. Whoever opened the store must have it tell [`announcer`] of each commit, with these notes.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, hub, identity, files, limits, notes, faults, uploads } = parts;
-        Arc::new(Self { store, hub, identity, limits, notes, files, faults, uploads })
+        let Parts { store, hub, identity, files, limits, notes, faults, uploads, traces } = parts;
+        Arc::new(Self { store, hub, identity, limits, notes, files, faults, uploads, traces })
     }
 
     /// Forgets who has been quiet. Call it now and then.
     pub fn tidy(&self) {
         self.identity.tidy();
         self.uploads.tidy();
+        let kept = i64::try_from(self.traces.as_millis()).unwrap_or(i64::MAX);
+        self.hub.traces().forget(self.identity.now().saturating_sub(kept));
     }
 
     /// What is to go wrong on demand.
@@ -341,6 +347,7 @@ impl Gateway {
         let policy = self.policy(&actor);
         self.store.decide(Decision {
             account: actor.account().clone(),
+            received: self.identity.now(),
             scope: commands.iter().flat_map(|command| command.scope(&actor)).collect(),
             retry: key.map(|IdempotencyKey { key, fingerprint }| Retry { sender: actor.sender(), key, fingerprint }),
             resend: conversation.zip(resend),
@@ -426,7 +433,8 @@ fn standing_for(command: &Command, found: Option<(&ConversationId, &Conversation
 pub fn announcer(hub: Arc<Hub>, notes: Arc<Notes>) -> crate::store::Announce {
     Box::new(move |committed| {
         notes.write(&committed);
-        let Committed { sights, changes } = committed;
+        let Committed { sights, changes, decisions } = committed;
+        hub.traces().committed(&decisions, jiff::Timestamp::now().as_millisecond());
         hub.announce(sights, changes);
     })
 }

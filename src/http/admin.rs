@@ -1,6 +1,7 @@
 //! What operators and, on a double for tests, integrators may do: `/admin/v1`, by the admin key.
 
 use super::say;
+use crate::delivery::Deliveries;
 use crate::faults::Wanted;
 use crate::gateway::Gateway;
 use axum::Router;
@@ -23,20 +24,22 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// The admin's calls.
 #[derive(Debug, Clone)]
 pub(super) struct Admin {
-    gateway: Arc<Gateway>,
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) deliveries: Deliveries,
     key: Arc<SecretString>,
 }
 
 impl Admin {
     /// The routes, if there is a key.
-    pub(super) fn routes(gateway: Arc<Gateway>, key: Option<SecretString>) -> Router {
+    pub(super) fn routes(gateway: Arc<Gateway>, deliveries: Deliveries, key: Option<SecretString>) -> Router {
         let Some(key) = key else {
             let off = || async { say(StatusCode::NOT_FOUND, "/admin is off; set internal.admin_key") };
             return Router::new().route("/admin/{*rest}", axum::routing::any(off));
         };
-        let admin = Self { gateway, key: Arc::new(key) };
+        let admin = Self { gateway, deliveries, key: Arc::new(key) };
         Router::new()
             .route("/admin/v1/faults", get(faults).post(set_faults).delete(clear_faults))
+            .route("/admin/v1/conversations/{conversation}/events/{sequence}/trace", get(super::trace::trace))
             .layer(axum::middleware::from_fn_with_state(admin.clone(), authorised))
             .with_state(admin)
     }

@@ -5,6 +5,7 @@ mod connection;
 mod drain;
 mod pages;
 mod tls;
+mod trace;
 mod webhooks;
 mod ws;
 

@@ -61,7 +61,7 @@ impl Pages {
 
     /// Their routes.
     pub fn routes(self) -> Router {
-        let admin = Admin::routes(self.gateway.clone(), self.admin_key.clone());
+        let admin = Admin::routes(self.gateway.clone(), self.deliveries.clone(), self.admin_key.clone());
         let webhooks = Webhooks::routes(self.gateway.clone(), self.deliveries.clone(), self.admin_key.clone(), self.stop.clone());
         Router::new()
             .route("/healthz", get(|| async { json_page(&json!({"status": "live"})) }))

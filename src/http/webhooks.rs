@@ -150,7 +150,7 @@ fn either(answer: Answer) -> Response {
 }
 
 /// A time as people read it.
-fn time(at: Millis) -> Value {
+pub(super) fn time(at: Millis) -> Value {
     Timestamp::from_millisecond(at).map_or(Value::Null, |at| Value::from(at.to_string()))
 }
 

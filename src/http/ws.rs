@@ -431,9 +431,14 @@ where
                     socket.flush().await?;
                 }
                 socket.send(Message::Text(frame)).await?;
+                session.sent();
                 session.flushed();
             }
         }
     }
-    if is_dirty { socket.flush().await } else { Ok(()) }
+    if is_dirty {
+        socket.flush().await?;
+        session.sent();
+    }
+    Ok(())
 }

@@ -7,11 +7,13 @@
 
 mod announcement;
 mod outbox;
+mod trace;
 
 pub use announcement::{Announcement, ConversationChange, Frame, SLOTS, Slot, Typing, coalesce};
 pub use outbox::{Item, Outbox, Taken};
+pub use trace::{Commit, Push, Traces};
 
-use crate::domain::{Actor, AgentState, Audience, Conversation, ConversationFilter, Sight};
+use crate::domain::{Actor, AgentState, Audience, Conversation, ConversationFilter, Millis, Sight};
 use dashmap::DashMap;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -106,6 +108,7 @@ pub struct Hub {
     agents: DashMap<(AccountId, UserId), Presence>,
     presence: Notify,
     committed: Notify,
+    traces: Traces,
     since: Instant,
 }
 
@@ -183,6 +186,7 @@ impl Hub {
             agents: DashMap::new(),
             presence: Notify::new(),
             committed: Notify::new(),
+            traces: Traces::new(jiff::Timestamp::now().as_millisecond()),
             since: Instant::now(),
         })
     }
@@ -220,6 +224,19 @@ impl Hub {
     /// Waits until something was announced since this last returned. For one waiter: who follows the journal as a whole.
     pub async fn committed(&self) {
         self.committed.notified().await;
+    }
+
+    /// What is remembered of where events went.
+    #[must_use]
+    pub fn traces(&self) -> &Traces {
+        &self.traces
+    }
+
+    /// Whose connection it is, or was.
+    #[must_use]
+    pub fn who(&self, connection: u64) -> Option<Actor> {
+        let here = self.sessions.get(&ConnectionId(connection)).map(|session| session.actor.clone());
+        here.or_else(|| self.traces.who(connection))
     }
 
     /// A place beside the map, for a part of the gateway that hears announcements without being a session.
@@ -463,6 +480,11 @@ impl Membership {
         self.connection
     }
 
+    /// The entries at these positions were written to the socket, now.
+    pub fn pushed(&self, positions: impl Iterator<Item = u64>, now: Millis) {
+        self.hub.traces.pushed(self.connection.0, positions, now);
+    }
+
     /// Takes an interest in a topic until the guard is dropped. Interests are counted: two in one topic hear once.
     #[must_use]
     pub fn follow(&self, topic: Topic) -> Interest {
@@ -479,6 +501,7 @@ impl Drop for Membership {
     fn drop(&mut self) {
         let Some((_, handle)) = self.hub.sessions.remove(&self.connection) else { return };
         metrics::gauge!("tieline_sessions").decrement(1.0);
+        self.hub.traces.left(self.connection.0, handle.actor.clone());
         if let Some(key) = agent_of(&handle.actor)
             && let Some(mut presence) = self.hub.agents.get_mut(&key)
         {

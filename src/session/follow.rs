@@ -144,6 +144,7 @@ impl Dialogs {
         if !message.whisper || self.sees_whispers {
             let encode = |sight: &Arc<Sight>| codec.events(&message.dialog, std::slice::from_ref(sight)).pop().unwrap_or_default();
             out.push(Out::Frame(event.frame(self.slot, encode)));
+            out.events.push(event.sight.position);
         }
     }
 
@@ -245,6 +246,7 @@ impl Cursor {
         if !shown.is_empty() || (self.first && !self.behind) {
             self.first = false;
             out.extend(codec.events(dialog, &shown).into_iter().map(Out::Frame));
+            out.events.extend(shown.iter().map(|sight| sight.position));
         }
         if self.behind {
             context.waker().wake_by_ref();
@@ -306,6 +308,7 @@ impl FeedCursor {
         // Until a read finds nothing new, there may be more.
         self.behind |= reached > self.after;
         self.after = reached;
+        out.events.extend(entries.iter().map(|(sight, _)| sight.position));
         out.extend(codec.feed(gateway.store().epoch(), gateway.identity().now(), &entries).into_iter().map(Out::Frame));
         if self.behind {
             context.waker().wake_by_ref();

@@ -43,11 +43,16 @@ const PENDING_BYTES: usize = 256 * 1024;
 /// Bytes of frames that may wait to be sent before nothing more is made ready.
 const OUT_BYTES: usize = 256 * 1024;
 
+/// Room for events of one write that a connection keeps.
+const KEPT_EVENTS: usize = 64;
+
 /// The frames that wait to be sent.
 #[derive(Debug, Default)]
 struct Outgoing {
     frames: VecDeque<Out>,
     bytes: usize,
+    /// The positions of the events among the frames that have not been reported as sent.
+    events: Vec<u64>,
 }
 
 impl Outgoing {
@@ -372,6 +377,18 @@ impl<C: Codec> Session<C> {
     #[must_use]
     pub fn end(&self) -> Option<CloseCode> {
         self.end
+    }
+
+    /// Everything popped so far was written to the socket.
+    pub fn sent(&mut self) {
+        if self.out.events.is_empty() {
+            return;
+        }
+        self.membership.pushed(self.out.events.drain(..), self.gateway.identity().now());
+        // A connection that rests costs little, however much it once caught up.
+        if self.out.events.capacity() > KEPT_EVENTS {
+            self.out.events = Vec::new();
+        }
     }
 
     /// Everything popped so far has left.

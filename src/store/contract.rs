@@ -36,6 +36,7 @@ fn decision(actor: Actor, commands: Vec<Command>) -> Decision {
         account: account(),
         scope,
         rule: Box::new(move |draft| decide(&actor, &commands, &Policy::default(), draft)),
+        received: 0,
         retry: None,
         resend: None,
     }

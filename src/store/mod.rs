@@ -42,6 +42,8 @@ pub struct Decision {
     pub scope: Vec<ScopeKey>,
     /// The rule.
     pub rule: Rule,
+    /// When it was handed in.
+    pub received: Millis,
     /// Set if the caller made a repeat harmless.
     pub retry: Option<Retry>,
     /// Set if the application counts repeats: the conversation, and what is repeated.
@@ -222,6 +224,8 @@ pub struct Committed {
     pub sights: Vec<Arc<Sight>>,
     /// The conversations changed by more than events: as they were before the batch, and as they are now.
     pub changes: Vec<(Option<Conversation>, Conversation)>,
+    /// Of each decision that wrote something, in order: the position of its first entry, and when it was handed in.
+    pub decisions: Vec<(u64, Millis)>,
 }
 
 /// Told of each committed batch, in order, on the writer's own thread: it must not block.

@@ -560,7 +560,7 @@ async fn killed_ten_times_with_thousands_owed_it_loses_none() {
         ids.push(id);
     }
     // How many events of each conversation were acked.
-    let mut acked = vec![0_u64; CONVERSATIONS];
+    let mut acked = [0_u64; CONVERSATIONS];
     let (mut most, mut dice) = (0, seed);
     for kill in 0..KILLS {
         let api = process.api();

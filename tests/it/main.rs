@@ -25,4 +25,6 @@ mod sign_in;
 mod sink;
 mod sockets;
 mod support;
+mod trace;
+mod verifiers;
 mod webhooks;

@@ -85,7 +85,10 @@ impl ByHand {
                 let scope = commands.iter().flat_map(|command| command.scope(&actor)).collect();
                 let rule = Box::new(move |draft: &mut Draft<'_>| decide(&actor, &commands, &Policy::default(), draft));
                 let (tell, answer) = oneshot::channel();
-                (Job::Decide(Box::new(Decision { account: "demo".into(), scope, rule, retry: None, resend: None }), tell), answer)
+                (
+                    Job::Decide(Box::new(Decision { account: "demo".into(), scope, rule, received: 0, retry: None, resend: None }), tell),
+                    answer,
+                )
             })
             .unzip();
         self.writer.step(jobs);

@@ -3,7 +3,7 @@
 use super::super::memory::{Memory, Name, name_of};
 use super::super::{Announce, Clock, Committed, Decided, Decision, Document, Health, Retry, SessionRow, StoreError};
 use super::{OpenError, projection, row};
-use crate::domain::{AgentState, Consumer, Conversation, Draft, Outcome, ScopeKey, Sight, View};
+use crate::domain::{AgentState, Consumer, Conversation, Draft, Millis, Outcome, ScopeKey, Sight, View};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -94,6 +94,8 @@ struct Staged {
     /// By how much the batch has changed the number of an agent's conversations.
     loads: HashMap<(AccountId, UserId), i64>,
     names: HashMap<Name, ConversationId>,
+    /// The first position of each decision that wrote something, and when it was handed in.
+    decisions: Vec<(u64, Millis)>,
 }
 
 impl Staged {
@@ -341,6 +343,7 @@ impl Writer {
         };
         let Draft { sights, conversations, consumers, numbers, agents, stored, .. } = draft;
         let Scope { conversations: loaded, .. } = scope;
+        staged.decisions.extend(sights.first().map(|first| (first.position, decision.received)));
         for sight in &sights {
             self.connection.prepare_cached("INSERT INTO journal (position, at, account, entry) VALUES (?1, ?2, ?3, ?4)")?.execute((
                 sight.position.cast_signed(),
@@ -551,7 +554,7 @@ impl Writer {
 
     /// The batch is on disk: readers see it from here on.
     fn publish(&mut self, staged: Staged) -> Committed {
-        let Staged { sights, conversations, consumers, applied, applied_consumers, numbers, mut before, agents, .. } = staged;
+        let Staged { sights, conversations, consumers, applied, applied_consumers, numbers, mut before, agents, decisions, .. } = staged;
         self.position += sights.len() as u64;
         self.numbers.extend(numbers);
         let mut changes = Vec::new();
@@ -579,7 +582,7 @@ impl Writer {
             memory.put_consumer(key, state, position);
         }
         metrics::gauge!("tieline_store_unprojected").set((self.position - self.projected) as f64);
-        Committed { sights, changes }
+        Committed { sights, changes, decisions }
     }
 
     /// Brings the projections on; whether that worked.

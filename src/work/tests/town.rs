@@ -168,7 +168,17 @@ impl Town {
         let identity = Arc::new(Identity::new(issuer, store.clone(), &self.config).unwrap());
         let limits = self.config.limits.events();
         let (faults, uploads) = (Arc::new(Faults::new(false)), Throttle::per_minute(1));
-        let gateway = Gateway::new(Parts { store, hub: hub.clone(), identity, files, limits, notes, faults, uploads });
+        let gateway = Gateway::new(Parts {
+            store,
+            hub: hub.clone(),
+            identity,
+            files,
+            limits,
+            notes,
+            faults,
+            uploads,
+            traces: std::time::Duration::ZERO,
+        });
         let router = Router::new(gateway.clone(), self.absence);
         self.running = Some(Running { gateway, router, hub: tokio::spawn(hub.serve(0)), sockets: BTreeMap::new() });
         present.into_iter().for_each(|user| self.come(user));
@@ -239,7 +249,7 @@ impl Town {
                 break;
             }
             let (scope, rule) = (Vec::new(), Box::new(|_: &mut Draft<'_>| Ok(Vec::new())));
-            let nothing = Decision { account: ACCOUNT.into(), scope, rule, retry: None, resend: None };
+            let nothing = Decision { account: ACCOUNT.into(), scope, rule, received: 0, retry: None, resend: None };
             store.decide(nothing).await.unwrap().unwrap();
         }
         self.tell(Fact::Known);
@@ -421,6 +431,7 @@ async fn told(store: &Arc<dyn Store>, agents: Vec<UserId>) -> BTreeMap<UserId, u
             tell.lock().unwrap().extend(asked.iter().map(|user| (user.clone(), draft.load(&whose, user))));
             Ok(Vec::new())
         }),
+        received: 0,
         retry: None,
         resend: None,
     };
