@@ -157,15 +157,7 @@ impl Gateway {
     }
 
     async fn call(&self, path: &str, headers: &[(&str, &str)], body: String) -> Value {
-        let mut request = self.http.post(format!("{}{path}", self.url)).body(body);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let reply = request.send().await.unwrap();
-        let status = reply.status();
-        let text = reply.text().await.unwrap();
-        assert!(status.is_success(), "{path}: {status} {text}");
-        serde_json::from_str(&text).unwrap_or(Value::Null)
+        call(&self.http, &format!("{}{path}", self.url), headers, body).await
     }
 
     async fn each_endpoint(&self, call: &str) {
@@ -181,29 +173,49 @@ impl Gateway {
         list["endpoints"].as_array().unwrap().iter().map(|one| one["owed"].as_u64().unwrap()).sum()
     }
 
-    /// Publishes events into 100 conversations, 50 in a request.
+    /// Publishes events into 100 conversations, side by side.
     async fn publish(&self, events: usize) {
         let form = ("content-type", "application/x-www-form-urlencoded");
         let path = "/sentinel/api/account/demo/app/token?v=1.0";
         let token = self.call(path, &[form], "client_id=demo&client_secret=secret&grant_type=client_credentials".into()).await;
         let app = token["access_token"].as_str().unwrap().to_owned();
+        let mut talking = tokio::task::JoinSet::new();
         for number in 0..CONVERSATIONS {
             let body = json!({"ext_consumer_id": format!("c{number}")}).to_string();
-            let jws =
-                self.call("/api/account/demo/consumer?v=1.0", &[("authorization", &app)], body).await["token"].as_str().unwrap().to_owned();
-            let headers = [("authorization", app.as_str()), ("x-lp-on-behalf", jws.as_str()), ("content-type", "application/json")];
-            let open = json!([{"kind": "req", "id": "1", "type": "cm.ConsumerRequestConversation", "body": {"brandId": "demo"}}]);
-            let opened = self.call("/api/account/demo/messaging/consumer/conversation?v=3", &headers, open.to_string()).await;
-            let id = opened[0]["body"]["conversationId"].as_str().unwrap().to_owned();
-            let event = json!({"type": "ContentEvent", "contentType": "text/plain", "message": "x".repeat(100)});
-            let one = json!({"kind": "req", "id": "1", "type": "ms.PublishEvent", "body": {"dialogId": id, "event": event}});
-            for first in (0..events / CONVERSATIONS).step_by(50) {
-                let count = 50.min(events / CONVERSATIONS - first);
-                let batch = Value::from(vec![one.clone(); count]).to_string();
-                self.call("/api/account/demo/messaging/consumer/conversation/send?v=3", &headers, batch).await;
-            }
+            let token = self.call("/api/account/demo/consumer?v=1.0", &[("authorization", &app)], body).await;
+            let jws = token["token"].as_str().unwrap().to_owned();
+            let (app, http, url) = (app.clone(), self.http.clone(), format!("{}/api/account/demo/messaging/consumer", self.url));
+            talking.spawn(async move {
+                let headers = [("authorization", app.as_str()), ("x-lp-on-behalf", jws.as_str()), ("content-type", "application/json")];
+                let open = json!([
+                    {"kind": "req", "id": "1", "type": "userprofile.SetUserProfile", "body": {"firstName": "Ann"}},
+                    {"kind": "req", "id": "2", "type": "cm.ConsumerRequestConversation", "body": {"brandId": "demo"}},
+                ]);
+                let opened = call(&http, &format!("{url}/conversation?v=3"), &headers, open.to_string()).await;
+                let id = opened[1]["body"]["conversationId"].as_str().unwrap();
+                let event = json!({"type": "ContentEvent", "contentType": "text/plain", "message": "x".repeat(100)});
+                let one = json!({"kind": "req", "id": "1", "type": "ms.PublishEvent", "body": {"dialogId": id, "event": event}});
+                for _ in 0..events / CONVERSATIONS {
+                    call(&http, &format!("{url}/conversation/send?v=3"), &headers, one.to_string()).await;
+                }
+            });
+        }
+        while let Some(done) = talking.join_next().await {
+            done.unwrap();
         }
     }
+}
+
+async fn call(http: &reqwest::Client, url: &str, headers: &[(&str, &str)], body: String) -> Value {
+    let mut request = http.post(url).body(body);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let reply = request.send().await.unwrap();
+    let status = reply.status();
+    let text = reply.text().await.unwrap();
+    assert!(status.is_success(), "{url}: {status} {text}");
+    serde_json::from_str(&text).unwrap_or(Value::Null)
 }
 
 impl Drop for Gateway {

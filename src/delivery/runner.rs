@@ -31,6 +31,10 @@ const DEPTH: usize = 64;
 const LANES: usize = 20_000;
 /// Most results that may wait to be written before nothing new is tried.
 const UNWRITTEN: usize = 2_000;
+/// Results are written together, so many or after so long: a write costs the same for one as for many, and a crash repeats
+/// what is not written.
+const TOGETHER: usize = 256;
+const SOON: Duration = Duration::from_millis(20);
 /// How long a read or a write that failed waits before it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long attempts get that are under way when the runner is told to stop. Their outcome is unknown then, and they are
@@ -121,6 +125,8 @@ pub(super) struct Runner {
     /// With an open circuit: when the next attempt may be made.
     closed_until: Option<Instant>,
     unwritten: Settlement,
+    /// Since when there is something to be written.
+    unwritten_since: Option<Instant>,
     writing: Option<Writing>,
 }
 
@@ -144,6 +150,7 @@ impl Runner {
             circuit: Circuit::default(),
             closed_until: None,
             unwritten: Settlement::default(),
+            unwritten_since: None,
             writing: None,
         }
     }
@@ -186,6 +193,7 @@ impl Runner {
                 }
                 Ok(()) = self.reins.news.changed() => self.may_have_more = true,
                 Ok(()) = self.reins.settings.changed() => self.refresh(),
+                () = std::future::ready(()), if self.wants_more() => {}
                 () = until(next) => self.wake(),
             }
         }
@@ -222,8 +230,7 @@ impl Runner {
             self.cut.pop();
             self.refill(conversation, more);
         }
-        // What is ready is enough to go on with; the rest is read while that is under way.
-        while self.may_have_more && self.lanes.len() < LANES && self.ready.len() < PAGE {
+        if self.wants_more() {
             let page = store.owed(id, self.loaded, PAGE).await?;
             self.may_have_more = page.len() == PAGE;
             for owed in page {
@@ -234,18 +241,28 @@ impl Runner {
         Ok(())
     }
 
+    /// Whether there may be more to read and there is room. What is ready is enough to go on with; the rest is read while
+    /// that is under way, a page at a time.
+    fn wants_more(&self) -> bool {
+        let is_waiting = self.read_from.is_some_and(|from| Instant::now() < from);
+        !is_waiting && self.may_have_more && self.lanes.len() < LANES && self.ready.len() < PAGE
+    }
+
     /// The last turn of a conversation that is dealt with.
     fn passed(&self, conversation: &ConversationId) -> u64 {
         self.lanes.get(conversation).map_or(0, |lane| lane.passed)
     }
 
-    fn refill(&mut self, conversation: ConversationId, more: Vec<Owed>) {
+    fn refill(&mut self, conversation: ConversationId, mut more: Vec<Owed>) {
         let Some(lane) = self.lanes.get_mut(&conversation) else { return };
+        // What was not read in its turn comes in its turn, and must not come twice.
+        let is_full = more.len() == DEPTH;
+        more.retain(|owed| owed.turn <= self.loaded);
+        lane.is_cut = is_full && more.len() == DEPTH;
         if more.is_empty() {
             self.lanes.remove(&conversation);
             return;
         }
-        lane.is_cut = more.len() == DEPTH;
         lane.debts.extend(more);
         lane.place = Place::Ready;
         self.ready.push_back(conversation);
@@ -278,8 +295,7 @@ impl Runner {
 
     /// The next debt to try, if one may be.
     fn next(&mut self, flying: usize) -> Option<Owed> {
-        let unwritten = self.unwritten.done.len() + self.unwritten.waiting.len() + self.unwritten.dead.len();
-        if flying >= self.shared.parts.settings.concurrency || unwritten >= UNWRITTEN {
+        if flying >= self.shared.parts.settings.concurrency || self.unwritten() >= UNWRITTEN {
             return None;
         }
         if self.circuit.is_open() {
@@ -328,7 +344,13 @@ impl Runner {
         let waiting = self.waiting.keys().next().copied();
         let closed = self.closed_until.filter(|_| !self.lanes.is_empty());
         let next = if self.circuit.is_open() { closed } else { waiting };
-        next.into_iter().chain(self.read_from).min()
+        let write = self.unwritten_since.filter(|_| self.writing.is_none()).map(|since| since + SOON);
+        next.into_iter().chain(self.read_from).chain(write).min()
+    }
+
+    /// How many results wait to be written.
+    fn unwritten(&self) -> usize {
+        self.unwritten.done.len() + self.unwritten.waiting.len() + self.unwritten.dead.len()
     }
 
     /// What has waited long enough is ready.
@@ -510,9 +532,20 @@ impl Runner {
         }
     }
 
-    /// Begins to write what has become of debts, if nothing is being written.
+    /// Begins to write what has become of debts, if nothing is being written and there is much of it, or it has waited.
     fn write(&mut self) {
+        if self.unwritten.is_empty() {
+            return;
+        }
+        let since = *self.unwritten_since.get_or_insert_with(Instant::now);
+        if self.unwritten() >= TOGETHER || since.elapsed() >= SOON {
+            self.write_now();
+        }
+    }
+
+    fn write_now(&mut self) {
         if self.writing.is_none() && !self.unwritten.is_empty() {
+            self.unwritten_since = None;
             let settlement = Arc::new(std::mem::take(&mut self.unwritten));
             self.writing = Some(Writing { answer: self.shared.parts.store.settle(settlement.clone()), settlement });
         }
@@ -534,7 +567,7 @@ impl Runner {
             let _ = written(&mut self.writing).await;
             self.writing = None;
         }
-        self.write();
+        self.write_now();
         if self.writing.is_some() {
             let _ = written(&mut self.writing).await;
         }

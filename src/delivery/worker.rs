@@ -275,7 +275,7 @@ impl Worker {
             let Some((conversation, event)) = self.told(sight) else { continue };
             let app = self.app_of(sight, conversation).await.map_err(|ReadError| ())?;
             for id in self.by_account.get(&sight.account).into_iter().flatten() {
-                let known = &self.endpoints[id];
+                let Some(known) = self.endpoints.get(id) else { continue };
                 if !known.row.is_behind && known.is_owed() && known.row.since < sight.position && known.wants(event, app.as_ref()) {
                     cursor.turn += 1;
                     owed.push(self.debt(*id, cursor.turn, sight.position, conversation));
@@ -484,7 +484,7 @@ impl Worker {
     fn pass_on(&mut self, states: Vec<Arc<crate::hub::Typing>>) {
         for state in states {
             for id in self.by_account.get(&state.audience.account).into_iter().flatten() {
-                if let Some(running) = &self.endpoints[id].running {
+                if let Some(running) = self.endpoints.get(id).and_then(|known| known.running.as_ref()) {
                     // One that finds no place is dropped.
                     let _ = running.typing.try_send((Instant::now(), state.clone()));
                 }

@@ -146,7 +146,7 @@ async fn whatever_endpoints_do_each_gets_every_event_in_order_and_none_delays_an
     let beside = delays(&sink.hits(), "/healthy", &acked);
     let (p50, p99) = ([percentile(&alone, 50), percentile(&beside, 50)], [percentile(&alone, 99), percentile(&beside, 99)]);
     println!(
-        "a healthy endpoint, ms from ack to webhook, alone and beside nine ill ones: p50 {:.1} {:.1}, p99 {:.1} {:.1}; added at p99: {:.1}",
+        "webhooks: a healthy endpoint, ms from ack to webhook, alone and beside nine ill ones: p50 {:.1} {:.1}, p99 {:.1} {:.1}; added at p99: {:.1}",
         p50[0],
         p50[1],
         p99[0],
@@ -633,7 +633,7 @@ async fn killed_ten_times_with_thousands_owed_it_loses_none() {
     }
     let events: u64 = acked.iter().sum();
     println!(
-        "seed {seed}: {KILLS} kills, {events} events acked, owed to {ENDPOINTS} endpoints, at most {most} debts at a time; lost 0, out of order 0, \
+        "webhooks: seed {seed}: {KILLS} kills, {events} events acked, owed to {ENDPOINTS} endpoints, at most {most} debts at a time; lost 0, out of order 0, \
          taken twice {repeats}; paid {:.1} s after the last start",
         began.elapsed().as_secs_f64()
     );

@@ -242,7 +242,10 @@ async fn no_endpoint_that_leads_inside_is_installed_and_the_answer_names_the_rul
             tried += 1;
         }
     }
-    println!("{tried} hostile endpoints refused by name, {} calls of the traps", calls.load(std::sync::atomic::Ordering::Relaxed));
+    println!(
+        "webhooks: {tried} hostile endpoints refused by name, {} calls of the traps",
+        calls.load(std::sync::atomic::Ordering::Relaxed)
+    );
     assert!(tried >= 100 && calls.load(std::sync::atomic::Ordering::Relaxed) == 0);
     assert_eq!(install("https://shop.example/lp").await.status, 201);
 }

@@ -136,7 +136,7 @@ fn every_vector_is_accepted_by_each_verifier_and_nothing_else_is() {
         for ((name, _, expected), said) in asked.iter().zip(&said) {
             assert_eq!(said, expected, "{verifier}: {name}");
         }
-        println!("{verifier}: {} questions about {} vectors answered rightly", said.len(), vectors.len());
+        println!("webhooks: {verifier}: {} questions about {} vectors answered rightly", said.len(), vectors.len());
     }
 }
 
@@ -211,7 +211,7 @@ async fn a_thousand_random_bodies_are_verified_by_all() {
     for (verifier, said) in verdicts(&questions) {
         let mismatches = said.iter().filter(|said| *said != "ok ok").count();
         println!(
-            "{verifier}: {} random bodies, both signatures: {mismatches} mismatches (seed {seed}, {refused} texts refused by the gateway)",
+            "webhooks: {verifier}: {} random bodies, both signatures: {mismatches} mismatches (seed {seed}, {refused} texts refused by the gateway)",
             said.len()
         );
         assert_eq!((said.len(), mismatches), (BODIES, 0), "{verifier}");

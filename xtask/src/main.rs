@@ -101,9 +101,22 @@ fn warn(done: anyhow::Result<()>, what: &str) {
 
 /// Lines that must not be lost in the tests' output: suites that were skipped, and figures.
 fn is_worth_repeating(line: &str) -> bool {
-    ["SKIPPED ", "crash: ", "syncs: ", "tokens: ", "expiry: ", "ownership: ", "fanout: ", "bad input: ", "routing: ", "catalogue: ", "ok "]
-        .iter()
-        .any(|start| line.starts_with(start))
+    [
+        "SKIPPED ",
+        "crash: ",
+        "syncs: ",
+        "tokens: ",
+        "expiry: ",
+        "ownership: ",
+        "fanout: ",
+        "bad input: ",
+        "routing: ",
+        "catalogue: ",
+        "webhooks: ",
+        "ok ",
+    ]
+    .iter()
+    .any(|start| line.starts_with(start))
 }
 
 fn test(filter: &[String]) -> anyhow::Result<()> {

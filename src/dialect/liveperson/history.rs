@@ -98,9 +98,9 @@ impl Native {
             }
         }
         // A profile that the agent may not see is left out.
-        let consumer = self.gateway.ask(actor, Query::Profile(Some(details.consumer.to_string()))).await.ok();
-        let profile = match &consumer {
-            Some(Found::Profile(profile)) => render::profile(profile),
+        let profile = match self.gateway.ask(actor, Query::Profile(Some(details.consumer.to_string()))).await {
+            Ok(Found::Profile(profile)) => render::profile(&profile),
+            Err(Error::Unreadable) => return Err(Error::Unreadable),
             _ => json!({}),
         };
         let contents = events.iter().filter_map(|sight| Some((sight, sight.message()?)));
