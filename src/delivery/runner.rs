@@ -82,7 +82,8 @@ struct Lane {
 enum Place {
     Ready,
     Flying,
-    Waiting,
+    /// Until then.
+    Waiting(Instant),
     /// Its next debts are on disk.
     Reading,
 }
@@ -288,7 +289,7 @@ impl Runner {
     fn wait(&mut self, conversation: ConversationId, wait: Duration) {
         let until = Instant::now() + wait;
         if let Some(lane) = self.lanes.get_mut(&conversation) {
-            lane.place = Place::Waiting;
+            lane.place = Place::Waiting(until);
             self.waiting.entry(until).or_default().push_back(conversation);
         }
     }
@@ -319,7 +320,7 @@ impl Runner {
     fn look(&mut self) -> Option<Owed> {
         self.closed_until = None;
         let is_again = self.circuit.looks() % 2 == 1;
-        let waiting = self.lanes.values_mut().filter(|lane| matches!(lane.place, Place::Ready | Place::Waiting));
+        let waiting = self.lanes.values_mut().filter(|lane| matches!(lane.place, Place::Ready | Place::Waiting(_)));
         let ordered = waiting.filter_map(|lane| {
             let turn = lane.debts.front()?.turn;
             let order = if is_again { (lane.failed.is_none(), None, turn) } else { (lane.failed.is_some(), lane.failed, turn) };
@@ -330,9 +331,10 @@ impl Runner {
         lane.debts.front().cloned()
     }
 
-    fn ready_again(&mut self, conversation: ConversationId) {
+    /// A conversation that waits until a time is ready, unless it was tried since and waits for another.
+    fn ready_again(&mut self, conversation: ConversationId, until: Instant) {
         if let Some(lane) = self.lanes.get_mut(&conversation)
-            && lane.place == Place::Waiting
+            && lane.place == Place::Waiting(until)
         {
             lane.place = Place::Ready;
             self.ready.push_back(conversation);
@@ -356,10 +358,12 @@ impl Runner {
     /// What has waited long enough is ready.
     fn wake(&mut self) {
         let now = Instant::now();
-        while let Some(first) = self.waiting.first_entry().filter(|first| *first.key() <= now) {
-            for conversation in first.remove() {
-                self.ready_again(conversation);
+        while let Some((until, conversations)) = self.waiting.pop_first() {
+            if until > now {
+                self.waiting.insert(until, conversations);
+                break;
             }
+            conversations.into_iter().for_each(|conversation| self.ready_again(conversation, until));
         }
         if self.closed_until.is_some_and(|until| until <= now) {
             self.closed_until = None;
@@ -373,8 +377,8 @@ impl Runner {
     }
 
     fn ready_all(&mut self) {
-        for conversation in std::mem::take(&mut self.waiting).into_values().flatten() {
-            self.ready_again(conversation);
+        for (until, conversations) in std::mem::take(&mut self.waiting) {
+            conversations.into_iter().for_each(|conversation| self.ready_again(conversation, until));
         }
     }
 
@@ -439,6 +443,8 @@ impl Runner {
         if (is_look || !self.circuit.is_open())
             && let Some(pause) = self.circuit.failed(&self.shared.waits, &owed.conversation, failure.is_unreachable())
         {
+            // What the endpoint asks for while it takes nothing, it asks for all.
+            let pause = pause.max(failure.retry_after().unwrap_or_default());
             self.closed_until = Some(Instant::now() + jittered(pause));
             self.bury_old(now);
         }
@@ -478,10 +484,14 @@ impl Runner {
         let settings = self.reins.settings.borrow().clone();
         let (account, client_id, endpoint, position) = (&settings.app.account, &settings.app.client_id, settings.id, owed.position);
         let mut status = lock(&self.reins.status);
+        // Said once, until something is taken again.
+        let is_news = status.failed.as_ref().is_none_or(|(failed, _)| status.taken.is_some_and(|taken| taken >= *failed));
         status.failed = Some((now, failure.to_string()));
         if self.circuit.is_open() && !std::mem::replace(&mut status.is_open, true) {
             metrics::gauge!("tieline_webhook_endpoints_failing").increment(1.0);
             tracing::warn!(%account, %client_id, endpoint, %failure, "an endpoint takes no webhooks; it is tried now and then, and what it is owed waits");
+        } else if is_news {
+            tracing::info!(%account, %client_id, endpoint, position, %failure, "a webhook failed; it is tried again");
         } else {
             tracing::debug!(%account, %client_id, endpoint, position, %failure, "a webhook failed");
         }

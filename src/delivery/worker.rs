@@ -176,9 +176,7 @@ impl Worker {
             let is_held = self.not_before.filter(|from| Instant::now() < *from);
             let has_work = self.has_work();
             tokio::select! {
-                biased;
                 () = stop.cancelled() => break,
-                // Orders come before the journal, which may have much to give.
                 Some(command) = self.commands.recv() => self.take(command, &stop).await,
                 Some(ended) = self.runners.join_next() => self.ended(ended, &stop),
                 typing = heard(&self.typing) => self.pass_on(typing),
