@@ -1072,7 +1072,7 @@ mod tests {
             ("[server", "my.toml:1:8", ""),
             ("[limits]\nwebhook_retry = \"2s\"", "my.toml:2:1", "unknown field `webhook_retry`"),
             ("[webhooks]\nretry_wait = \"0s\"", "my.toml:2:14", "such as \"15s\""),
-            ("[webhooks]\nports = [65536]", "my.toml:2:9", "expected u16"),
+            ("[webhooks]\nports = [65536]", "my.toml:2:10", "expected u16"),
             ("[webhooks]\nallow = [\"10.1.2.0/16\"]", "my.toml:2:9", "write \"10.1.0.0/16\""),
             ("[[accounts]]\nnames = 1", "my.toml:2:1", "unknown field `names`"),
         ] {

@@ -327,12 +327,22 @@ async fn the_schedule_ends_in_a_dead_letter_and_ranges_are_replayed_by_id_and_ti
 #[tokio::test]
 async fn an_endpoint_that_asks_for_time_is_given_it() {
     let mut sink = Sink::start(|hit| if hit.before == 0 { React::RetryAfter(1) } else { React::Answer(200) }).await;
-    let server = TestServer::with(&quick("schedule = [\"10ms\"]", &hook(&sink.url("/lp"), ""))).await;
+    let server = TestServer::with(&quick("schedule = [\"10ms\", \"1h\"]", &hook(&sink.url("/lp"), ""))).await;
     let all = conversations(&server.api(), 1).await;
     say_all(&all, 1).await;
     sink.until("it comes again", SOON, |hits| hits.len() == 2).await;
     let hits = sink.hits();
     assert!(hits[1].at - hits[0].at >= Duration::from_secs(1), "not before");
+
+    // As a whole, too: when the fifth conversation has failed, at most seven others are under way, and the next one is
+    // tried no sooner than it asked for.
+    sink.set(|hit| if hit.before == 0 { React::RetryAfter(2) } else { React::Answer(200) });
+    let more = conversations(&server.api(), 20).await;
+    say_all(&more, 1).await;
+    sink.until("all come", SOON * 2, |hits| hits.iter().filter(|hit| hit.is_taken()).count() == 21).await;
+    let first: Vec<_> = sink.hits()[2..].iter().filter(|hit| hit.before == 0).map(|hit| hit.at).collect();
+    assert_eq!(first.len(), 20);
+    assert!(first[12] - first[4] >= Duration::from_secs(2), "not before: {:?}", first[12] - first[4]);
 }
 
 #[tokio::test]
