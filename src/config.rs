@@ -278,7 +278,7 @@ section!(
     Retention {
         /// Webhooks that were given up.
         dead_letters: Span,
-        /// What is known of each attempt at a webhook.
+        /// What is known of attempts at webhooks, and of where events went.
         traces: Span,
     }
 );
