@@ -249,7 +249,7 @@ fn with_hooks(port: u16) -> String {
         ("cqm.ExConversationChangeNotification".to_owned(), "conversation", ""),
     ]
     .map(|(event, path, more)| format!("{{ event = \"{event}\", endpoint = \"http://127.0.0.1:{port}/{path}\"{more} }}"));
-    let hooks = format!("capabilities = [\"webhooks\"]\nwebhooks = [{}]\n", hooks.join(", "));
+    let hooks = format!("capabilities = [\"webhooks\"]\nwebhook_retention = \"1h\"\nwebhooks = [{}]\n", hooks.join(", "));
     format!("[webhooks]\nretry_wait = \"50ms\"\n\n# app demo-connector\n{hooks}")
 }
 
