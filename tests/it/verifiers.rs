@@ -165,6 +165,20 @@ fn every_vector_is_accepted_by_each_verifier_and_nothing_else_is() {
     }
 }
 
+/// A stranger's list is refused, however long, before a verifier that signs anew for each of it is halfway.
+#[test]
+fn a_list_of_signatures_costs_no_more_than_one() {
+    let secrets = json!([format!("whsec_{}", STANDARD.encode([7_u8; 32]))]);
+    let list = vec!["v1,"; 100_000].join(" ");
+    let all = json!({"webhook-id": "log:1", "webhook-timestamp": "1700000000", "webhook-signature": list});
+    let one = question(&secrets, "secret", 1_700_000_000, all.as_object().unwrap().clone(), &vec![b'x'; 1 << 20]);
+    let began = std::time::Instant::now();
+    for (verifier, said) in verdicts(&[one]) {
+        assert_eq!(said, ["no no"], "{verifier}");
+    }
+    assert!(began.elapsed() < SOON, "it took {:?}", began.elapsed());
+}
+
 /// Texts of every kind of character that there is.
 struct Texts(u64);
 
