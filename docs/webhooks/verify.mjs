@@ -39,10 +39,11 @@ export function verifyStandard(secrets, headers, body, now = Date.now() / 1000) 
 /**
  * Whether X-Liveperson-Signature, "sha1=…" or "sha256=…", is that of a body under an application's client secret.
  * @param {string} clientSecret
- * @param {string} signature
+ * @param {string | undefined} signature nothing, if there is no such header
  * @param {Buffer} body
  */
 export function verifyVendor(clientSecret, signature, body) {
+  if (!signature) return false;
   const name = signature.split("=", 1)[0];
   if ((name !== "sha1" && name !== "sha256") || !clientSecret) return false;
   return isSame(signature, `${name}=${createHmac(name, clientSecret).update(body).digest("base64")}`);
@@ -55,7 +56,7 @@ if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.me
     const one = JSON.parse(line);
     const body = Buffer.from(one.body, "base64");
     const standard = verifyStandard(one.secrets, one.headers, body, one.now);
-    const vendor = verifyVendor(one.client_secret, one.headers["x-liveperson-signature"] ?? "", body);
+    const vendor = verifyVendor(one.client_secret, one.headers["x-liveperson-signature"], body);
     console.log(standard ? "ok" : "no", vendor ? "ok" : "no");
   }
 }

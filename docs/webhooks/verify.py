@@ -23,22 +23,30 @@ def verify_standard(secrets, headers, body, now=None):
         return False
     if abs((time.time() if now is None else now) - int(timestamp)) > TOLERANCE:
         return False
-    signed = f"{message}.{timestamp}.".encode() + body
+    signed = encoded(f"{message}.{timestamp}.") + body
     keys = [base64.b64decode(secret.removeprefix("whsec_")) for secret in secrets]
     expected = [base64.b64encode(hmac.digest(key, signed, hashlib.sha256)) for key in keys if key]
     given = [text.removeprefix("v1,") for text in headers.get("webhook-signature", "").split(" ") if text.startswith("v1,")]
     # An empty key, of a setting left empty, would let anybody sign. Each is compared with each, and none ends the comparison early.
-    matches = [hmac.compare_digest(one.encode(), other) for one in given for other in expected]
+    matches = [hmac.compare_digest(encoded(one), other) for one in given for other in expected]
     return any(matches)
 
 
 def verify_vendor(client_secret, signature, body):
-    """Whether X-Liveperson-Signature, "sha1=…" or "sha256=…", is that of a body under an application's client secret."""
-    name, _, given = signature.partition("=")
+    """Whether X-Liveperson-Signature, "sha1=…" or "sha256=…", is that of a body under an application's client secret.
+
+    signature: None, if there is no such header.
+    """
+    name, _, given = (signature or "").partition("=")
     if name not in ("sha1", "sha256") or not client_secret:
         return False
     expected = base64.b64encode(hmac.digest(client_secret.encode(), body, name))
-    return hmac.compare_digest(given.encode(), expected)
+    return hmac.compare_digest(encoded(given), expected)
+
+
+def encoded(text):
+    """The bytes of a header. Some frameworks hand over what is not UTF-8 as lone surrogates, which must not be an error here."""
+    return text.encode(errors="surrogatepass")
 
 
 if __name__ == "__main__":
@@ -50,5 +58,5 @@ if __name__ == "__main__":
         one = json.loads(line)
         bytes_ = base64.b64decode(one["body"])
         standard = verify_standard(one["secrets"], one["headers"], bytes_, one["now"])
-        vendor = verify_vendor(one["client_secret"], one["headers"].get("x-liveperson-signature", ""), bytes_)
+        vendor = verify_vendor(one["client_secret"], one["headers"].get("x-liveperson-signature"), bytes_)
         print("ok" if standard else "no", "ok" if vendor else "no")
