@@ -223,8 +223,19 @@ impl Texts {
     }
 
     fn text(&mut self) -> String {
-        let length = if self.throw(50) == 0 { 1 + self.throw(7_000) } else { 1 + self.throw(60) };
-        (0..length).map(|_| self.character()).collect()
+        // What looks like an escape, whole or half, and what is one only together.
+        let pieces = ["\\ud83e", "\\udd80", "\\u0000", "\\\"", "\\/", "\r\n", "👩\u{200d}👧", "\u{2066}x\u{2069}", "e\u{301}", "\"}}]}}"];
+        let length = if self.throw(50) == 0 { 1 + self.throw(6_980) as usize } else { 1 + self.throw(60) as usize };
+        let (mut text, mut count) = (String::new(), 0);
+        while count < length {
+            let before = text.len();
+            match self.throw(16) {
+                0 => text.push_str(pieces[self.throw(pieces.len() as u64) as usize]),
+                _ => text.push(self.character()),
+            }
+            count += text[before..].chars().count();
+        }
+        text
     }
 }
 
