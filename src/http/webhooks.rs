@@ -45,8 +45,43 @@ pub(super) struct Webhooks {
     stop: CancellationToken,
 }
 
-/// A refusal, or any other answer that ends a call early.
-type Answer = Result<Response, Box<Response>>;
+type Answer = Result<Response, Refused>;
+
+/// An answer that ends a call early.
+struct Refused(Box<Response>);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        *self.0
+    }
+}
+
+impl Refused {
+    fn with(status: StatusCode, reason: &str) -> Self {
+        Self(Box::new(say(status, reason)))
+    }
+
+    fn bad(reason: &str) -> Self {
+        Self::with(StatusCode::BAD_REQUEST, reason)
+    }
+}
+
+impl From<DeliveryError> for Refused {
+    fn from(error: DeliveryError) -> Self {
+        let status = match error {
+            DeliveryError::NoSuchEndpoint => StatusCode::NOT_FOUND,
+            DeliveryError::IsOff
+            | DeliveryError::IsGone
+            | DeliveryError::IsPaused
+            | DeliveryError::IsWanted
+            | DeliveryError::IsPosted
+            | DeliveryError::IsPulled
+            | DeliveryError::OtherCursor => StatusCode::CONFLICT,
+            DeliveryError::Unreadable | DeliveryError::NotKept | DeliveryError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::with(status, &error.to_string())
+    }
+}
 
 /// Who calls.
 enum Caller {
@@ -74,7 +109,7 @@ impl Webhooks {
     }
 
     /// Who calls, if `account` is the account that the call is about.
-    fn caller(&self, headers: &HeaderMap, account: Option<&str>) -> Result<Caller, Box<Response>> {
+    fn caller(&self, headers: &HeaderMap, account: Option<&str>) -> Result<Caller, Refused> {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let given = given.strip_prefix("Bearer ").unwrap_or(given);
         if self.key.as_ref().is_some_and(|key| crate::identity::same(key.expose_secret(), given)) {
@@ -83,16 +118,17 @@ impl Webhooks {
         let identity = self.gateway.identity();
         let account = account.and_then(|account| identity.directory().account(account));
         let app = account.and_then(|account| identity.check_app(account, given).ok());
-        let refused = || {
-            let keys = if self.key.is_some() { "the admin key, or an AppJWT" } else { "an AppJWT" };
-            let why = format!("send {keys} of the application whose endpoint this is, as `Authorization: Bearer …`");
-            Box::new(say(StatusCode::UNAUTHORIZED, &why))
-        };
-        app.map(|app| Caller::App(app.account, app.app)).ok_or_else(refused)
+        app.map(|app| Caller::App(app.account, app.app)).ok_or_else(|| self.unauthorised())
+    }
+
+    fn unauthorised(&self) -> Refused {
+        let keys = if self.key.is_some() { "the admin key, or an AppJWT" } else { "an AppJWT" };
+        let why = format!("send {keys} of the application whose endpoint this is, as `Authorization: Bearer …`");
+        Refused::with(StatusCode::UNAUTHORIZED, &why)
     }
 
     /// The endpoint, if the caller may deal with it.
-    async fn endpoint(&self, headers: &HeaderMap, id: &str) -> Result<EndpointRow, Box<Response>> {
+    async fn endpoint(&self, headers: &HeaderMap, id: &str) -> Result<EndpointRow, Refused> {
         let number = id.parse::<EndpointId>().ok();
         let found = match number {
             Some(number) => self.deliveries.endpoint(number).await,
@@ -100,53 +136,28 @@ impl Webhooks {
         };
         let account = found.as_ref().ok().map(|row| row.account.as_str().to_owned());
         match (self.caller(headers, account.as_deref())?, found) {
-            (Caller::Operator, found) => found.map_err(refusal),
+            (Caller::Operator, found) => Ok(found?),
             (Caller::App(account, app), Ok(row)) if (&account, &app) == (&row.account, &row.app) => Ok(row),
             // Not there and not theirs are told apart by nobody.
-            (Caller::App(..), _) => {
-                Err(self.caller(&HeaderMap::new(), None).err().unwrap_or_else(|| refusal(DeliveryError::NoSuchEndpoint)))
-            }
+            (Caller::App(..), _) => Err(self.unauthorised()),
         }
     }
 
     /// The position that a message's id names.
-    fn position(&self, message: &str) -> Result<u64, Box<Response>> {
+    fn position(&self, message: &str) -> Result<u64, Refused> {
         let position = message.rsplit_once(':').map_or(message, |(_, position)| position).parse::<u64>().ok();
         let position = position.filter(|position| !message.contains(':') || self.deliveries.message_id(*position) == message);
-        let why = || bad(&format!("{message:?} is no webhook-id of this gateway"));
+        let why = || Refused::bad(&format!("{message:?} is no webhook-id of this gateway"));
         position.ok_or_else(why)
     }
-}
-
-fn bad(reason: &str) -> Box<Response> {
-    Box::new(say(StatusCode::BAD_REQUEST, reason))
-}
-
-fn refusal(error: DeliveryError) -> Box<Response> {
-    let status = match error {
-        DeliveryError::NoSuchEndpoint => StatusCode::NOT_FOUND,
-        DeliveryError::IsOff
-        | DeliveryError::IsGone
-        | DeliveryError::IsPaused
-        | DeliveryError::IsWanted
-        | DeliveryError::IsPosted
-        | DeliveryError::IsPulled
-        | DeliveryError::OtherCursor => StatusCode::CONFLICT,
-        DeliveryError::Unreadable | DeliveryError::NotKept | DeliveryError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    Box::new(say(status, &error.to_string()))
 }
 
 fn page(value: &Value) -> Response {
     axum::Json(value).into_response()
 }
 
-fn done(result: Result<(), DeliveryError>) -> Answer {
-    result.map(|()| StatusCode::NO_CONTENT.into_response()).map_err(refusal)
-}
-
-fn either(answer: Answer) -> Response {
-    answer.unwrap_or_else(|response| *response)
+fn done() -> Answer {
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// A time as people read it.
@@ -171,63 +182,48 @@ struct Which {
     account: Option<String>,
 }
 
-async fn list(State(webhooks): State<Webhooks>, Query(which): Query<Which>, headers: HeaderMap) -> Response {
-    let found = async {
-        let caller = webhooks.caller(&headers, which.account.as_deref())?;
-        let mut all = webhooks.deliveries.list().await.map_err(refusal)?;
-        all.retain(|view| match &caller {
-            Caller::Operator => which.account.as_deref().is_none_or(|account| view.row.account.as_str() == account),
-            Caller::App(account, app) => (account, app) == (&view.row.account, &view.row.app),
-        });
-        Ok(page(&json!({"endpoints": all.iter().map(shown).collect::<Vec<_>>()})))
-    };
-    either(found.await)
+async fn list(State(webhooks): State<Webhooks>, Query(which): Query<Which>, headers: HeaderMap) -> Answer {
+    let caller = webhooks.caller(&headers, which.account.as_deref())?;
+    let mut all = webhooks.deliveries.list().await?;
+    all.retain(|view| match &caller {
+        Caller::Operator => which.account.as_deref().is_none_or(|account| view.row.account.as_str() == account),
+        Caller::App(account, app) => (account, app) == (&view.row.account, &view.row.app),
+    });
+    Ok(page(&json!({"endpoints": all.iter().map(shown).collect::<Vec<_>>()})))
 }
 
-async fn one(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    let found = async {
-        let row = webhooks.endpoint(&headers, &id).await?;
-        let all = webhooks.deliveries.list().await.map_err(refusal)?;
-        let view = all.iter().find(|view| view.row.id == row.id).ok_or_else(|| refusal(DeliveryError::NoSuchEndpoint))?;
-        Ok(page(&shown(view)))
-    };
-    either(found.await)
+async fn one(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+    let row = webhooks.endpoint(&headers, &id).await?;
+    let all = webhooks.deliveries.list().await?;
+    let view = all.iter().find(|view| view.row.id == row.id).ok_or(DeliveryError::NoSuchEndpoint)?;
+    Ok(page(&shown(view)))
 }
 
-async fn forget(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    let found = async {
-        let row = webhooks.endpoint(&headers, &id).await?;
-        done(webhooks.deliveries.forget(row.id).await)
-    };
-    either(found.await)
+async fn forget(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+    let row = webhooks.endpoint(&headers, &id).await?;
+    webhooks.deliveries.forget(row.id).await?;
+    done()
 }
 
-async fn pause(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    let found = async {
-        let row = webhooks.endpoint(&headers, &id).await?;
-        done(webhooks.deliveries.pause(row.id).await)
-    };
-    either(found.await)
+async fn pause(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+    let row = webhooks.endpoint(&headers, &id).await?;
+    webhooks.deliveries.pause(row.id).await?;
+    done()
 }
 
-async fn resume(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    let found = async {
-        let row = webhooks.endpoint(&headers, &id).await?;
-        done(webhooks.deliveries.resume(row.id).await)
-    };
-    either(found.await)
+async fn resume(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+    let row = webhooks.endpoint(&headers, &id).await?;
+    webhooks.deliveries.resume(row.id).await?;
+    done()
 }
 
-async fn test(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    let found = async {
-        let row = webhooks.endpoint(&headers, &id).await?;
-        let tested = webhooks.deliveries.test(row.id).await.map_err(refusal)?;
-        Ok(page(&json!({
-            "result": tested.result, "reason": tested.reason, "status": tested.status, "tookMs": milliseconds(tested.took),
-            "answer": tested.answer,
-        })))
-    };
-    either(found.await)
+async fn test(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+    let row = webhooks.endpoint(&headers, &id).await?;
+    let tested = webhooks.deliveries.test(row.id).await?;
+    Ok(page(&json!({
+        "result": tested.result, "reason": tested.reason, "status": tested.status, "tookMs": milliseconds(tested.took),
+        "answer": tested.answer,
+    })))
 }
 
 fn milliseconds(took: Duration) -> f64 {
@@ -260,32 +256,26 @@ fn debt(webhooks: &Webhooks, owed: &Owed) -> Value {
     })
 }
 
-async fn owed(State(webhooks): State<Webhooks>, Path(id): Path<String>, Query(part): Query<Part>, headers: HeaderMap) -> Response {
-    let found = async {
-        let row = webhooks.endpoint(&headers, &id).await?;
-        let all = webhooks.deliveries.owed(row.id, part.after.unwrap_or(0), part.limit()).await.map_err(refusal)?;
-        let shown = |owed: &Owed| {
-            let mut shown = debt(&webhooks, owed);
-            shown["due"] = if owed.due > 0 { time(owed.due) } else { Value::Null };
-            shown
-        };
-        Ok(listed("owed", all.iter().map(shown).collect(), all.last().map(|owed| owed.turn), &part))
+async fn owed(State(webhooks): State<Webhooks>, Path(id): Path<String>, Query(part): Query<Part>, headers: HeaderMap) -> Answer {
+    let row = webhooks.endpoint(&headers, &id).await?;
+    let all = webhooks.deliveries.owed(row.id, part.after.unwrap_or(0), part.limit()).await?;
+    let shown = |owed: &Owed| {
+        let mut shown = debt(&webhooks, owed);
+        shown["due"] = if owed.due > 0 { time(owed.due) } else { Value::Null };
+        shown
     };
-    either(found.await)
+    Ok(listed("owed", all.iter().map(shown).collect(), all.last().map(|owed| owed.turn), &part))
 }
 
-async fn dead(State(webhooks): State<Webhooks>, Path(id): Path<String>, Query(part): Query<Part>, headers: HeaderMap) -> Response {
-    let found = async {
-        let row = webhooks.endpoint(&headers, &id).await?;
-        let all = webhooks.deliveries.dead_letters(row.id, part.after.unwrap_or(0), part.limit()).await.map_err(refusal)?;
-        let shown = |dead: &DeadLetter| {
-            let mut shown = debt(&webhooks, &dead.owed);
-            (shown["at"], shown["reason"], shown["last"]) = (time(dead.at), json!(dead.reason), json!(dead.last));
-            shown
-        };
-        Ok(listed("deadLetters", all.iter().map(shown).collect(), all.last().map(|dead| dead.owed.turn), &part))
+async fn dead(State(webhooks): State<Webhooks>, Path(id): Path<String>, Query(part): Query<Part>, headers: HeaderMap) -> Answer {
+    let row = webhooks.endpoint(&headers, &id).await?;
+    let all = webhooks.deliveries.dead_letters(row.id, part.after.unwrap_or(0), part.limit()).await?;
+    let shown = |dead: &DeadLetter| {
+        let mut shown = debt(&webhooks, &dead.owed);
+        (shown["at"], shown["reason"], shown["last"]) = (time(dead.at), json!(dead.reason), json!(dead.last));
+        shown
     };
-    either(found.await)
+    Ok(listed("deadLetters", all.iter().map(shown).collect(), all.last().map(|dead| dead.owed.turn), &part))
 }
 
 /// An attempt, as it is shown.
@@ -296,15 +286,12 @@ pub(super) fn attempt(attempt: &Attempt) -> Value {
     })
 }
 
-async fn attempts(State(webhooks): State<Webhooks>, Path((id, message)): Path<(String, String)>, headers: HeaderMap) -> Response {
-    let found = async {
-        let row = webhooks.endpoint(&headers, &id).await?;
-        let position = webhooks.position(&message)?;
-        let all = webhooks.deliveries.attempts(position).await.map_err(refusal)?;
-        let own: Vec<_> = all.iter().filter(|one| one.endpoint == row.id).map(attempt).collect();
-        Ok(page(&json!({"message": webhooks.deliveries.message_id(position), "attempts": own})))
-    };
-    either(found.await)
+async fn attempts(State(webhooks): State<Webhooks>, Path((id, message)): Path<(String, String)>, headers: HeaderMap) -> Answer {
+    let row = webhooks.endpoint(&headers, &id).await?;
+    let position = webhooks.position(&message)?;
+    let all = webhooks.deliveries.attempts(position).await?;
+    let own: Vec<_> = all.iter().filter(|one| one.endpoint == row.id).map(attempt).collect();
+    Ok(page(&json!({"message": webhooks.deliveries.message_id(position), "attempts": own})))
 }
 
 /// From where to fetch, and how long to wait.
@@ -315,23 +302,21 @@ struct Fetch {
     wait: Option<u64>,
 }
 
-async fn events(State(webhooks): State<Webhooks>, Path(id): Path<String>, Query(fetch): Query<Fetch>, headers: HeaderMap) -> Response {
-    let found = async {
-        let row = webhooks.endpoint(&headers, &id).await?;
-        let until = Instant::now() + Duration::from_secs(fetch.wait.unwrap_or(USUAL_POLL).min(LONGEST_POLL));
-        let limit = fetch.limit.unwrap_or(USUAL).clamp(1, MOST);
-        let pulled = tokio::select! {
-            pulled = webhooks.deliveries.pull(row.id, fetch.after.as_deref(), limit, until) => pulled.map_err(refusal)?,
-            () = webhooks.stop.cancelled() => return Err(refusal(DeliveryError::Stopping)),
-        };
-        let shown = |event: &PulledEvent| {
-            let body: &RawValue = serde_json::from_slice(&event.body).ok()?;
-            Some(json!({"id": event.id, "cursor": event.cursor, "event": event.event, "body": body}))
-        };
-        let events: Vec<_> = pulled.events.iter().filter_map(shown).collect();
-        Ok(page(&json!({"events": events, "cursor": pulled.cursor})))
+async fn events(State(webhooks): State<Webhooks>, Path(id): Path<String>, Query(fetch): Query<Fetch>, headers: HeaderMap) -> Answer {
+    let row = webhooks.endpoint(&headers, &id).await?;
+    let until = Instant::now() + Duration::from_secs(fetch.wait.unwrap_or(USUAL_POLL).min(LONGEST_POLL));
+    let limit = fetch.limit.unwrap_or(USUAL).clamp(1, MOST);
+    let pulled = tokio::select! {
+        pulled = webhooks.deliveries.pull(row.id, fetch.after.as_deref(), limit, until) => pulled?,
+        () = webhooks.stop.cancelled() => return Err(DeliveryError::Stopping.into()),
     };
-    either(found.await)
+    let shown = |event: &PulledEvent| {
+        // None is left out: the cursor would acknowledge it.
+        let body: &RawValue = serde_json::from_slice(&event.body).map_err(|_| DeliveryError::Unreadable)?;
+        Ok(json!({"id": event.id, "cursor": event.cursor, "event": event.event, "body": body}))
+    };
+    let events = pulled.events.iter().map(shown).collect::<Result<Vec<_>, DeliveryError>>()?;
+    Ok(page(&json!({"events": events, "cursor": pulled.cursor})))
 }
 
 /// What is to be owed again: one of these.
@@ -355,21 +340,23 @@ enum End {
 }
 
 impl Webhooks {
-    fn end(&self, text: &str) -> Result<End, Box<Response>> {
+    fn end(&self, text: &str) -> Result<End, Refused> {
         match text.parse::<Timestamp>() {
             Ok(time) => Ok(End::Time(time.as_millisecond())),
             Err(_) => self
                 .position(text)
                 .map(End::Position)
-                .map_err(|_| bad(&format!("{text:?} is neither a webhook-id nor a time such as 2026-01-31T12:00:00Z"))),
+                .map_err(|_| Refused::bad(&format!("{text:?} is neither a webhook-id nor a time such as 2026-01-31T12:00:00Z"))),
         }
     }
 
-    fn wanted(&self, again: &Again) -> Result<Replay, Box<Response>> {
+    fn wanted(&self, again: &Again) -> Result<Replay, Refused> {
         let ends = (again.from.as_deref().map(|from| self.end(from)).transpose()?, again.to.as_deref().map(|to| self.end(to)).transpose()?);
         match (again.dead, &again.messages, ends) {
             (true, None, (None, None)) => Ok(Replay::Dead),
-            (false, Some(messages), (None, None)) if messages.len() > MOST => Err(bad(&format!("at most {MOST} messages at a time"))),
+            (false, Some(messages), (None, None)) if messages.len() > MOST => {
+                Err(Refused::bad(&format!("at most {MOST} messages at a time")))
+            }
             (false, Some(messages), (None, None)) => {
                 messages.iter().map(|message| self.position(message)).collect::<Result<_, _>>().map(Replay::These)
             }
@@ -380,22 +367,19 @@ impl Webhooks {
             (false, None, (Some(End::Time(from)), to @ (None | Some(End::Time(_))))) => {
                 Ok(Replay::Time { from, to: if let Some(End::Time(to)) = to { Some(to) } else { None } })
             }
-            _ => Err(bad(
+            _ => Err(Refused::bad(
                 r#"send one of {"dead":true}, {"messages":["ID", …]}, {"from":ID,"to":ID}, {"from":TIME,"to":TIME}; `to` may be left out"#,
             )),
         }
     }
 }
 
-async fn replay(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap, body: Bytes) -> Response {
-    let found = async {
-        let row = webhooks.endpoint(&headers, &id).await?;
-        let again: Again = serde_json::from_slice(&body).map_err(|error| bad(&format!("the body is not understood: {error}")))?;
-        let wanted = webhooks.wanted(&again)?;
-        match tokio::time::timeout(REPLAY, webhooks.deliveries.replay(row.id, wanted)).await {
-            Ok(count) => Ok(page(&json!({"replayed": count.map_err(refusal)?}))),
-            Err(_) => Ok((StatusCode::ACCEPTED, axum::Json(json!({"replayed": null}))).into_response()),
-        }
-    };
-    either(found.await)
+async fn replay(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
+    let row = webhooks.endpoint(&headers, &id).await?;
+    let again: Again = serde_json::from_slice(&body).map_err(|error| Refused::bad(&format!("the body is not understood: {error}")))?;
+    let wanted = webhooks.wanted(&again)?;
+    match tokio::time::timeout(REPLAY, webhooks.deliveries.replay(row.id, wanted)).await {
+        Ok(count) => Ok(page(&json!({"replayed": count?}))),
+        Err(_) => Ok((StatusCode::ACCEPTED, axum::Json(json!({"replayed": null}))).into_response()),
+    }
 }
