@@ -23,7 +23,7 @@ mod worker;
 pub use handle::{Deliveries, DeliveryError, Pulled, PulledEvent, Replay, Tested, View};
 pub use worker::Worker;
 
-use self::post::{Poster, Signing};
+use self::post::Poster;
 use self::retry::Waits;
 use crate::config::{self, ANY_EVENT, Config, Endpoint, WebhookSecret, WebhookSettings, WebhookSignature};
 use crate::domain::{Conversation, Millis, Sight};
@@ -236,15 +236,9 @@ struct Settings {
     id: EndpointId,
     app: AppWebhooks,
     target: Target,
-    signing: Signing,
 }
 
 impl Settings {
-    fn new(id: EndpointId, app: AppWebhooks, target: Target) -> Self {
-        let signing = Signing { secret: app.secret.clone(), kind: app.signature, keys: app.keys.clone() };
-        Self { id, app, target, signing }
-    }
-
     /// Where events of a type go here, if they do.
     fn hook(&self, EventKey(event): EventKey) -> Option<&Hook> {
         self.app.hooks.iter().find(|hook| hook.event == event && hook.target == self.target)

@@ -38,7 +38,7 @@ pub(super) struct Request<'r> {
     pub(super) headers: &'r HeaderMap,
     pub(super) account: &'r AccountId,
     pub(super) client_id: &'r ClientId,
-    pub(super) signing: &'r Signing,
+    pub(super) signing: Signing<'r>,
     /// Whether a tenant chose the endpoint.
     pub(super) is_guarded: bool,
     /// The same in each attempt.
@@ -57,13 +57,13 @@ pub(super) enum Taken {
 }
 
 /// What an application's webhooks are signed with.
-#[derive(Debug)]
-pub(super) struct Signing {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Signing<'r> {
     /// Of the vendor's signature.
-    pub(super) secret: SecretString,
+    pub(super) secret: &'r SecretString,
     pub(super) kind: WebhookSignature,
     /// Of the standard one; none: the secret's bytes.
-    pub(super) keys: Vec<WebhookSecret>,
+    pub(super) keys: &'r [WebhookSecret],
 }
 
 /// What an endpoint answered.
@@ -310,7 +310,7 @@ fn retry_after(headers: &HeaderMap, now: i64) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(LONGEST_ASKED_FOR))
 }
 
-impl Signing {
+impl Signing<'_> {
     /// The vendor's signature of a body, with the name of its algorithm in front.
     fn vendors(&self, body: &[u8]) -> String {
         let (name, algorithm) = match self.kind {
@@ -380,9 +380,13 @@ mod tests {
         crate::config::Config::from_parts(None, []).unwrap().webhooks
     }
 
-    fn signing(keys: &[&str]) -> Signing {
-        let keys = keys.iter().map(|key| key.parse().unwrap()).collect();
-        Signing { secret: "s".to_owned().into(), kind: WebhookSignature::Sha1, keys }
+    fn keys(texts: &[&str]) -> Vec<WebhookSecret> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    /// The standard signatures under some keys, or under the secret `s`.
+    fn standard(texts: &[&str], id: &str, timestamp: i64, body: &[u8]) -> String {
+        Signing { secret: &"s".to_owned().into(), kind: WebhookSignature::Sha1, keys: &keys(texts) }.standard(id, timestamp, body)
     }
 
     async fn post(poster: &Poster, is_guarded: bool, url: &str) -> Result<Answer, Failure> {
@@ -391,7 +395,7 @@ mod tests {
             headers: &HeaderMap::new(),
             account: &"demo".into(),
             client_id: &"connector".into(),
-            signing: &signing(&[]),
+            signing: Signing { secret: &"s".to_owned().into(), kind: WebhookSignature::Sha1, keys: &[] },
             is_guarded,
             id: "log:1",
             taken: Taken::Any2xx,
@@ -519,7 +523,7 @@ mod tests {
         let (old, new) = ("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "whsec_YWJjZGVmZ2hpamFiY2RlZmdoaWphYmNk");
         let body = "{\"message\":\"🦀 \u{2028} \\u00e9\"}";
         let now = jiff::Timestamp::now().as_second();
-        let both = signing(&[new, old]).standard("log:1", now, body.as_bytes());
+        let both = standard(&[new, old], "log:1", now, body.as_bytes());
         assert_eq!(both.split(' ').count(), 2);
         for key in [old, new] {
             let mut headers = axum::http::HeaderMap::new();
@@ -529,7 +533,7 @@ mod tests {
             standardwebhooks::Webhook::new(key).unwrap().verify(body.as_bytes(), &headers).unwrap();
         }
         assert_eq!(
-            signing(&[]).standard("i", 5, b"x"),
+            standard(&[], "i", 5, b"x"),
             format!("v1,{}", STANDARD.encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"s"), b"i.5.x")))
         );
     }
@@ -538,7 +542,7 @@ mod tests {
     fn the_vendors_published_signatures_come_out() {
         let secret = "rl9hacst6kqilbofup64n11ga3";
         let body = r#"{"kind":"notification","body":{"changes":[{"originatorId":"2969e404f3be1c8cdda63f0b72d205ab5afb3fe3e3d7d72ab58245f564fdfd91","originatorMetadata":{"id":"2969e404f3be1c8cdda63f0b72d205ab5afb3fe3e3d7d72ab58245f564fdfd91","role":"CONSUMER"},"event":{"type":"ChatStateEvent","chatState":"PAUSE"},"conversationId":"b8b83fe9-75f0-46f2-baaa-2930f7192cfb","dialogId":"b8b83fe9-75f0-46f2-baaa-2930f7192cfb"}]},"type":"ms.MessagingEventNotification"}"#;
-        let signed = |kind| Signing { secret: secret.to_owned().into(), kind, keys: Vec::new() }.vendors(body.as_bytes());
+        let signed = |kind| Signing { secret: &secret.to_owned().into(), kind, keys: &[] }.vendors(body.as_bytes());
         assert_eq!(signed(WebhookSignature::Sha1), "sha1=e/TfS0wv1HbvEsMqcBMmFLcMslI=");
         assert_eq!(signed(WebhookSignature::Sha256), "sha256=PH84lxXVcKluSQQ3Fy8oaaZe1vDHZ3JZMNEQoQjUjsU=");
     }

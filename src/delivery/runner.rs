@@ -5,7 +5,7 @@
 //! rest is read when there is room. What became of debts is written behind the attempts, in the order it happened, in
 //! one write at a time: what a crash takes of it is tried again.
 
-use super::post::{Failure, Request, Taken};
+use super::post::{Failure, Request, Signing, Taken};
 use super::retry::{Circuit, Retries, jittered};
 use super::{Hook, Settings, Shared, Status, lock};
 use crate::domain::Millis;
@@ -656,7 +656,7 @@ pub(super) async fn post(
         headers: &hook.headers,
         account: &settings.app.account,
         client_id: &settings.app.client_id,
-        signing: &settings.signing,
+        signing: Signing { secret: &settings.app.secret, kind: settings.app.signature, keys: &settings.app.keys },
         is_guarded: settings.app.is_guarded,
         id,
         taken,

@@ -271,8 +271,9 @@ impl Worker {
         let mut cursor = Cursor { position: reached, ..self.cursor };
         for sight in &sights {
             let Some((conversation, event)) = self.told(sight) else { continue };
+            let Some(ids) = self.by_account.get(&sight.account) else { continue };
             let app = self.app_of(sight, conversation).await.map_err(|ReadError| ())?;
-            for id in self.by_account.get(&sight.account).into_iter().flatten() {
+            for id in ids {
                 let Some(known) = self.endpoints.get(id) else { continue };
                 if !known.row.is_behind && known.is_owed() && known.row.since < sight.position && known.wants(event, app.as_ref()) {
                     cursor.turn += 1;
@@ -444,7 +445,7 @@ impl Worker {
             if is_elsewhere || known.row.events != events {
                 (known.row.target, known.row.events, known.is_unsaved) = (target.name(), events, true);
             }
-            let settings = Arc::new(Settings::new(id, app, target));
+            let settings = Arc::new(Settings { id, app, target });
             match &known.settings {
                 Some(known) => {
                     known.send_if_modified(|before| {
