@@ -17,7 +17,7 @@ use crate::domain::{Actor, AgentState, Audience, Conversation, ConversationFilte
 use dashmap::DashMap;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, UserId};
@@ -205,7 +205,7 @@ impl Hub {
         }
         self.sessions.insert(connection, Handle { actor, outbox: outbox.clone(), since: Instant::now() });
         metrics::gauge!("tieline_sessions").increment(1.0);
-        Membership { hub: self.clone(), connection, outbox }
+        Membership { hub: self.clone(), connection, outbox, was_told: AtomicBool::new(false) }
     }
 
     /// Whether an agent has a socket, or had one until less than a time ago. At the start everybody counts as just gone.
@@ -241,7 +241,12 @@ impl Hub {
 
     /// A place beside the map, for a part of the gateway that hears announcements without being a session.
     pub fn listen(self: &Arc<Self>) -> Membership {
-        Membership { hub: self.clone(), connection: self.next_connection(), outbox: Arc::new(Outbox::default()) }
+        Membership {
+            hub: self.clone(),
+            connection: self.next_connection(),
+            outbox: Arc::new(Outbox::default()),
+            was_told: AtomicBool::new(false),
+        }
     }
 
     /// Closes every socket of an account with a code; how many.
@@ -465,6 +470,8 @@ pub struct Membership {
     hub: Arc<Hub>,
     connection: ConnectionId,
     outbox: Arc<Outbox>,
+    /// Whether an event was written to it.
+    was_told: AtomicBool,
 }
 
 impl Membership {
@@ -482,6 +489,7 @@ impl Membership {
 
     /// The entries at these positions were written to the socket, now.
     pub fn pushed(&self, positions: impl Iterator<Item = u64>, now: Millis) {
+        self.was_told.store(true, Ordering::Relaxed);
         self.hub.traces.pushed(self.connection.0, positions, now);
     }
 
@@ -499,9 +507,14 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
+        // Who looks for it finds it in one place or the other.
+        if self.was_told.load(Ordering::Relaxed)
+            && let Some(actor) = self.hub.sessions.get(&self.connection).map(|session| session.actor.clone())
+        {
+            self.hub.traces.left(self.connection.0, actor, jiff::Timestamp::now().as_millisecond());
+        }
         let Some((_, handle)) = self.hub.sessions.remove(&self.connection) else { return };
         metrics::gauge!("tieline_sessions").decrement(1.0);
-        self.hub.traces.left(self.connection.0, handle.actor.clone());
         if let Some(key) = agent_of(&handle.actor)
             && let Some(mut presence) = self.hub.agents.get_mut(&key)
         {

@@ -44,7 +44,7 @@ pub struct Push {
 pub struct Traces {
     shards: [Mutex<Ring<Push>>; SHARDS],
     commits: Mutex<Ring<Commit>>,
-    gone: Mutex<BTreeMap<u64, Actor>>,
+    gone: Mutex<BTreeMap<u64, (Actor, Millis)>>,
     since: Millis,
 }
 
@@ -133,17 +133,17 @@ impl Traces {
         }
     }
 
-    /// A session ended that may have been written to.
-    pub(super) fn left(&self, connection: u64, actor: Actor) {
+    /// A session ended to which events were written.
+    pub(super) fn left(&self, connection: u64, actor: Actor, now: Millis) {
         let mut gone = lock(&self.gone);
-        gone.insert(connection, actor);
+        gone.insert(connection, (actor, now));
         if gone.len() > GONE {
             gone.pop_first();
         }
     }
 
     pub(super) fn who(&self, connection: u64) -> Option<Actor> {
-        lock(&self.gone).get(&connection).cloned()
+        lock(&self.gone).get(&connection).map(|(actor, _)| actor.clone())
     }
 
     /// The commit that wrote an entry, if it is remembered.
@@ -172,6 +172,7 @@ impl Traces {
     pub fn forget(&self, before: Millis) {
         self.shards.iter().for_each(|shard| lock(shard).forget(before));
         lock(&self.commits).forget(before);
+        lock(&self.gone).retain(|_, (_, left)| *left >= before);
     }
 }
 
@@ -225,8 +226,11 @@ mod tests {
         let traces = Traces::new(0);
         let ann = || Actor::Consumer { account: "demo".into(), id: "ann".into(), app: None, was: None };
         for connection in 0..=GONE as u64 {
-            traces.left(connection, ann());
+            traces.left(connection, ann(), connection.cast_signed());
         }
         assert!(traces.who(0).is_none() && traces.who(1).is_some());
+        // No longer than the pushes that name them.
+        traces.forget(100);
+        assert!(traces.who(99).is_none() && traces.who(100).is_some());
     }
 }

@@ -4,7 +4,7 @@
 //! something is missing, so the log is read. Catching up after a subscription, after a full outbox and after a gap are
 //! the same case. One batch is read per turn, so a long catch-up never keeps the loop from its other duties.
 
-use super::{Codec, Hold, Out, Outgoing};
+use super::{Codec, Hold, Outgoing};
 use crate::domain::{Actor, Audience, Conversation, Sight};
 use crate::gateway::{CATCH_UP, Followed, Gateway};
 use crate::hub::{Announcement, Interest, Slot};
@@ -143,8 +143,7 @@ impl Dialogs {
         cursor.next += 1;
         if !message.whisper || self.sees_whispers {
             let encode = |sight: &Arc<Sight>| codec.events(&message.dialog, std::slice::from_ref(sight)).pop().unwrap_or_default();
-            out.push(Out::Frame(event.frame(self.slot, encode)));
-            out.events.push(event.sight.position);
+            out.tell([event.frame(self.slot, encode)], std::iter::once(event.sight.position));
         }
     }
 
@@ -245,8 +244,7 @@ impl Cursor {
             sights.into_iter().filter(|sight| sees_whispers || sight.message().is_none_or(|message| !message.whisper)).collect();
         if !shown.is_empty() || (self.first && !self.behind) {
             self.first = false;
-            out.extend(codec.events(dialog, &shown).into_iter().map(Out::Frame));
-            out.events.extend(shown.iter().map(|sight| sight.position));
+            out.tell(codec.events(dialog, &shown), shown.iter().map(|sight| sight.position));
         }
         if self.behind {
             context.waker().wake_by_ref();
@@ -308,8 +306,9 @@ impl FeedCursor {
         // Until a read finds nothing new, there may be more.
         self.behind |= reached > self.after;
         self.after = reached;
-        out.events.extend(entries.iter().map(|(sight, _)| sight.position));
-        out.extend(codec.feed(gateway.store().epoch(), gateway.identity().now(), &entries).into_iter().map(Out::Frame));
+        // Other entries are nothing that anybody traces.
+        let events = entries.iter().filter(|(sight, _)| sight.message().is_some()).map(|(sight, _)| sight.position);
+        out.tell(codec.feed(gateway.store().epoch(), gateway.identity().now(), &entries), events);
         if self.behind {
             context.waker().wake_by_ref();
         }

@@ -49,20 +49,42 @@ const KEPT_EVENTS: usize = 64;
 /// The frames that wait to be sent.
 #[derive(Debug, Default)]
 struct Outgoing {
-    frames: VecDeque<Out>,
+    /// Each with how many events have left when it has.
+    frames: VecDeque<(Out, usize)>,
     bytes: usize,
-    /// The positions of the events among the frames that have not been reported as sent.
-    events: Vec<u64>,
+    /// The positions of the events in the frames, and in those that were popped and not reported as sent: how many.
+    events: VecDeque<u64>,
+    popped: usize,
 }
 
 impl Outgoing {
     fn push(&mut self, out: Out) {
         self.bytes += out.frame().len();
-        self.frames.push_back(out);
+        self.frames.push_back((out, 0));
+    }
+
+    /// Adds frames that hold events, which have left when the last of the frames has.
+    fn tell(&mut self, frames: impl IntoIterator<Item = Frame>, positions: impl Iterator<Item = u64>) {
+        let before = self.frames.len();
+        self.extend(frames.into_iter().map(Out::Frame));
+        if self.frames.len() == before {
+            return;
+        }
+        let known = self.events.len();
+        self.events.extend(positions);
+        if let Some((_, events)) = self.frames.back_mut() {
+            *events += self.events.len() - known;
+        }
+    }
+
+    /// The positions of the events that were popped since this was last asked.
+    fn take_popped(&mut self) -> impl Iterator<Item = u64> {
+        self.events.drain(..std::mem::take(&mut self.popped))
     }
 
     fn pop(&mut self) -> Option<Out> {
-        let out = self.frames.pop_front()?;
+        let (out, events) = self.frames.pop_front()?;
+        self.popped += events;
         self.bytes -= out.frame().len();
         Some(out)
     }
@@ -381,13 +403,13 @@ impl<C: Codec> Session<C> {
 
     /// Everything popped so far was written to the socket.
     pub fn sent(&mut self) {
-        if self.out.events.is_empty() {
+        if self.out.popped == 0 {
             return;
         }
-        self.membership.pushed(self.out.events.drain(..), self.gateway.identity().now());
+        self.membership.pushed(self.out.take_popped(), self.gateway.identity().now());
         // A connection that rests costs little, however much it once caught up.
-        if self.out.events.capacity() > KEPT_EVENTS {
-            self.out.events = Vec::new();
+        if self.out.events.is_empty() && self.out.events.capacity() > KEPT_EVENTS {
+            self.out.events = VecDeque::new();
         }
     }
 
@@ -578,4 +600,44 @@ fn no_such_subscription(id: &str) -> Error {
 /// Counts a request and what became of it.
 pub fn count_request(name: &'static str, code: u32) {
     metrics::counter!("tieline_requests_total", "type" => name, "code" => code.to_string()).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was popped since the last time, as the trace is told of it when it was sent.
+    fn sent(out: &mut Outgoing) -> Vec<u64> {
+        out.take_popped().collect()
+    }
+
+    #[test]
+    fn an_event_has_left_when_the_last_of_its_frames_was_popped_and_no_sooner() {
+        let mut out = Outgoing::default();
+        let frame = |text: &'static str| Frame::from(text);
+        out.push(Out::Alone(frame("a reply")));
+        out.tell([frame("one"), frame("two")], [7, 8].into_iter());
+        out.push(Out::Frame(frame("typing")));
+        out.tell([frame("three")], std::iter::once(9));
+        out.tell(Vec::new(), std::iter::once(10));
+        let expected: [&[u64]; 5] = [&[], &[], &[7, 8], &[], &[9]];
+        for expected in expected {
+            assert!(out.pop().is_some());
+            assert_eq!(sent(&mut out), expected);
+        }
+        assert!(out.pop().is_none() && out.events.is_empty(), "what no frame shows was told to nobody");
+    }
+
+    #[test]
+    fn what_is_popped_together_has_left_together() {
+        let mut out = Outgoing::default();
+        for position in 1..4 {
+            out.tell([Frame::from("event")], std::iter::once(position));
+        }
+        out.pop();
+        out.pop();
+        assert_eq!((sent(&mut out), sent(&mut out)), (vec![1, 2], vec![]));
+        out.pop();
+        assert_eq!(sent(&mut out), [3]);
+    }
 }
