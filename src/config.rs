@@ -949,8 +949,24 @@ fn located(file: &str, text: &str, error: &toml::de::Error) -> ConfigError {
     let start = before.rfind('\n').map_or(0, |place| place + 1);
     let column = text[start..at].chars().count() + 1;
     let shown = text[start..].lines().next().unwrap_or_default();
-    let excerpt = format!("  | {shown}\n  | {}^", " ".repeat(column - 1));
-    ConfigError::Text { file: file.into(), line, column, reason: error.message().trim_end().to_owned(), excerpt }
+    let reason = error.message().trim_end();
+    // Errors end up on terminals and in logs of builds, and what is nearly a secret is one letter away from it.
+    let (reason, excerpt) = if may_hold_secret(&text[..start], shown) {
+        let expected = reason.rfind("expected").map_or(reason, |place| &reason[place..]);
+        (expected, "  | (not shown, because it may hold a secret)".to_owned())
+    } else {
+        (reason, format!("  | {shown}\n  | {}^", " ".repeat(column - 1)))
+    };
+    ConfigError::Text { file: file.into(), line, column, reason: reason.to_owned(), excerpt }
+}
+
+/// Whether a line names a setting that holds a secret, or goes on with one that an earlier line names.
+fn may_hold_secret(before: &str, line: &str) -> bool {
+    const SECRETS: [&str; 6] = ["secret", "password", "admin_key", "headers", "value", "url"];
+    let names_one = |line: &str| SECRETS.iter().any(|name| line.contains(name));
+    let begins = |line: &str| line.contains('=') || line.trim_start().starts_with('[');
+    let opener = before.lines().rev().find(|line| begins(line)).filter(|_| !begins(line));
+    names_one(line) || opener.is_some_and(names_one)
 }
 
 /// Lays one table over another. Lists replace lists.
@@ -1079,6 +1095,28 @@ mod tests {
             let said = load(text).unwrap_err().to_string();
             assert!(said.starts_with(place), "{text}: {said}");
             assert!(said.contains(reason), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn no_error_shows_what_may_be_a_secret() {
+        for (text, place) in [
+            ("[[accounts]]\nid = \"a\"\n[[accounts.apps]]\nclient_id = \"x\"\nclient_secret = hunter2hunter2", "my.toml:5:17"),
+            ("[[accounts]]\nid = \"a\"\n[[accounts.apps]]\nclient_id = \"x\"\nclient_secret = 42424242", "my.toml:5:17"),
+            (
+                "[[accounts]]\nid = \"a\"\n[[accounts.apps]]\nclient_id = \"x\"\nclient_secret = \"y\"\nwebhook_secrets = [\"hunter2\"]",
+                "my.toml:6:",
+            ),
+            (
+                "[[accounts]]\nid = \"a\"\n[[accounts.apps]]\nclient_id = \"x\"\nclient_secret = \"y\"\nwebhook_secrets = [\n  \"hunter2\",\n]",
+                "my.toml:",
+            ),
+            ("[internal]\nadmin_key = [\"hunter2\"]", "my.toml:2:13"),
+            ("[[accounts]]\napps = [{ client_id = 7, client_secret = \"hunter2\" }]", "my.toml:2:23"),
+        ] {
+            let said = load(text).unwrap_err().to_string();
+            assert!(said.starts_with(place), "{text}: {said}");
+            assert!(!said.contains("hunter2") && !said.contains("4242") && said.contains("not shown"), "{text}: {said}");
         }
     }
 

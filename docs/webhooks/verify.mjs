@@ -19,10 +19,11 @@ function isSame(one, other) {
  * Whether a body carries a Standard Webhooks signature by one of your secrets, and is fresh.
  * @param {string[]} secrets "whsec_…" each; two while you exchange one
  * @param {Record<string, string>} headers by their names in lower case
- * @param {Buffer} body
+ * @param {Buffer} body anything else, such as what a parser made of it, is not signed
  * @param {number} [now] seconds since 1970
  */
 export function verifyStandard(secrets, headers, body, now = Date.now() / 1000) {
+  if (!(body instanceof Uint8Array)) return false;
   const id = headers["webhook-id"] ?? "";
   const timestamp = headers["webhook-timestamp"] ?? "";
   if (!/^[0-9]+$/.test(timestamp) || Math.abs(now - Number(timestamp)) > TOLERANCE) return false;
@@ -43,7 +44,7 @@ export function verifyStandard(secrets, headers, body, now = Date.now() / 1000) 
  * @param {Buffer} body
  */
 export function verifyVendor(clientSecret, signature, body) {
-  if (!signature) return false;
+  if (!signature || !(body instanceof Uint8Array)) return false;
   const name = signature.split("=", 1)[0];
   if ((name !== "sha1" && name !== "sha256") || !clientSecret) return false;
   return isSame(signature, `${name}=${createHmac(name, clientSecret).update(body).digest("base64")}`);

@@ -70,6 +70,20 @@ impl Client {
         Self::new(config, &server)
     }
 
+    /// A path of these parts, whatever they hold: none of them leads elsewhere.
+    pub(super) fn path(parts: &[&str]) -> anyhow::Result<String> {
+        let mut url = Url::parse("http://gateway/")?;
+        match url.path_segments_mut() {
+            Ok(mut segments) => drop(segments.clear().extend(parts)),
+            Err(()) => bail!("no path can be made of {parts:?}"),
+        }
+        // The parser takes these two for steps, escaped or not.
+        match parts.iter().find(|part| matches!(**part, "." | ".." | "")) {
+            Some(part) => bail!("{part:?} is the name of nothing"),
+            None => Ok(url.path().to_owned()),
+        }
+    }
+
     pub(super) fn delete(&self, path: &str) -> anyhow::Result<RequestBuilder> {
         Ok(self.http.delete(self.base.join(path)?))
     }
@@ -80,6 +94,11 @@ impl Client {
 
     pub(super) fn get(&self, path: &str) -> anyhow::Result<RequestBuilder> {
         Ok(self.http.get(self.base.join(path)?))
+    }
+
+    /// A request that was changed after it was built.
+    pub(super) fn again(&self, request: reqwest::Request) -> RequestBuilder {
+        RequestBuilder::from_parts(self.http.clone(), request)
     }
 
     /// Sends a request and reads the JSON it is answered with.
@@ -160,5 +179,23 @@ pub(super) fn identity(text: &str, kind: &str) -> anyhow::Result<String> {
     match text.split_once(':') {
         Some((given, name)) if given == kind && !name.is_empty() => Ok(name.to_owned()),
         _ => bail!("--as {text:?} is not understood; write {kind}:NAME"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Client;
+
+    #[test]
+    fn no_part_of_a_path_leads_elsewhere() {
+        let path = |part: &str| Client::path(&["admin", part, "trace"]);
+        for (part, escaped) in
+            [("a-b:12", "a-b:12"), ("a/../../b", "a%2F..%2F..%2Fb"), ("x?y=1#z", "x%3Fy=1%23z"), ("ä 1", "%C3%A4%201"), ("%2e", "%252e")]
+        {
+            assert_eq!(path(part).unwrap(), format!("/admin/{escaped}/trace"));
+        }
+        for part in ["", ".", ".."] {
+            assert!(path(part).is_err(), "{part:?}");
+        }
     }
 }

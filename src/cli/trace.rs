@@ -1,6 +1,7 @@
 //! `tieline trace`: the way of one event, step by step.
 
 use super::ServerArgs;
+use super::client::Client;
 use super::webhooks::Admin;
 use crate::config::Config;
 use clap::Args;
@@ -28,9 +29,9 @@ pub(super) struct TraceArgs {
 /// `tieline trace CONVERSATION SEQUENCE`
 pub(super) async fn trace(config: Config, args: TraceArgs) -> anyhow::Result<ExitCode> {
     let admin = Admin::new(&config, &args.server)?;
-    let dialog = args.dialog.map(|dialog| format!("?dialog={dialog}")).unwrap_or_default();
-    let path = format!("/admin/v1/conversations/{}/events/{}/trace{dialog}", args.conversation, args.sequence);
-    let answer = admin.get(&path).await?;
+    let number = args.sequence.to_string();
+    let path = Client::path(&["admin", "v1", "conversations", &args.conversation, "events", &number, "trace"])?;
+    let answer = admin.get_where(&path, args.dialog.as_deref().map(|dialog| ("dialog", dialog))).await?;
     if args.json {
         println!("{answer}");
         return Ok(ExitCode::SUCCESS);

@@ -103,6 +103,15 @@ impl Admin {
         self.ask(self.client.get(path)?).await
     }
 
+    /// With one parameter, if it is given.
+    pub(super) async fn get_where(&self, path: &str, parameter: Option<(&str, &str)>) -> anyhow::Result<Value> {
+        let mut request = self.client.get(path)?.build()?;
+        if let Some((name, value)) = parameter {
+            request.url_mut().query_pairs_mut().append_pair(name, value);
+        }
+        self.ask(self.client.again(request)).await
+    }
+
     async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.ask(self.client.post(path)?.json(body)).await
     }
@@ -119,17 +128,13 @@ pub(super) async fn webhooks(config: Config, args: WebhooksArgs) -> anyhow::Resu
     let path = |endpoint: u64, rest: &str| format!("/admin/v1/webhooks/{endpoint}{rest}");
     let part = |part: &Part| format!("?limit={}{}", part.limit, part.after.map(|after| format!("&after={after}")).unwrap_or_default());
     let answer = match &args.command {
-        Command::List { account } => {
-            let mut answer = admin.get("/admin/v1/webhooks").await?;
-            if let (Some(account), Some(all)) = (account, answer["endpoints"].as_array_mut()) {
-                all.retain(|endpoint| endpoint["account"] == account.as_str());
-            }
-            answer
-        }
+        Command::List { account } => admin.get_where("/admin/v1/webhooks", account.as_deref().map(|account| ("account", account))).await?,
         Command::Show { endpoint } => admin.get(&path(*endpoint, "")).await?,
         Command::Owed { endpoint, part: which } => admin.get(&path(*endpoint, &format!("/owed{}", part(which)))).await?,
         Command::Dead { endpoint, part: which } => admin.get(&path(*endpoint, &format!("/dead{}", part(which)))).await?,
-        Command::Attempts { endpoint, message } => admin.get(&path(*endpoint, &format!("/deliveries/{message}"))).await?,
+        Command::Attempts { endpoint, message } => {
+            admin.get(&Client::path(&["admin", "v1", "webhooks", &endpoint.to_string(), "deliveries", message])?).await?
+        }
         Command::Replay { endpoint, dead, message, from, to } => {
             let wanted = match (dead, message.as_slice(), from) {
                 (true, ..) => json!({"dead": true}),

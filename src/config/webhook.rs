@@ -164,11 +164,17 @@ impl std::str::FromStr for Endpoint {
         if !["https", "http"].contains(&url.scheme()) {
             return Err(format!("{text:?} is not understood: an endpoint must be https, such as \"https://shop.example/lp\""));
         }
-        if !url.username().is_empty() || url.password().is_some() {
+        if has_user(text) {
             return Err("an endpoint holds no user and no password; write them as a header".into());
         }
         Ok(Self(url))
     }
+}
+
+/// Whether a URL names a user, be it an empty one, which the parser takes out without a word.
+fn has_user(text: &str) -> bool {
+    let behind = text.split_once(':').map_or("", |(_, behind)| behind).trim_start_matches(['/', '\\']);
+    behind.split(['/', '\\', '?', '#']).next().unwrap_or_default().contains('@')
 }
 
 impl<'de> Deserialize<'de> for Endpoint {

@@ -21,7 +21,7 @@ use reqwest::{Client, ClientBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 use tieline_protocol::ids::{AccountId, ClientId};
 use tokio::time::timeout;
 
@@ -300,14 +300,14 @@ async fn read_a_little(mut response: Response) -> Option<String> {
 /// For how long an answer asks to be left alone: seconds or a date, at most a day.
 fn retry_after(headers: &HeaderMap, now: i64) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let seconds = match text.parse::<u64>() {
-        Ok(seconds) => seconds,
-        Err(_) => {
-            let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-            u64::try_from(date.as_second().saturating_sub(now)).ok()?
-        }
+    let asked = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // A number that is too large for anybody is a very long time.
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let now = UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(now).ok()?))?;
+        httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?
     };
-    Some(Duration::from_secs(seconds).min(LONGEST_ASKED_FOR))
+    Some(asked.min(LONGEST_ASKED_FOR))
 }
 
 impl Signing<'_> {
@@ -513,7 +513,11 @@ mod tests {
         for (text, seconds) in [("7", Some(7)), (" 0 ", Some(0)), ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)), ("99999999", Some(86_400))] {
             assert_eq!(asked(text), seconds.map(Duration::from_secs), "{text}");
         }
-        for text in ["soon", "-1", "", "Sun, 06 Nov 1994 08:49:27 GMT", "18446744073709551616"] {
+        // The two forms that are obsolete, and a number that no clock holds.
+        for (text, seconds) in [("Sunday, 06-Nov-94 08:49:37 GMT", 7), ("Sun Nov  6 08:49:37 1994", 7), ("18446744073709551616", 86_400)] {
+            assert_eq!(asked(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["soon", "-1", "", "+1", "Sun, 06 Nov 1994 08:49:27 GMT"] {
             assert_eq!(asked(text), None, "{text}");
         }
     }

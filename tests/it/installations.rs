@@ -207,18 +207,11 @@ async fn a_conversation_that_is_over_is_told_in_one_answer_to_agents_of_its_acco
 
 #[tokio::test]
 async fn no_endpoint_that_leads_inside_is_installed_and_the_answer_names_the_rule() {
-    let calls = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let mut ports = Vec::new();
+    let mut traps = Vec::new();
     for address in ["127.0.0.1:0", "127.0.0.2:0", "[::1]:0"] {
         // A machine without IPv6 has nothing to trap there.
         let Ok(listener) = tokio::net::TcpListener::bind(address).await else { continue };
-        ports.push(listener.local_addr().unwrap().port());
-        let calls = calls.clone();
-        tokio::spawn(async move {
-            while listener.accept().await.is_ok() {
-                calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            }
-        });
+        traps.push(listener);
     }
     let server = TestServer::guarded(ADMIN).await;
     let api = server.api();
@@ -229,7 +222,8 @@ async fn no_endpoint_that_leads_inside_is_installed_and_the_answer_names_the_rul
         api.call("POST", PATH, &[("authorization", &root)], manifest.to_string()).await
     };
     let mut tried = 0;
-    for port in ports {
+    for trap in &traps {
+        let port = trap.local_addr().unwrap().port();
         let hosts = hostile::HOSTILE
             .iter()
             .flat_map(|(host, rule)| [format!("https://{host}:{port}/lp"), format!("http://{host}:{port}/lp")].map(|url| (url, *rule)));
@@ -242,10 +236,13 @@ async fn no_endpoint_that_leads_inside_is_installed_and_the_answer_names_the_rul
             tried += 1;
         }
     }
-    println!(
-        "webhooks: {tried} hostile endpoints refused by name, {} calls of the traps",
-        calls.load(std::sync::atomic::Ordering::Relaxed)
-    );
-    assert!(tried >= 100 && calls.load(std::sync::atomic::Ordering::Relaxed) == 0);
+    // Connections wait in the order they came: whoever had called would be taken before us.
+    for trap in &traps {
+        let ours = tokio::net::TcpStream::connect(trap.local_addr().unwrap()).await.unwrap();
+        let (_, first) = trap.accept().await.unwrap();
+        assert_eq!(first, ours.local_addr().unwrap(), "somebody called {trap:?}");
+    }
+    println!("webhooks: {tried} hostile endpoints refused by name, no trap of {} called", traps.len());
+    assert!(tried >= 100);
     assert_eq!(install("https://shop.example/lp").await.status, 201);
 }
