@@ -9,11 +9,13 @@ mod webhook;
 pub use sign_in::{KeySource, SignIn, Signature};
 pub use webhook::{ANY_EVENT, Allowed, Endpoint, Header, Webhook, WebhookSecret, WebhookSignature, check_secrets};
 
+use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tieline_protocol::event::EventLimits;
 
@@ -74,14 +76,17 @@ pub enum ConfigError {
     },
 }
 
-/// Declares a section twice: strict, as it is used, and with every member optional, as a file may write it.
+/// Declares a section twice: strict, as it is used, and with every member optional, as a file may write it. What stands
+/// `beside` its members is in no file.
 macro_rules! section {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)+ }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)+ }
+     $(beside $(#[$own_doc:meta])* $own:ident: $own_type:ty)*) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct $name {
             $($(#[$field_doc])* pub $field: $type,)+
+            $($(#[$own_doc])* #[serde(skip)] pub $own: $own_type,)*
         }
         const _: () = {
             #[derive(Deserialize)]
@@ -129,11 +134,58 @@ section!(
         log: Log,
         /// The tenants.
         accounts: Vec<Account>,
-        /// Whether webhooks may go to this machine without TLS. No file says so: whoever starts the gateway does.
-        #[serde(skip)]
-        allow_loopback_webhooks: bool,
     }
+    beside
+    /// Whether webhooks may go to this machine without TLS. No file says so: whoever starts the gateway does.
+    allow_loopback_webhooks: bool
+    beside
+    /// What only a start can change.
+    fixed: Fixed
 );
+
+/// The settings that hold until the process ends, by their names, as they were written.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Fixed(BTreeMap<String, String>);
+
+/// They may hold credentials.
+impl std::fmt::Debug for Fixed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fixed")
+    }
+}
+
+impl Fixed {
+    /// What a reload takes, and so is not fixed.
+    const LIVE: [&str; 10] = [
+        "accounts",
+        "limits",
+        "tokens",
+        "retention",
+        "log.level",
+        "internal.admin_key",
+        "routing.ring",
+        "routing.refusal",
+        "server.tls.cert",
+        "server.tls.key",
+    ];
+
+    fn of(table: &toml::Table) -> Self {
+        let mut fixed = Self::default();
+        fixed.add("", table);
+        fixed
+    }
+
+    fn add(&mut self, under: &str, table: &toml::Table) {
+        for (key, value) in table {
+            let name = format!("{under}{key}");
+            match value {
+                _ if Self::LIVE.contains(&name.as_str()) => {}
+                toml::Value::Table(inner) => self.add(&format!("{name}."), inner),
+                value => drop(self.0.insert(name, value.to_string())),
+            }
+        }
+    }
+}
 
 section!(
     /// The listeners and the data folder.
@@ -304,6 +356,12 @@ section!(
         format: LogFormat,
     }
 );
+
+/// Limits that a reload may replace. Whoever works on one thing for a while takes those that hold at its beginning.
+pub type LiveLimits = Arc<ArcSwap<Limits>>;
+
+/// Times that a reload may replace.
+pub type LiveRetention = Arc<ArcSwap<Retention>>;
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -618,8 +676,10 @@ impl Config {
 
     fn from_table(table: toml::Table) -> Result<Self, ConfigError> {
         let fail = |error: toml::de::Error| ConfigError::Value { key: "configuration".into(), reason: error.message().to_owned() };
+        let fixed = Fixed::of(&table);
         let mut config: Self = table.try_into().map_err(fail)?;
         config.allow_loopback_webhooks = config.server.dev;
+        config.fixed = fixed;
         config.replace_demo_secrets();
         config.validate()?;
         Ok(config)
@@ -635,6 +695,13 @@ impl Config {
         Self::from_table(table.clone())?;
         hide(&mut table);
         Ok(toml::to_string(&table).unwrap_or_default())
+    }
+
+    /// The names of settings that are others in another configuration, and that only a start can change.
+    #[must_use]
+    pub fn fixed_differences(&self, other: &Self) -> Vec<String> {
+        // Both have every setting: the defaults lie under them.
+        self.fixed.0.iter().filter(|(name, value)| other.fixed.0.get(*name) != Some(*value)).map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether webhooks go without TLS only where whoever starts the gateway allows.
@@ -685,12 +752,7 @@ impl Config {
             let passwords = account.agents.iter_mut().filter_map(|agent| Some((agent.login.clone(), agent.password.as_mut()?)));
             for (name, secret) in secrets.chain(passwords) {
                 if DEFAULTS.contains(&format!("\"{}\"", secret.expose_secret())) {
-                    let random = crate::random::secret();
-                    // Said here once: there is no other place from which the operator could learn it.
-                    eprintln!(
-                        "tieline: the demo secret of {name:?} is replaced, because a listener is not on loopback; it is {random} until the next start"
-                    );
-                    *secret = random.into();
+                    *secret = instead_of_demo(&name).into();
                 }
             }
         }
@@ -856,6 +918,21 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// What stands for the demo secret of somebody where strangers could use it: the same until the process ends.
+fn instead_of_demo(name: &str) -> String {
+    static MADE: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let make = || {
+        let random = crate::random::secret();
+        // Said here once: there is no other place from which the operator could learn it.
+        eprintln!(
+            "tieline: the demo secret of {name:?} is replaced, because a listener is not on loopback; it is {random} until the next start"
+        );
+        random
+    };
+    made.entry(name.to_owned()).or_insert_with(make).clone()
 }
 
 /// Whether only this machine reaches an address, or there is none.

@@ -59,24 +59,27 @@ pub mod http;
 pub mod hub;
 pub mod identity;
 pub mod random;
+pub mod reload;
 pub mod session;
 pub mod store;
 pub mod throttle;
 pub mod work;
 
-use crate::config::Config;
+use crate::config::{Config, LiveLimits, LiveRetention};
 use crate::delivery::{Deliveries, Worker};
 use crate::dialect::liveperson::{Native, Webhooks};
 use crate::faults::Faults;
 use crate::files::{Files, FilesError};
 use crate::gateway::{Gateway, Notes, Parts};
-use crate::http::{Listener, Pages};
+use crate::http::{AdminKey, Certificate, Listener, Pages};
 use crate::hub::Hub;
 use crate::identity::{Identity, Issuer};
+use crate::reload::{Reach, Reloader};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Clock, Health, Store};
 use crate::throttle::Throttle;
 use crate::work::{Absence, Router as AgentRouter};
+use arc_swap::ArcSwap;
 use axum::Router;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::net::SocketAddr;
@@ -184,9 +187,24 @@ fn describe_metrics() {
     gauge!("tieline_webhook_dead_letters", "Events that were given up and are kept, counted once a minute");
 }
 
+/// Whether a gateway does its work.
+#[derive(Debug)]
+pub struct Pulse(Arc<SqliteStore>);
+
+impl Pulse {
+    /// Whether the store's writer answers in time, be it that it cannot write now.
+    pub async fn beats(&self, within: Duration) -> bool {
+        tokio::time::timeout(within, self.0.probe()).await.is_ok_and(|answer| answer.is_ok())
+    }
+}
+
 /// A gateway that is bound to its addresses and not yet serving.
 pub struct Server {
     config: Config,
+    limits: LiveLimits,
+    retention: LiveRetention,
+    reloader: Option<Arc<Reloader>>,
+    ready: Option<Box<dyn FnOnce() + Send>>,
     store: Arc<SqliteStore>,
     hub: Arc<Hub>,
     native: Arc<Native>,
@@ -194,7 +212,7 @@ pub struct Server {
     deliveries: Deliveries,
     delivering: Worker,
     plain: Option<TcpListener>,
-    tls: Option<(TcpListener, tokio_rustls::TlsAcceptor)>,
+    tls: Option<(TcpListener, Certificate)>,
     internal: Option<TcpListener>,
     metrics: PrometheusHandle,
 }
@@ -233,18 +251,19 @@ impl Server {
         let issuer = Issuer::open(&config, wall_clock())?;
         let files = Arc::new(Files::open(&file_settings(&config), &config.server.data_dir, issuer.files_key())?);
         let identity = Arc::new(Identity::new(issuer, store.clone(), &config)?);
-        let limits = config.limits.events();
+        let limits: LiveLimits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
+        let retention: LiveRetention = Arc::new(ArcSwap::from_pointee(config.retention.clone()));
         let faults = Arc::new(Faults::new(config.server.dev));
         let parts = Parts {
             store: store.clone(),
             hub: hub.clone(),
             identity,
             files,
-            limits,
+            limits: limits.clone(),
             notes,
             faults: faults.clone(),
             uploads: Throttle::per_minute(config.limits.uploads_per_minute),
-            traces: config.retention.traces.0,
+            retention: retention.clone(),
         };
         let gateway = Gateway::new(parts);
         let (deliveries, delivering) = Deliveries::new(delivery::Parts {
@@ -253,17 +272,33 @@ impl Server {
             render: Arc::new(Webhooks),
             clock: wall_clock(),
             settings: config.webhooks.clone(),
-            retention: config.retention.clone(),
+            retention: retention.clone(),
             twice: Arc::new(move |account| faults.doubles_webhook(account)),
         });
-        let native = Native::new(gateway.clone(), &config, deliveries.clone());
+        let native = Native::new(gateway.clone(), &config, limits.clone(), deliveries.clone());
         let plain = listen(config.server.listen.0).await?;
         let tls = match listen(config.server.tls.listen.0).await? {
-            Some(listener) => Some((listener, Listener::acceptor(&config)?)),
+            Some(listener) => Some((listener, Certificate::new(Certificate::read(&config)?))),
             None => None,
         };
         let internal = listen(config.internal.listen.0).await?;
-        Ok(Self { config, store, hub, native, gateway, deliveries, delivering, plain, tls, internal, metrics })
+        Ok(Self {
+            config,
+            limits,
+            retention,
+            reloader: None,
+            ready: None,
+            store,
+            hub,
+            native,
+            gateway,
+            deliveries,
+            delivering,
+            plain,
+            tls,
+            internal,
+            metrics,
+        })
     }
 
     /// Where HTTP and WebSocket are served.
@@ -288,6 +323,26 @@ impl Server {
     #[must_use]
     pub fn deliveries(&self) -> Deliveries {
         self.deliveries.clone()
+    }
+
+    /// Whether the gateway does its work, for whoever watches it from outside.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.store.clone())
+    }
+
+    /// Lets a reloader change what can change while the gateway runs.
+    #[must_use]
+    pub fn with_reloader(mut self, reloader: Arc<Reloader>) -> Self {
+        self.reloader = Some(reloader);
+        self
+    }
+
+    /// Has somebody told when connections are accepted.
+    #[must_use]
+    pub fn when_ready(mut self, ready: impl FnOnce() + Send + 'static) -> Self {
+        self.ready = Some(Box::new(ready));
+        self
     }
 
     /// The log's name.
@@ -327,8 +382,26 @@ impl Server {
     /// # Errors
     /// [`ServeError::StoreFailed`] if a sync to disk failed; [`ServeError::Task`] if a task panicked.
     pub async fn run(self, stop: CancellationToken) -> Result<(), ServeError> {
-        let listener = Arc::new(Listener::new(&self.config, self.gateway.clone(), stop.clone()));
-        let pages = Pages::new(self.gateway.clone(), self.deliveries.clone(), self.metrics.clone(), stop.clone(), self.config.admin_key());
+        let listener = Arc::new(Listener::new(&self.config, self.limits.clone(), self.gateway.clone(), stop.clone()));
+        let admin_key = AdminKey::new(self.config.admin_key().map(Arc::new).into());
+        if let Some(reloader) = &self.reloader {
+            reloader.serve(Reach {
+                gateway: self.gateway.clone(),
+                native: self.native.clone(),
+                listener: listener.clone(),
+                certificate: self.tls.as_ref().map(|(_, certificate)| certificate.clone()),
+                limits: self.limits.clone(),
+                retention: self.retention.clone(),
+                admin_key: admin_key.clone(),
+            });
+        }
+        let mut pages = Pages::new(self.gateway.clone(), self.deliveries.clone(), self.metrics.clone(), stop.clone(), admin_key);
+        if let Some(reloader) = self.reloader.clone() {
+            pages = pages.with_reload(Arc::new(move || {
+                let reloader = reloader.clone();
+                Box::pin(async move { reloader.reload().await.map_err(|error| error.to_string()) })
+            }));
+        }
         let routes = self.routes(&listener, &pages);
         let internal_routes = listener.finish(pages.routes());
         let mut tasks: JoinSet<()> = JoinSet::new();
@@ -354,6 +427,10 @@ impl Server {
         for (socket, routes, acceptor) in [plain, tls, internal].into_iter().flatten() {
             let listener = listener.clone();
             accepting.spawn(async move { listener.serve(socket, routes, acceptor).await });
+        }
+        tracing::info!("serving");
+        if let Some(ready) = self.ready {
+            ready();
         }
         let mut health = self.store.health();
         let outcome = tokio::select! {

@@ -1,17 +1,19 @@
 //! How often one caller may do something: a token bucket per caller. An IPv6 caller is its /64, since whoever has one
-//! address has all of those.
+//! address has all of those. The rate can be changed while running; then everybody begins anew.
 
+use arc_swap::ArcSwap;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 /// A limit that is kept for each caller.
 #[derive(Debug)]
 pub struct Throttle {
-    limiter: DefaultKeyedRateLimiter<(String, IpAddr)>,
+    limiter: ArcSwap<(u32, DefaultKeyedRateLimiter<(String, IpAddr)>)>,
     clock: DefaultClock,
 }
 
@@ -41,8 +43,14 @@ impl Throttle {
     /// So many a minute, all of which may come at once.
     #[must_use]
     pub fn per_minute(times: u32) -> Self {
-        let quota = Quota::per_minute(NonZeroU32::new(times).unwrap_or(NonZeroU32::MIN));
-        Self { limiter: RateLimiter::keyed(quota), clock: DefaultClock::default() }
+        Self { limiter: ArcSwap::from_pointee((times, keyed(times))), clock: DefaultClock::default() }
+    }
+
+    /// So many a minute from now on.
+    pub fn set(&self, times: u32) {
+        if self.limiter.load().0 != times {
+            self.limiter.store(Arc::new((times, keyed(times))));
+        }
     }
 
     /// Counts one try of a caller.
@@ -50,7 +58,7 @@ impl Throttle {
     /// # Errors
     /// How long to wait, if it was one too many.
     pub fn check(&self, what: &str, address: IpAddr) -> Result<(), Wait> {
-        self.limiter.check_key(&(what.to_owned(), caller(address))).map_err(|until| {
+        self.limiter.load().1.check_key(&(what.to_owned(), caller(address))).map_err(|until| {
             let wait = until.wait_time_from(self.clock.now());
             Wait(wait.as_secs() + 1)
         })
@@ -58,9 +66,14 @@ impl Throttle {
 
     /// Forgets callers that have been quiet.
     pub fn tidy(&self) {
-        self.limiter.retain_recent();
-        self.limiter.shrink_to_fit();
+        let limiter = self.limiter.load();
+        limiter.1.retain_recent();
+        limiter.1.shrink_to_fit();
     }
+}
+
+fn keyed(times: u32) -> DefaultKeyedRateLimiter<(String, IpAddr)> {
+    RateLimiter::keyed(Quota::per_minute(NonZeroU32::new(times).unwrap_or(NonZeroU32::MIN)))
 }
 
 #[cfg(test)]
@@ -75,6 +88,11 @@ mod tests {
         assert!(throttle.check("a", one).is_err_and(|wait| wait.0 >= 1));
         assert!(throttle.check("b", one).is_ok());
         assert!(throttle.check("a", "10.0.0.2".parse().unwrap()).is_ok());
+        // The same rate again forgives nothing, another one holds at once.
+        throttle.set(2);
+        assert!(throttle.check("a", one).is_err());
+        throttle.set(1);
+        assert!(throttle.check("a", one).is_ok() && throttle.check("a", one).is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The command line. Exit codes: 0 fine, 2 usage, 78 configuration (a supervisor must not loop on it), 1 anything else.
 
 mod client;
+mod keys;
 mod send;
 mod serve;
 mod tail;
@@ -55,6 +56,8 @@ enum Command {
     Send(send::SendArgs),
     /// Where is it: when an event came, and to whom it was pushed, posted and acknowledged
     Trace(trace::TraceArgs),
+    /// Look after the keys that sign tokens: list, rotate with overlap, revoke
+    Keys(keys::KeysArgs),
     /// Look after webhooks: what is owed to whom, what was given up, deliver again, pause, test
     Webhooks(webhooks::WebhooksArgs),
     /// Ask a running gateway whether it is ready; exit code 0 if it is
@@ -98,10 +101,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             print!("{}", Config::show(file)?);
             Ok(ExitCode::SUCCESS)
         }
-        Command::Serve { dev } => {
-            let dev = dev.then(|| ("TIELINE__SERVER__DEV".to_owned(), "true".to_owned()));
-            serve::serve(Config::load_with(file, dev)?, cli.log_format)
-        }
+        Command::Serve { dev } => serve::serve(cli.config.clone(), dev, cli.log_format),
+        Command::Keys(args) => keys::keys(&Config::load(file)?, args),
         Command::Token(args) => token::print(&Config::load(file)?, &args),
         Command::Tail(args) => client::block_on(tail::tail(Config::load(file)?, args)),
         Command::Send(args) => client::block_on(send::send(Config::load(file)?, args)),

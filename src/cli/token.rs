@@ -65,7 +65,7 @@ pub(super) fn print(config: &Config, args: &TokenArgs) -> anyhow::Result<ExitCod
         Ok(id)
     };
     let token = match args.kind {
-        Kind::App => issuer.app(account, &app()?, time),
+        Kind::App => issuer.app(&account, &app()?, time),
         Kind::Consumer => {
             let name = args.ext_id.as_deref().context("--ext-id is missing")?;
             issuer.consumer(&account.id, &app()?, name).map(|(_, token)| token)
@@ -74,7 +74,7 @@ pub(super) fn print(config: &Config, args: &TokenArgs) -> anyhow::Result<ExitCod
             let login = args.login.as_deref().context("--login is missing")?;
             let agent =
                 account.agent_by_login(login).with_context(|| format!("account {:?} has no agent with login {login:?}", args.account))?;
-            issuer.agent(account, agent, time)
+            issuer.agent(&account, agent, time)
         }
     };
     println!("{}", token.context("the token cannot be signed")?);

@@ -175,7 +175,7 @@ pub struct Parts {
     /// Times and bounds.
     pub settings: WebhookSettings,
     /// How long dead letters and attempts are kept.
-    pub retention: config::Retention,
+    pub retention: config::LiveRetention,
     /// Whether the next webhook of an account is to be sent twice: what receivers must be able to bear, on demand.
     pub twice: Twice,
 }

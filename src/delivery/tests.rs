@@ -114,7 +114,7 @@ fn run(store: &Arc<SqliteStore>, hub: &Arc<Hub>, twice: Twice) -> (Deliveries, R
         render: Arc::new(Plain),
         clock: crate::wall_clock(),
         settings: config.webhooks,
-        retention: config.retention,
+        retention: Arc::new(arc_swap::ArcSwap::from_pointee(config.retention)),
         twice,
     };
     let (deliveries, worker) = Deliveries::new(parts);

@@ -704,7 +704,7 @@ impl Worker {
         }
         let now = self.shared.now();
         let before = |kept: Duration| now.saturating_sub(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
-        let retention = &self.shared.parts.retention;
+        let retention = self.shared.parts.retention.load();
         drop(self.shared.parts.store.tidy_debts(before(retention.dead_letters.0), before(retention.traces.0)));
         let Ok(balances) = self.shared.parts.store.balances().await else { return };
         let total = |count: fn(&Balance) -> u64| balances.iter().map(|(_, balance)| count(balance)).sum::<u64>() as f64;

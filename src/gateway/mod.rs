@@ -10,6 +10,7 @@ pub use notes::{Note, Noted, Notes};
 pub(crate) use query::CATCH_UP;
 pub use query::{Followed, Found, Profile, Query};
 
+use crate::config::{LiveLimits, LiveRetention};
 use crate::domain::{Actor, AgentState, Command, Consumer, Conversation, Draft, Outcome, Policy, Refusal, Role, View, decide, visible};
 use crate::faults::Faults;
 use crate::files::Files;
@@ -23,7 +24,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tieline_protocol::code::ErrorCode;
 use tieline_protocol::event::EventLimits;
 use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, UserId};
@@ -169,7 +169,7 @@ pub struct Parts {
     /// The attachments.
     pub files: Arc<Files>,
     /// What an event is held to.
-    pub limits: EventLimits,
+    pub limits: LiveLimits,
     /// What commits leave behind.
     pub notes: Arc<Notes>,
     /// What is to go wrong on demand.
@@ -177,7 +177,7 @@ pub struct Parts {
     /// How many files one person may put into the store.
     pub uploads: Throttle,
     /// How long is remembered where events went.
-    pub traces: Duration,
+    pub retention: LiveRetention,
 }
 
 /// The operations.
@@ -186,12 +186,12 @@ pub struct Gateway {
     store: Arc<dyn Store>,
     hub: Arc<Hub>,
     identity: Arc<Identity>,
-    limits: EventLimits,
+    limits: LiveLimits,
     notes: Arc<Notes>,
     files: Arc<Files>,
     faults: Arc<Faults>,
     uploads: Throttle,
-    traces: Duration,
+    retention: LiveRetention,
 }
 
 /// An answer on its way.
@@ -227,15 +227,15 @@ impl Gateway {
     /// Puts the parts together. Whoever opened the store must have it tell [`announcer`] of each commit, with these notes.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, hub, identity, files, limits, notes, faults, uploads, traces } = parts;
-        Arc::new(Self { store, hub, identity, limits, notes, files, faults, uploads, traces })
+        let Parts { store, hub, identity, files, limits, notes, faults, uploads, retention } = parts;
+        Arc::new(Self { store, hub, identity, limits, notes, files, faults, uploads, retention })
     }
 
     /// Forgets who has been quiet. Call it now and then.
     pub fn tidy(&self) {
         self.identity.tidy();
         self.uploads.tidy();
-        let kept = i64::try_from(self.traces.as_millis()).unwrap_or(i64::MAX);
+        let kept = i64::try_from(self.retention.load().traces.0.as_millis()).unwrap_or(i64::MAX);
         self.hub.traces().forget(self.identity.now().saturating_sub(kept));
     }
 
@@ -283,11 +283,16 @@ impl Gateway {
     /// What an event is held to.
     #[must_use]
     pub fn limits(&self) -> EventLimits {
-        self.limits
+        self.limits.load().events()
+    }
+
+    /// Holds people to the limits as they are now, where that is the gateway's business.
+    pub fn limits_changed(&self) {
+        self.uploads.set(self.limits.load().uploads_per_minute);
     }
 
     /// The account of an actor; every actor has one.
-    fn account(&self, actor: &Actor) -> Option<&Account> {
+    fn account(&self, actor: &Actor) -> Option<Arc<Account>> {
         self.identity.directory().account(actor.account().as_str())
     }
 

@@ -58,7 +58,7 @@ impl Note {
 pub struct Noted {
     /// Conversations.
     pub conversations: HashMap<ConversationId, Note>,
-    /// Accounts in which an agent has fewer conversations than before.
+    /// Accounts in which an agent has fewer conversations than before, or whose agents have changed.
     pub freed: HashSet<AccountId>,
     /// Agents who said something of themselves.
     pub agents: HashSet<(AccountId, UserId)>,
@@ -112,6 +112,12 @@ impl Notes {
         if is_news {
             self.wake.notify_one();
         }
+    }
+
+    /// Notes that an account's agents or queues may be others than before.
+    pub fn stir(&self, account: &AccountId) {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner).freed.insert(account.clone());
+        self.wake.notify_one();
     }
 
     /// Takes what was noted.

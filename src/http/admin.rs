@@ -4,40 +4,47 @@ use super::say;
 use crate::delivery::Deliveries;
 use crate::faults::Wanted;
 use crate::gateway::Gateway;
+use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tieline_protocol::code::CloseCode;
 use tieline_protocol::ids::AccountId;
 
 /// Longest that a reply may be held back: below the time after which a client gives up.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
+/// What `/admin` asks for; none switches it off. A reload may replace it.
+pub type AdminKey = Arc<ArcSwapOption<SecretString>>;
+
+/// Reloads the configuration: what then is said, or why nothing was changed.
+pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
+
 /// The admin's calls.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Admin {
     pub(super) gateway: Arc<Gateway>,
     pub(super) deliveries: Deliveries,
-    key: Arc<SecretString>,
+    key: AdminKey,
+    reload: Option<Reload>,
 }
 
 impl Admin {
-    /// The routes, if there is a key.
-    pub(super) fn routes(gateway: Arc<Gateway>, deliveries: Deliveries, key: Option<SecretString>) -> Router {
-        let Some(key) = key else {
-            let off = || async { say(StatusCode::NOT_FOUND, "/admin is off; set internal.admin_key") };
-            return Router::new().route("/admin/{*rest}", axum::routing::any(off));
-        };
-        let admin = Self { gateway, deliveries, key: Arc::new(key) };
+    /// The routes. Without a key each of them says that it is off.
+    pub(super) fn routes(gateway: Arc<Gateway>, deliveries: Deliveries, key: AdminKey, reload: Option<Reload>) -> Router {
+        let admin = Self { gateway, deliveries, key, reload };
         Router::new()
+            .route("/admin/v1/reload", post(reload_now))
             .route("/admin/v1/faults", get(faults).post(set_faults).delete(clear_faults))
             .route("/admin/v1/conversations/{conversation}/events/{sequence}/trace", get(super::trace::trace))
             .layer(axum::middleware::from_fn_with_state(admin.clone(), authorised))
@@ -54,10 +61,24 @@ impl Admin {
 async fn authorised(State(admin): State<Admin>, headers: HeaderMap, request: Request, next: Next) -> Response {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let given = given.strip_prefix("Bearer ").unwrap_or_default();
-    if !crate::identity::same(admin.key.expose_secret(), given) {
+    let is_right = match admin.key.load().as_ref() {
+        None => return say(StatusCode::NOT_FOUND, "/admin is off; set internal.admin_key"),
+        Some(key) => crate::identity::same(key.expose_secret(), given),
+    };
+    if !is_right {
         return say(StatusCode::UNAUTHORIZED, "send the admin key as `Authorization: Bearer …`");
     }
     next.run(request).await
+}
+
+async fn reload_now(State(admin): State<Admin>) -> Response {
+    let Some(reload) = &admin.reload else {
+        return say(StatusCode::CONFLICT, "this gateway was started without a configuration that could be read again");
+    };
+    match reload().await {
+        Ok(said) => axum::Json(json!({"status": "reloaded", "detail": said})).into_response(),
+        Err(why) => say(StatusCode::CONFLICT, &why),
+    }
 }
 
 /// What to let go wrong, as it is asked for. Members that are absent change nothing.
@@ -140,7 +161,7 @@ fn set(admin: &Admin, asked: &Asked) -> Result<Value, Box<Response>> {
         return Err(bad("closeSockets must be a code that may stand in a close frame: 1000 to 1003, 1007 to 1014, 3000 to 4999"));
     }
     faults.want(&account, wanted);
-    let closed = code.map(|code| admin.gateway.hub().close_all(&account, code));
+    let closed = code.map(|code| admin.gateway.hub().close_all(&account, CloseCode::OnDemand(code)));
     let expired = asked.expire_token.as_ref().map(|token| admin.gateway.identity().expire(token));
     if closed.is_some() || expired.is_some() {
         tracing::warn!(%account, ?code, ?closed, ?expired, "fault: sockets are closed, or a token expires");

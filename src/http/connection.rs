@@ -4,7 +4,7 @@ use crate::throttle;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// How many connections there are, in all and from each address.
 #[derive(Debug)]
 pub(super) struct Places {
-    most: usize,
-    most_per_address: usize,
+    most: AtomicUsize,
+    most_per_address: AtomicUsize,
     taken: Mutex<(usize, HashMap<IpAddr, usize>)>,
 }
 
@@ -26,18 +26,24 @@ pub(super) struct Place {
 
 impl Places {
     pub(super) fn new(most: usize, most_per_address: usize) -> Arc<Self> {
-        Arc::new(Self { most, most_per_address, taken: Mutex::default() })
+        Arc::new(Self { most: most.into(), most_per_address: most_per_address.into(), taken: Mutex::default() })
+    }
+
+    /// Holds for connections to come; those that are open stay.
+    pub(super) fn set(&self, most: usize, most_per_address: usize) {
+        self.most.store(most, Ordering::Relaxed);
+        self.most_per_address.store(most_per_address, Ordering::Relaxed);
     }
 
     pub(super) fn most(&self) -> usize {
-        self.most
+        self.most.load(Ordering::Relaxed)
     }
 
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let address = throttle::caller(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let of_address = taken.1.get(&address).copied().unwrap_or(0);
-        if taken.0 >= self.most || of_address >= self.most_per_address {
+        if taken.0 >= self.most() || of_address >= self.most_per_address.load(Ordering::Relaxed) {
             metrics::counter!("tieline_connections_refused_total").increment(1);
             return None;
         }

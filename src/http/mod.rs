@@ -9,12 +9,13 @@ mod trace;
 mod webhooks;
 mod ws;
 
+pub use admin::{AdminKey, Reload};
 pub use pages::Pages;
-pub use tls::TlsError;
+pub use tls::{Certificate, TlsError};
 
 use self::connection::{Counted, Place, Places, Progress};
 use self::ws::{Surroundings, Upgrade};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, LiveLimits};
 use crate::dialect::Socket;
 use crate::faults::Tenant;
 use crate::gateway::Gateway;
@@ -61,6 +62,7 @@ struct Carrier {
 #[derive(Debug)]
 pub struct Listener {
     around: Surroundings,
+    limits: LiveLimits,
     origins: Arc<[String]>,
     places: Arc<Places>,
     tasks: TaskTracker,
@@ -69,25 +71,33 @@ pub struct Listener {
 impl Listener {
     /// A listener that serves a gateway, and drains when `stop` is cancelled.
     #[must_use]
-    pub fn new(config: &Config, gateway: Arc<Gateway>, stop: CancellationToken) -> Self {
-        let limits = Arc::new(config.limits.clone());
+    pub fn new(config: &Config, limits: LiveLimits, gateway: Arc<Gateway>, stop: CancellationToken) -> Self {
+        let now = limits.load_full();
         let spread = config.server.drain.0.mul_f64(0.2).min(Duration::from_secs(2));
         Self {
-            places: Places::new(limits.connections, limits.connections_per_address),
-            around: Surroundings { gateway, limits, stop, spread },
+            places: Places::new(now.connections, now.connections_per_address),
+            around: Surroundings { gateway, limits: now, stop, spread },
+            limits,
             origins: config.server.allowed_origins.clone().into(),
             tasks: TaskTracker::new(),
         }
     }
 
+    /// Holds connections to come to the limits as they are now.
+    pub fn limits_changed(&self) {
+        let now = self.limits.load();
+        self.places.set(now.connections, now.connections_per_address);
+    }
+
     /// The route of a dialect's socket.
     pub fn socket<S: Socket>(&self, socket: S) -> Router {
-        let (around, origins, tasks) = (self.around.clone(), self.origins.clone(), self.tasks.clone());
+        let (around, limits, origins, tasks) = (self.around.clone(), self.limits.clone(), self.origins.clone(), self.tasks.clone());
         let path = socket.path();
         Router::new().route(
             path,
             any(move |request: Request| {
-                let (socket, around, origins, tasks) = (socket.clone(), around.clone(), origins.clone(), tasks.clone());
+                let (socket, origins, tasks) = (socket.clone(), origins.clone(), tasks.clone());
+                let around = Surroundings { limits: limits.load_full(), ..around.clone() };
                 async move { upgrade(request, socket, around, &origins, &tasks).await }
             }),
         )
@@ -108,14 +118,14 @@ impl Listener {
     ///
     /// # Errors
     /// Never: what goes wrong with one connection ends that connection.
-    pub async fn serve(&self, listener: TcpListener, router: Router, acceptor: Option<TlsAcceptor>) {
+    pub async fn serve(&self, listener: TcpListener, router: Router, tls: Option<Certificate>) {
         loop {
             let accepted = tokio::select! {
                 () = self.around.stop.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.take(stream, peer, router.clone(), acceptor.clone()),
+                Ok((stream, peer)) => self.take(stream, peer, router.clone(), tls.as_ref().map(Certificate::acceptor)),
                 Err(error) => {
                     // Out of descriptors: waiting lets some close, spinning would not.
                     tracing::warn!(%error, "a connection cannot be accepted");
@@ -138,7 +148,7 @@ impl Listener {
             tracing::debug!(%error, "nodelay");
         }
         let place = Arc::new(place);
-        let (limits, stop) = (self.around.limits.clone(), self.around.stop.clone());
+        let (limits, stop) = (self.limits.load_full(), self.around.stop.clone());
         let span = tracing::info_span!("connection", %peer);
         let serve = async move {
             let Some(acceptor) = acceptor else { return serve(stream, peer, router, place, &limits, stop).await };
@@ -155,14 +165,6 @@ impl Listener {
     pub async fn drained(&self, time: Duration) -> bool {
         self.tasks.close();
         timeout(time, self.tasks.wait()).await.is_ok()
-    }
-
-    /// What TLS is served with.
-    ///
-    /// # Errors
-    /// [`TlsError`] if the certificate cannot be read or made.
-    pub fn acceptor(config: &Config) -> Result<TlsAcceptor, TlsError> {
-        tls::server_config(&config.server.tls, &config.server.data_dir).map(TlsAcceptor::from)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Pages for operators: health, version, metrics.
 
-use super::admin::Admin;
+use super::admin::{Admin, AdminKey, Reload};
 use super::say;
 use super::webhooks::Webhooks;
 use crate::delivery::Deliveries;
@@ -12,7 +12,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
-use secrecy::SecretString;
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,8 +30,9 @@ pub struct Pages {
     deliveries: Deliveries,
     metrics: PrometheusHandle,
     stop: CancellationToken,
-    admin_key: Option<SecretString>,
+    admin_key: AdminKey,
     probed: Arc<Mutex<Option<(Instant, bool)>>>,
+    reload: Option<Reload>,
 }
 
 impl std::fmt::Debug for Pages {
@@ -49,19 +49,26 @@ impl Pages {
         deliveries: Deliveries,
         metrics: PrometheusHandle,
         stop: CancellationToken,
-        admin_key: Option<SecretString>,
+        admin_key: AdminKey,
     ) -> Self {
-        Self { gateway, deliveries, metrics, stop, admin_key, probed: Arc::default() }
+        Self { gateway, deliveries, metrics, stop, admin_key, probed: Arc::default(), reload: None }
     }
 
     /// The part of them that applications may call, for a listener that strangers reach: without the admin key.
     pub fn for_applications(&self) -> Router {
-        Webhooks::routes(self.gateway.clone(), self.deliveries.clone(), None, self.stop.clone())
+        Webhooks::routes(self.gateway.clone(), self.deliveries.clone(), AdminKey::default(), self.stop.clone())
+    }
+
+    /// With the call that reloads the configuration.
+    #[must_use]
+    pub fn with_reload(mut self, reload: Reload) -> Self {
+        self.reload = Some(reload);
+        self
     }
 
     /// Their routes.
     pub fn routes(self) -> Router {
-        let admin = Admin::routes(self.gateway.clone(), self.deliveries.clone(), self.admin_key.clone());
+        let admin = Admin::routes(self.gateway.clone(), self.deliveries.clone(), self.admin_key.clone(), self.reload.clone());
         let webhooks = Webhooks::routes(self.gateway.clone(), self.deliveries.clone(), self.admin_key.clone(), self.stop.clone());
         Router::new()
             .route("/healthz", get(|| async { json_page(&json!({"status": "live"})) }))

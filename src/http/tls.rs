@@ -1,6 +1,7 @@
 //! TLS: the configured certificate, or one that our own CA signs so that clients can be told to trust it.
 
-use crate::config::Tls;
+use crate::config::{Config, Tls};
+use arc_swap::ArcSwap;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -10,6 +11,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio_rustls::TlsAcceptor;
 
 /// Why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +37,40 @@ fn file(path: &Path) -> impl FnOnce(std::io::Error) -> TlsError {
     move |error| TlsError::File { path, reason: error.to_string() }
 }
 
-/// What the TLS listener serves with.
-pub(super) fn server_config(tls: &Tls, data_dir: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+/// What the TLS listener serves with; it can be exchanged, for connections to come.
+#[derive(Debug, Clone)]
+pub struct Certificate(Arc<ArcSwap<ServerConfig>>);
+
+/// A certificate that was read and checked.
+#[derive(Debug)]
+pub struct Checked(Arc<ServerConfig>);
+
+impl Certificate {
+    /// Reads the certificate of a configuration, or makes one.
+    ///
+    /// # Errors
+    /// [`TlsError`] if it cannot be read or made, or does not go with its key.
+    pub fn read(config: &Config) -> Result<Checked, TlsError> {
+        server_config(&config.server.tls, &config.server.data_dir).map(Checked)
+    }
+
+    /// Serves with it.
+    #[must_use]
+    pub fn new(checked: Checked) -> Self {
+        Self(Arc::new(ArcSwap::new(checked.0)))
+    }
+
+    /// Serves with another one from now on.
+    pub fn replace(&self, checked: Checked) {
+        self.0.store(checked.0);
+    }
+
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.0.load_full())
+    }
+}
+
+fn server_config(tls: &Tls, data_dir: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let (chain, key) = if tls.cert.as_os_str().is_empty() { self_signed(&data_dir.join("tls"))? } else { configured(tls)? };
     let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

@@ -4,6 +4,7 @@
 //! The admin key may do it with every endpoint. An AppJWT may do it with the endpoints of its own application; whatever
 //! else it names is answered as if the token were no good.
 
+use super::admin::AdminKey;
 use super::say;
 use crate::config::Endpoint;
 use crate::delivery::{Deliveries, DeliveryError, PulledEvent, Replay, View};
@@ -17,7 +18,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use jiff::Timestamp;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -41,7 +42,7 @@ const REPLAY: Duration = Duration::from_secs(10);
 pub(super) struct Webhooks {
     gateway: Arc<Gateway>,
     deliveries: Deliveries,
-    key: Option<Arc<SecretString>>,
+    key: AdminKey,
     stop: CancellationToken,
 }
 
@@ -92,8 +93,8 @@ enum Caller {
 
 impl Webhooks {
     /// The routes. Without a key only applications may call.
-    pub(super) fn routes(gateway: Arc<Gateway>, deliveries: Deliveries, key: Option<SecretString>, stop: CancellationToken) -> Router {
-        let webhooks = Self { gateway, deliveries, key: key.map(Arc::new), stop };
+    pub(super) fn routes(gateway: Arc<Gateway>, deliveries: Deliveries, key: AdminKey, stop: CancellationToken) -> Router {
+        let webhooks = Self { gateway, deliveries, key, stop };
         Router::new()
             .route("/admin/v1/webhooks", get(list))
             .route("/admin/v1/webhooks/{endpoint}", get(one).delete(forget))
@@ -112,17 +113,17 @@ impl Webhooks {
     fn caller(&self, headers: &HeaderMap, account: Option<&str>) -> Result<Caller, Refused> {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let given = given.strip_prefix("Bearer ").unwrap_or(given);
-        if self.key.as_ref().is_some_and(|key| crate::identity::same(key.expose_secret(), given)) {
+        if self.key.load().as_ref().is_some_and(|key| crate::identity::same(key.expose_secret(), given)) {
             return Ok(Caller::Operator);
         }
         let identity = self.gateway.identity();
         let account = account.and_then(|account| identity.directory().account(account));
-        let app = account.and_then(|account| identity.check_app(account, given).ok());
+        let app = account.and_then(|account| identity.check_app(&account, given).ok());
         app.map(|app| Caller::App(app.account, app.app)).ok_or_else(|| self.unauthorised())
     }
 
     fn unauthorised(&self) -> Refused {
-        let keys = if self.key.is_some() { "the admin key, or an AppJWT" } else { "an AppJWT" };
+        let keys = if self.key.load().is_some() { "the admin key, or an AppJWT" } else { "an AppJWT" };
         let why = format!("send {keys} of the application whose endpoint this is, as `Authorization: Bearer …`");
         Refused::with(StatusCode::UNAUTHORIZED, &why)
     }

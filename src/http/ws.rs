@@ -79,6 +79,7 @@ fn config(limits: &Limits) -> WebSocketConfig {
 #[derive(Debug, Clone)]
 pub(super) struct Surroundings {
     pub(super) gateway: Arc<Gateway>,
+    /// As they were when the connection was made.
     pub(super) limits: Arc<Limits>,
     /// Cancelled when the gateway drains.
     pub(super) stop: CancellationToken,

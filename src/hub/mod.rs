@@ -20,6 +20,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tieline_protocol::code::CloseCode;
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, UserId};
 use tokio::sync::Notify;
 
@@ -250,9 +251,14 @@ impl Hub {
     }
 
     /// Closes every socket of an account with a code; how many.
-    pub fn close_all(&self, account: &AccountId, code: u16) -> usize {
+    pub fn close_all(&self, account: &AccountId, code: CloseCode) -> usize {
+        self.close_where(|actor| actor.account() == account, code)
+    }
+
+    /// Closes the sockets of those who are meant; how many.
+    pub fn close_where(&self, is_meant: impl Fn(&Actor) -> bool, code: CloseCode) -> usize {
         let theirs: Vec<_> =
-            self.sessions.iter().filter(|session| session.actor.account() == account).map(|session| session.outbox.clone()).collect();
+            self.sessions.iter().filter(|session| is_meant(&session.actor)).map(|session| session.outbox.clone()).collect();
         for outbox in &theirs {
             outbox.close(code);
             outbox.wake();

@@ -11,6 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
+use tieline_protocol::code::CloseCode;
 use tieline_protocol::ids::{AccountId, ConversationId, DialogId, UserId};
 
 /// Most items that wait, and how many bytes of shared encodings they may keep alive.
@@ -48,7 +49,7 @@ pub struct Taken {
     /// Whether so much was missed that the session must start afresh.
     pub lost: bool,
     /// The code with which the session is to end.
-    pub close: Option<u16>,
+    pub close: Option<CloseCode>,
 }
 
 impl Taken {
@@ -135,7 +136,7 @@ impl Outbox {
     }
 
     /// Lets the session end with a code.
-    pub(super) fn close(&self, code: u16) {
+    pub(super) fn close(&self, code: CloseCode) {
         self.put(|state| state.taken.close = Some(code));
     }
 

@@ -1,9 +1,11 @@
-//! Who there is: accounts with their applications, agents and queues, as configured.
+//! Who there is: accounts with their applications, agents and queues, as configured. A reload of the configuration replaces
+//! them as a whole; who holds an account goes on with it as it was.
 
 use super::keys::Keys;
 use crate::config::{self, ReplySequence};
 use crate::domain::{Actor, AgentRole, Candidate, Policy, Question, QuestionKind, Survey};
 use crate::domain::{Millis, Person};
+use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,7 +15,7 @@ use tieline_protocol::ids::{AccountId, ClientId, ParticipantId, QueueId, UserId}
 /// Everybody.
 #[derive(Debug)]
 pub struct Directory {
-    accounts: HashMap<AccountId, Account>,
+    accounts: ArcSwap<HashMap<AccountId, Arc<Account>>>,
 }
 
 /// A tenant.
@@ -44,13 +46,15 @@ pub struct App {
     pub reply_sequence: ReplySequence,
     /// Whether its tokens are good.
     pub is_enabled: bool,
+    /// Whether it was installed while running, and is no entry of the configuration file.
+    is_installed: bool,
 }
 
 impl App {
-    /// An application.
+    /// An application that is installed while running.
     #[must_use]
     pub fn new(secret: SecretString, scopes: Vec<String>, is_enabled: bool) -> Self {
-        Self { secret, scopes, reply_sequence: ReplySequence::Position, is_enabled }
+        Self { secret, scopes, reply_sequence: ReplySequence::Position, is_enabled, is_installed: true }
     }
 }
 
@@ -93,6 +97,17 @@ impl Agent {
         Candidate { agent: self.person(), capacity: self.capacity, is_skilled: self.skills.contains(queue) }
     }
 
+    /// Whether who signed in as this agent as it was may go on as it is.
+    fn may_go_on_as(&self, before: &Self) -> bool {
+        let same_password = match (&self.password, &before.password) {
+            (Password::Plain(one), Password::Plain(other)) | (Password::Hash(one), Password::Hash(other)) => {
+                one.expose_secret() == other.expose_secret()
+            }
+            _ => false,
+        };
+        self.login == before.login && self.roles == before.roles && same_password
+    }
+
     /// The agent as a participant.
     #[must_use]
     pub fn person(&self) -> Person {
@@ -102,28 +117,79 @@ impl Agent {
 
 impl Directory {
     pub(super) fn new(config: &config::Config, keys: &Keys) -> Self {
-        let accounts = config.accounts.iter().map(|account| Account::new(account, &config.routing, keys));
-        Self { accounts: accounts.map(|account| (account.id.clone(), account)).collect() }
+        Self { accounts: ArcSwap::from_pointee(read(config, keys)) }
     }
 
-    /// Every account.
-    pub fn accounts(&self) -> impl Iterator<Item = &Account> {
-        self.accounts.values()
+    /// Every account, in the order of their ids.
+    #[must_use]
+    pub fn accounts(&self) -> Vec<Arc<Account>> {
+        let mut all: Vec<_> = self.accounts.load().values().cloned().collect();
+        all.sort_by(|one, other| one.id.cmp(&other.id));
+        all
     }
 
     /// An account by its id.
     #[must_use]
-    pub fn account(&self, id: &str) -> Option<&Account> {
-        self.accounts.get(&AccountId::from(id))
+    pub fn account(&self, id: &str) -> Option<Arc<Account>> {
+        self.accounts.load().get(&AccountId::from(id)).cloned()
     }
+
+    /// Takes the accounts of another configuration instead. Applications that were installed while running stay. Returns who
+    /// may no longer do what they could.
+    pub(super) fn replace(&self, config: &config::Config, keys: &Keys) -> Vec<Dropped> {
+        let fresh = read(config, keys);
+        let before = self.accounts.load_full();
+        let mut dropped = Vec::new();
+        for (id, account) in before.iter() {
+            let Some(now) = fresh.get(id) else {
+                dropped.push(Dropped::Account(id.clone()));
+                continue;
+            };
+            let apps = account.apps.read().unwrap_or_else(PoisonError::into_inner);
+            for (client, app) in apps.iter() {
+                match now.app(client) {
+                    Some(same) if same.secret.expose_secret() == app.secret.expose_secret() => {}
+                    None if app.is_installed => {
+                        now.keep_app(client.clone(), app.clone());
+                    }
+                    _ => dropped.push(Dropped::App(id.clone(), client.clone())),
+                }
+            }
+            let has_left = |agent: &&Agent| now.agents.get(&agent.user).is_none_or(|now| !now.may_go_on_as(agent));
+            dropped.extend(account.agents.values().filter(has_left).map(|agent| Dropped::Agent(id.clone(), agent.user.clone())));
+        }
+        self.accounts.store(Arc::new(fresh));
+        dropped
+    }
+}
+
+/// Who lost something by a change of the configuration: their sockets must close.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dropped {
+    /// The whole account.
+    Account(AccountId),
+    /// An application: it is gone, or has another secret.
+    App(AccountId, ClientId),
+    /// An agent: it is gone, or has another login, password or role.
+    Agent(AccountId, UserId),
+}
+
+fn read(config: &config::Config, keys: &Keys) -> HashMap<AccountId, Arc<Account>> {
+    let accounts = config.accounts.iter().map(|account| Arc::new(Account::new(account, &config.routing, keys)));
+    accounts.map(|account| (account.id.clone(), account)).collect()
 }
 
 impl Account {
     fn new(account: &config::Account, routing: &config::Routing, keys: &Keys) -> Self {
         let agents: Vec<Agent> = account.agents.iter().map(|agent| Agent::new(&account.id, agent, keys)).collect();
         let apps = account.apps.iter().map(|app| {
-            let known =
-                App { secret: app.client_secret.clone(), scopes: app.scopes.clone(), reply_sequence: app.reply_sequence, is_enabled: true };
+            let known = App {
+                secret: app.client_secret.clone(),
+                scopes: app.scopes.clone(),
+                reply_sequence: app.reply_sequence,
+                is_enabled: true,
+                is_installed: false,
+            };
             (ClientId::from(app.client_id.as_str()), Arc::new(known))
         });
         let uses_hashes = account.agents.iter().any(|agent| agent.password_hash.is_some());
@@ -156,7 +222,11 @@ impl Account {
 
     /// Installs an application or changes it.
     pub fn put_app(&self, id: ClientId, app: App) {
-        self.apps.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(app));
+        self.keep_app(id, Arc::new(app));
+    }
+
+    fn keep_app(&self, id: ClientId, app: Arc<App>) -> Option<Arc<App>> {
+        self.apps.write().unwrap_or_else(PoisonError::into_inner).insert(id, app)
     }
 
     /// Removes an application.

@@ -212,7 +212,7 @@ fn seconds_of(number: &Number) -> Option<u64> {
 
 /// Every account's providers.
 #[derive(Debug)]
-pub(super) struct Providers(HashMap<AccountId, Vec<Provider>>);
+pub(super) struct Providers(HashMap<AccountId, Vec<Arc<Provider>>>);
 
 impl Providers {
     pub(super) fn open(accounts: &[config::Account]) -> Result<Self, KeyError> {
@@ -233,9 +233,10 @@ impl Providers {
                         }
                     }),
                 };
-                Ok(Provider { id: entry.id.clone(), issuer: entry.issuer.clone(), audience: entry.audience.clone(), keys })
+                let (id, issuer, audience) = (entry.id.clone(), entry.issuer.clone(), entry.audience.clone());
+                Ok(Arc::new(Provider { id, issuer, audience, keys }))
             };
-            let providers: Vec<Provider> = account.sign_in.iter().map(open).collect::<Result<_, _>>()?;
+            let providers: Vec<Arc<Provider>> = account.sign_in.iter().map(open).collect::<Result<_, _>>()?;
             all.insert(AccountId::from(account.id.as_str()), providers);
         }
         Ok(Self(all))
@@ -249,16 +250,17 @@ fn consumer(keys: &Keys, account: &AccountId, provider: &str, sub: &str) -> Cons
 
 impl Identity {
     /// The identity providers of an account.
-    pub fn providers(&self, account: &Account) -> impl Iterator<Item = &Provider> + use<'_> {
-        self.providers.0.get(&account.id).into_iter().flatten()
+    #[must_use]
+    pub fn providers(&self, account: &Account) -> Vec<Arc<Provider>> {
+        self.providers.load().0.get(&account.id).cloned().unwrap_or_default()
     }
 
     /// An identity provider by its name. The only one is also `default`.
     #[must_use]
-    pub fn provider(&self, account: &Account, name: &str) -> Option<&Provider> {
-        let all = self.providers.0.get(&account.id)?;
+    pub fn provider(&self, account: &Account, name: &str) -> Option<Arc<Provider>> {
+        let all = self.providers(account);
         let only = || all.first().filter(|_| name == "default" && all.len() == 1);
-        all.iter().find(|provider| provider.id == name).or_else(only)
+        all.iter().find(|provider| provider.id == name).or_else(only).cloned()
     }
 
     /// A token of ours for the consumer that an external token names. One that was anonymous before, by the token that
@@ -271,7 +273,7 @@ impl Identity {
             tracing::debug!(account = %account.id, provider = provider.id, %fault, "an external token is refused");
             Denied::from(fault)
         })?;
-        let id = consumer(&self.issuer.keys, &account.id, &provider.id, &subject.sub);
+        let id = consumer(&self.issuer.keys(), &account.id, &provider.id, &subject.sub);
         let was = before.and_then(|before| was(before, &id)).map(|was| was.to_string());
         self.consumer_token(&account.id, &id, SignedInClaims { was, ext: Some(Ext { sub: subject.sub }), lp_sdes: subject.lp_sdes })
     }

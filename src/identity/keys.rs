@@ -1,4 +1,7 @@
-//! Keys: one per purpose, made on first start, kept in `data_dir/keys` where only the owner can read them.
+//! Keys: kept in `data_dir/keys`, where only the owner can read them, and made on first start.
+//!
+//! For each purpose one key signs, `{purpose}.pem`. Rotation puts a new one in its place and leaves the old one beside it as
+//! `{kid}.pem`: what it signed is still good, until it is revoked by the removal of that file.
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::hmac;
@@ -9,6 +12,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Why keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +49,9 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
+    /// There is no such key.
+    #[error("there is no key {0:?}; `tieline keys list` shows them")]
+    Unknown(String),
     /// The system gives no random bytes.
     #[error("no key could be made: the system gives no random bytes")]
     Random,
@@ -66,9 +73,12 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    const ALL: [Self; 5] = [Self::App, Self::Consumer, Self::SignUp, Self::Agent, Self::Form];
+    /// Each of them.
+    pub const ALL: [Self; 5] = [Self::App, Self::Consumer, Self::SignUp, Self::Agent, Self::Form];
 
-    fn name(self) -> &'static str {
+    /// What it is called in file names, in `kid`, and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::App => "app",
             Self::Consumer => "consumer",
@@ -89,13 +99,25 @@ pub(super) struct Key {
 /// The only algorithm there is: which one a token names is never asked.
 pub(super) const ALGORITHM: Algorithm = Algorithm::RS256;
 
+/// A key as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// Its name in tokens.
+    pub kid: String,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Whether new tokens are signed with it; else it only checks those that were.
+    pub signs: bool,
+    /// When its file was written.
+    pub made: SystemTime,
+}
+
+/// The keys of one purpose: the first signs, all check.
+struct Ring(Vec<Key>);
+
 /// Every key.
 pub(super) struct Keys {
-    app: Key,
-    consumer: Key,
-    sign_up: Key,
-    agent: Key,
-    form: Key,
+    rings: [Ring; 5],
     /// Makes consumers' and agents' ids.
     ids: [u8; 32],
     /// Signs the URLs of files.
@@ -110,13 +132,9 @@ impl Keys {
             .mode(0o700)
             .create(folder)
             .map_err(|source| KeyError::File { path: folder.to_owned(), source })?;
-        let key = |purpose: Purpose| rsa_key(&folder.join(format!("{}.pem", purpose.name())), purpose);
+        let [app, consumer, sign_up, agent, form] = Purpose::ALL;
         Ok(Self {
-            app: key(Purpose::App)?,
-            consumer: key(Purpose::Consumer)?,
-            sign_up: key(Purpose::SignUp)?,
-            agent: key(Purpose::Agent)?,
-            form: key(Purpose::Form)?,
+            rings: [ring(folder, app)?, ring(folder, consumer)?, ring(folder, sign_up)?, ring(folder, agent)?, ring(folder, form)?],
             ids: id_key(&folder.join("ids.key"), is_double)?,
             files: secret_key(&folder.join("files.key"), random_key)?,
         })
@@ -127,14 +145,26 @@ impl Keys {
         self.files
     }
 
+    /// The key that signs for a purpose.
     pub(super) fn of(&self, purpose: Purpose) -> &Key {
-        match purpose {
-            Purpose::App => &self.app,
-            Purpose::Consumer => &self.consumer,
-            Purpose::SignUp => &self.sign_up,
-            Purpose::Agent => &self.agent,
-            Purpose::Form => &self.form,
-        }
+        // A ring is never made without it.
+        &self.rings[purpose as usize].0[0]
+    }
+
+    /// The key of a purpose that a token names, if it still holds.
+    pub(super) fn named(&self, purpose: Purpose, kid: &str) -> Option<&Key> {
+        self.rings[purpose as usize].0.iter().find(|key| key.kid == kid)
+    }
+
+    /// The names of the keys of a purpose.
+    fn kids(&self, purpose: Purpose) -> impl Iterator<Item = &str> {
+        self.rings[purpose as usize].0.iter().map(|key| key.kid.as_str())
+    }
+
+    /// The purposes of which a key holds here and no longer does there.
+    pub(super) fn lost_in(&self, other: &Self) -> Vec<Purpose> {
+        let is_lost = |purpose: &Purpose| self.kids(*purpose).any(|kid| other.named(*purpose, kid).is_none());
+        Purpose::ALL.into_iter().filter(is_lost).collect()
     }
 
     /// A stable name for something: nobody without the key can tell which, and nothing of one account is in another's.
@@ -160,8 +190,7 @@ impl Keys {
 
     /// The public halves.
     pub(super) fn published(&self) -> JwkSet {
-        let keys = Purpose::ALL.into_iter().filter_map(|purpose| {
-            let key = self.of(purpose);
+        let keys = self.rings.iter().flat_map(|ring| &ring.0).filter_map(|key| {
             let mut jwk = Jwk::from_encoding_key(&key.sign, ALGORITHM).ok()?;
             jwk.common.key_id = Some(key.kid.clone());
             jwk.common.public_key_use = Some(PublicKeyUse::Signature);
@@ -171,16 +200,111 @@ impl Keys {
     }
 }
 
-fn rsa_key(path: &Path, purpose: Purpose) -> Result<Key, KeyError> {
+/// The file of the key that signs for a purpose.
+fn signing(folder: &Path, purpose: Purpose) -> PathBuf {
+    folder.join(format!("{}.pem", purpose.name()))
+}
+
+/// The files of keys that only check, of one purpose.
+fn retired(folder: &Path, purpose: Purpose) -> Result<Vec<PathBuf>, KeyError> {
+    let failed = |source| KeyError::File { path: folder.to_owned(), source };
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let kid = name.strip_suffix(".pem").and_then(|name| name.strip_prefix(purpose.name()));
+        if kid.is_some_and(|hash| hash.starts_with('-')) {
+            all.push(path);
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+fn ring(folder: &Path, purpose: Purpose) -> Result<Ring, KeyError> {
+    let current = signing(folder, purpose);
+    let mut keys = vec![rsa_key(&current, purpose, &read_or_make(&current, make_rsa)?)?];
+    for path in retired(folder, purpose)? {
+        let pem = fs::read(&path).map_err(|source| KeyError::File { path: path.clone(), source })?;
+        let key = rsa_key(&path, purpose, &pem)?;
+        // A rotation that was cut off leaves the signing key under both names.
+        if keys.iter().all(|known| known.kid != key.kid) {
+            keys.push(key);
+        }
+    }
+    Ok(Ring(keys))
+}
+
+/// The keys of a folder, as an operator sees them: by purpose, the one that signs first.
+///
+/// # Errors
+/// [`KeyError`] if a key cannot be read.
+pub fn list(folder: &Path) -> Result<Vec<KeyInfo>, KeyError> {
+    let mut all: Vec<KeyInfo> = Vec::new();
+    for purpose in Purpose::ALL {
+        let current = signing(folder, purpose);
+        let files = if current.exists() { vec![current] } else { Vec::new() };
+        for (place, path) in files.into_iter().chain(retired(folder, purpose)?).enumerate() {
+            let failed = |source| KeyError::File { path: path.clone(), source };
+            let pem = fs::read(&path).map_err(failed)?;
+            let made = path.metadata().and_then(|metadata| metadata.modified()).map_err(failed)?;
+            let kid = rsa_key(&path, purpose, &pem)?.kid;
+            if all.iter().all(|known| known.kid != kid) {
+                all.push(KeyInfo { kid, purpose, signs: place == 0, made });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Puts a new key in the place of the one that signs for a purpose, and leaves that one beside it, so that what it signed is
+/// still good. A gateway that runs goes on with the old one until it reads its keys again.
+///
+/// # Errors
+/// [`KeyError`]; the old key then still signs.
+pub fn rotate(folder: &Path, purpose: Purpose) -> Result<KeyInfo, KeyError> {
+    let path = signing(folder, purpose);
+    let failed = |source| KeyError::File { path: path.clone(), source };
+    let old = fs::read(&path).map_err(failed)?;
+    let kid = rsa_key(&path, purpose, &old)?.kid;
+    write(&folder.join(format!("{kid}.pem")), &old)?;
+    replace(folder, purpose)
+}
+
+fn replace(folder: &Path, purpose: Purpose) -> Result<KeyInfo, KeyError> {
+    let path = signing(folder, purpose);
+    let fresh = make_rsa().ok_or(KeyError::Random)?;
+    let kid = rsa_key(&path, purpose, &fresh)?.kid;
+    write(&path, &fresh)?;
+    Ok(KeyInfo { kid, purpose, signs: true, made: SystemTime::now() })
+}
+
+/// Removes a key: what it signed is worthless as soon as the gateway reads its keys again. Instead of one that signs a new one
+/// is made, which is returned.
+///
+/// # Errors
+/// [`KeyError::Unknown`] for a `kid` that no key has; [`KeyError`] if a file cannot be changed.
+pub fn revoke(folder: &Path, kid: &str) -> Result<Option<KeyInfo>, KeyError> {
+    let key = list(folder)?.into_iter().find(|key| key.kid == kid).ok_or_else(|| KeyError::Unknown(kid.to_owned()))?;
+    let fresh = if key.signs { Some(replace(folder, key.purpose)?) } else { None };
+    let path = folder.join(format!("{kid}.pem"));
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(KeyError::File { path, source: error }),
+        _ => Ok(fresh),
+    }
+}
+
+fn make_rsa() -> Option<Vec<u8>> {
+    let pair = KeyPair::generate(KeySize::Rsa2048).ok()?;
+    let der = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).ok()?;
+    Some(pem::encode(&pem::Pem::new("PRIVATE KEY", der.as_ref())).into_bytes())
+}
+
+fn rsa_key(path: &Path, purpose: Purpose, pem: &[u8]) -> Result<Key, KeyError> {
     let content = || KeyError::Content { path: path.to_owned(), expected: "RSA key in PKCS#8 PEM" };
-    let pem = read_or_make(path, || {
-        let pair = KeyPair::generate(KeySize::Rsa2048).ok()?;
-        let der = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).ok()?;
-        Some(pem::encode(&pem::Pem::new("PRIVATE KEY", der.as_ref())).into_bytes())
-    })?;
-    let parsed = pem::parse(&pem).map_err(|_| content())?;
+    let parsed = pem::parse(pem).map_err(|_| content())?;
     let pair = KeyPair::from_pkcs8(parsed.contents()).map_err(|_| content())?;
-    let sign = EncodingKey::from_rsa_pem(&pem).map_err(|_| content())?;
+    let sign = EncodingKey::from_rsa_pem(pem).map_err(|_| content())?;
     let public = aws_lc_rs::signature::KeyPair::public_key(&pair);
     let verify = DecodingKey::from_rsa_der(public.as_ref());
     // Named by its own hash: another key has another name.
@@ -226,10 +350,15 @@ fn read_or_make(path: &Path, make: impl FnOnce() -> Option<Vec<u8>>) -> Result<V
         Err(error) => return Err(failed(error)),
     }
     let content = make().ok_or(KeyError::Random)?;
+    write(path, &content)?;
+    Ok(content)
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<(), KeyError> {
+    let failed = |source| KeyError::File { path: path.to_owned(), source };
     // Under its final name only when it is whole, so that a crash leaves no half of a key.
     let partial = path.with_extension("partial");
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&partial).map_err(failed)?;
-    file.write_all(&content).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&partial, path).map_err(failed)?;
-    Ok(content)
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(failed)?;
+    fs::rename(&partial, path).map_err(failed)
 }

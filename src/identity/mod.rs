@@ -16,24 +16,25 @@ mod lease;
 mod token;
 
 pub use directory::same;
-pub use directory::{Account, Agent, App, Directory};
+pub use directory::{Account, Agent, App, Directory, Dropped};
 pub use external::Provider;
-pub use keys::{KeyError, Purpose};
+pub use keys::{KeyError, KeyInfo, Purpose, list as list_keys, revoke as revoke_key, rotate as rotate_key};
 pub use lease::Lease;
 
 use self::external::Providers;
 use self::keys::Keys;
 use self::token::{AgentClaims, AppClaims, ConsumerClaims, SignUpClaims, SignedInClaims};
-use crate::config::Config;
+use crate::config::{Config, Tokens};
 use crate::domain::{Actor, Millis};
 use crate::store::{Clock, SessionRow, Store};
+use arc_swap::{ArcSwap, Guard};
 use dashmap::DashMap;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, DialogId};
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, DialogId, UserId};
 
 /// Checked tokens that are remembered; a signature costs as much as hundreds of look-ups.
 const REMEMBERED: usize = 50_000;
@@ -108,11 +109,11 @@ pub struct Login {
 pub struct Identity {
     issuer: Issuer,
     store: Arc<dyn Store>,
-    lifetimes: crate::config::Tokens,
+    lifetimes: ArcSwap<Tokens>,
     sessions: DashMap<String, Session>,
     checked: Mutex<HashMap<[u8; 32], Checked>>,
     hashing: Arc<tokio::sync::Semaphore>,
-    providers: Providers,
+    providers: ArcSwap<Providers>,
     /// On a double for tests: tokens that were made worthless, and the leases of those that are in use.
     is_double: bool,
     expired: DashMap<[u8; 32], ()>,
@@ -141,7 +142,7 @@ impl std::fmt::Debug for Identity {
 
 /// Issues tokens without a store, for the command line beside a server.
 pub struct Issuer {
-    keys: Keys,
+    keys: ArcSwap<Keys>,
     directory: Directory,
     clock: Clock,
 }
@@ -160,7 +161,7 @@ impl Issuer {
     pub fn open(config: &Config, clock: Clock) -> Result<Self, KeyError> {
         let keys = Keys::open(&config.server.data_dir.join("keys"), config.server.dev)?;
         let directory = Directory::new(config, &keys);
-        Ok(Self { keys, directory, clock })
+        Ok(Self { keys: ArcSwap::from_pointee(keys), directory, clock })
     }
 
     /// Who there is.
@@ -169,10 +170,14 @@ impl Issuer {
         &self.directory
     }
 
+    fn keys(&self) -> Guard<Arc<Keys>> {
+        self.keys.load()
+    }
+
     /// What URLs of files are signed with.
     #[must_use]
     pub fn files_key(&self) -> [u8; 32] {
-        self.keys.files()
+        self.keys().files()
     }
 
     /// An AppJWT.
@@ -188,14 +193,14 @@ impl Issuer {
             iat,
             exp: iat + time.as_secs().clamp(1, LONGEST_APP_TOKEN),
         };
-        token::sign(self.keys.of(Purpose::App), &claims)
+        token::sign(self.keys().of(Purpose::App), &claims)
     }
 
     /// The consumer that an application calls by a name of its own, and its ConsumerJWS. The same name always gives
     /// the same consumer; another application's is another.
     #[must_use]
     pub fn consumer(&self, account: &AccountId, app: &ClientId, ext_id: &str) -> Option<(ConsumerId, String)> {
-        let name = self.keys.pseudonym(&["consumer", account.as_str(), app.as_str(), ext_id]);
+        let name = self.keys().pseudonym(&["consumer", account.as_str(), app.as_str(), ext_id]);
         let id: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
         let claims = ConsumerClaims {
             account_id: account.to_string(),
@@ -203,7 +208,7 @@ impl Issuer {
             lp_consumer_id: id.clone(),
             azp: app.to_string(),
         };
-        Some((ConsumerId::from(id), token::sign(self.keys.of(Purpose::Consumer), &claims)?))
+        Some((ConsumerId::from(id), token::sign(self.keys().of(Purpose::Consumer), &claims)?))
     }
 
     /// A bearer for an agent that stands for itself: it ends after a time and cannot be refreshed.
@@ -221,7 +226,7 @@ impl Issuer {
             iat,
             exp: iat + time.as_secs().max(1),
         };
-        token::sign(self.keys.of(Purpose::Agent), &claims)
+        token::sign(self.keys().of(Purpose::Agent), &claims)
     }
 }
 
@@ -233,6 +238,18 @@ fn millis(duration: Duration) -> Millis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
+/// Keys and identity providers that were read and can be used.
+pub struct Prepared {
+    keys: Keys,
+    providers: Providers,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Prepared")
+    }
+}
+
 impl Identity {
     /// Puts the parts together.
     ///
@@ -242,7 +259,7 @@ impl Identity {
         Ok(Self {
             issuer,
             store,
-            lifetimes: config.tokens.clone(),
+            lifetimes: ArcSwap::from_pointee(config.tokens.clone()),
             sessions: DashMap::new(),
             checked: Mutex::default(),
             hashing: Arc::new(tokio::sync::Semaphore::new(2)),
@@ -250,7 +267,7 @@ impl Identity {
             expired: DashMap::new(),
             leases: DashMap::new(),
             app_leases: DashMap::new(),
-            providers: Providers::open(&config.accounts)?,
+            providers: ArcSwap::from_pointee(Providers::open(&config.accounts)?),
         })
     }
 
@@ -260,10 +277,33 @@ impl Identity {
         &self.issuer.directory
     }
 
+    /// Reads the keys, and what another configuration says of identity providers, without taking it.
+    ///
+    /// # Errors
+    /// [`KeyError`] if they cannot be used.
+    pub fn prepare(&self, config: &Config) -> Result<Prepared, KeyError> {
+        let keys = Keys::open(&config.server.data_dir.join("keys"), config.server.dev)?;
+        Ok(Prepared { keys, providers: Providers::open(&config.accounts)? })
+    }
+
+    /// Takes what was prepared, and the accounts and lifetimes of the same configuration. Returns who may no longer do what they
+    /// could, and the purposes of which a key holds no more.
+    pub fn take(&self, prepared: Prepared, config: &Config) -> (Vec<Dropped>, Vec<Purpose>) {
+        let Prepared { keys, providers } = prepared;
+        let lost = self.issuer.keys().lost_in(&keys);
+        let dropped = self.issuer.directory.replace(config, &keys);
+        self.issuer.keys.store(Arc::new(keys));
+        self.providers.store(Arc::new(providers));
+        self.lifetimes.store(Arc::new(config.tokens.clone()));
+        // What was checked was checked with the old keys.
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        (dropped, lost)
+    }
+
     /// The public halves of the keys, as a JWK set.
     #[must_use]
     pub fn published_keys(&self) -> jsonwebtoken::jwk::JwkSet {
-        self.issuer.keys.published()
+        self.issuer.keys().published()
     }
 
     /// The lease of a token that holds for a time from now.
@@ -286,10 +326,11 @@ impl Identity {
         lease
     }
 
-    /// Ends every socket of an application that is removed or disabled.
-    pub fn end_app(&self, account: &AccountId, app: &ClientId) {
-        let ended = self.app_leases.remove(&(account.clone(), app.clone()));
-        ended.into_iter().flat_map(|(_, leases)| leases).for_each(|lease| lease.revoke());
+    /// Ends every socket of an application that is removed or disabled. How many there were, or had been of late.
+    pub fn end_app(&self, account: &AccountId, app: &ClientId) -> usize {
+        let ended = self.app_leases.remove(&(account.clone(), app.clone())).map(|(_, leases)| leases).unwrap_or_default();
+        ended.iter().for_each(Lease::revoke);
+        ended.len()
     }
 
     /// Makes a token worthless from now on, on a double for tests; its sockets close. How many had a lease.
@@ -316,7 +357,7 @@ impl Identity {
     /// How long a new AppJWT holds.
     #[must_use]
     pub fn app_token_time(&self) -> Duration {
-        self.lifetimes.app.0.min(Duration::from_secs(LONGEST_APP_TOKEN))
+        self.lifetimes.load().app.0.min(Duration::from_secs(LONGEST_APP_TOKEN))
     }
 
     /// Gives an application an AppJWT for its secret.
@@ -329,7 +370,7 @@ impl Identity {
         if !directory::same(app.secret.expose_secret(), secret) {
             return Err(Denied::Invalid);
         }
-        self.issuer.app(account, &id, self.lifetimes.app.0).ok_or(Denied::Unavailable)
+        self.issuer.app(account, &id, self.lifetimes.load().app.0).ok_or(Denied::Unavailable)
     }
 
     /// Checks an AppJWT against the account of the address.
@@ -347,7 +388,7 @@ impl Identity {
         let claims = match claims {
             Some(claims) => claims,
             None => {
-                let claims: Arc<AppClaims> = Arc::new(token::open(self.issuer.keys.of(Purpose::App), token).ok_or(Denied::Invalid)?);
+                let claims: Arc<AppClaims> = Arc::new(token::open(&self.issuer.keys(), Purpose::App, token).ok_or(Denied::Invalid)?);
                 self.remember("app", token, Checked::App(claims.clone()));
                 claims
             }
@@ -387,7 +428,7 @@ impl Identity {
             Some(claims) => claims,
             None => {
                 let claims: Arc<ConsumerClaims> =
-                    Arc::new(token::open(self.issuer.keys.of(Purpose::Consumer), token).ok_or(Denied::Invalid)?);
+                    Arc::new(token::open(&self.issuer.keys(), Purpose::Consumer, token).ok_or(Denied::Invalid)?);
                 self.remember("consumer", token, Checked::Consumer(claims.clone()));
                 claims
             }
@@ -420,10 +461,10 @@ impl Identity {
             aud: format!("acc:{account}"),
             iss: token::SIGN_UP_ISSUER.into(),
             iat,
-            exp: iat + self.lifetimes.consumer.0.as_secs().max(1),
+            exp: iat + self.lifetimes.load().consumer.0.as_secs().max(1),
             signed_in,
         };
-        token::sign(self.issuer.keys.of(Purpose::SignUp), &claims).ok_or(Denied::Unavailable)
+        token::sign(self.issuer.keys().of(Purpose::SignUp), &claims).ok_or(Denied::Unavailable)
     }
 
     /// Checks the token of a consumer that signed up itself or signed in at an identity provider.
@@ -434,7 +475,7 @@ impl Identity {
         if self.is_expired(token) {
             return Err(Denied::Invalid);
         }
-        let claims: SignUpClaims = token::open(self.issuer.keys.of(Purpose::SignUp), token).ok_or(Denied::Invalid)?;
+        let claims: SignUpClaims = token::open(&self.issuer.keys(), Purpose::SignUp, token).ok_or(Denied::Invalid)?;
         let good = claims.iss == token::SIGN_UP_ISSUER
             && claims.aud == format!("acc:{}", account.id)
             && claims.iat <= seconds(&self.issuer.clock) + LEEWAY;
@@ -481,7 +522,7 @@ impl Identity {
             iat,
             exp: iat + FORM_TIME,
         };
-        token::sign(self.issuer.keys.of(Purpose::Form), &claims)
+        token::sign(self.issuer.keys().of(Purpose::Form), &claims)
     }
 
     /// Signs an agent in.
@@ -504,7 +545,7 @@ impl Identity {
         let agent = agent.filter(|_| is_right).ok_or(Denied::Invalid)?;
         let session = uuid::Uuid::new_v4().simple().to_string();
         let csrf = uuid::Uuid::new_v4().simple().to_string();
-        let time = self.lifetimes.agent.0;
+        let time = self.lifetimes.load().agent.0;
         let row = SessionRow {
             id: session.clone(),
             account: account.id.clone(),
@@ -527,7 +568,7 @@ impl Identity {
         if self.is_expired(bearer) {
             return Err(Denied::Invalid);
         }
-        let claims: AgentClaims = token::open(self.issuer.keys.of(Purpose::Agent), bearer).ok_or(Denied::Invalid)?;
+        let claims: AgentClaims = token::open(&self.issuer.keys(), Purpose::Agent, bearer).ok_or(Denied::Invalid)?;
         let good = claims.aud == account.id.as_str() && claims.iat <= seconds(&self.issuer.clock) + LEEWAY;
         let remaining = self.remaining(claims.exp).filter(|_| good).ok_or(Denied::Invalid)?;
         let agent = account.agent(&claims.sub).ok_or(Denied::Invalid)?;
@@ -565,7 +606,7 @@ impl Identity {
     /// [`Denied::Invalid`] if it has ended or the CSRF token is another's.
     pub async fn refresh(&self, account: &Account, id: &str, csrf: &str) -> Result<(), Denied> {
         let mut session = self.own_session(account, id, csrf).await?;
-        let time = self.lifetimes.agent.0;
+        let time = self.lifetimes.load().agent.0;
         session.row.expires = self.now() + millis(time);
         self.keep(session.row.clone()).await?;
         session.lease.renew(time);
@@ -586,6 +627,20 @@ impl Identity {
         // It stays on the map for a while, over: a look-up that began before must not bring it back.
         session.lease.revoke();
         Ok(())
+    }
+
+    /// Ends every login of an agent: its sockets close, its bearers hold no more.
+    ///
+    /// # Errors
+    /// [`Denied::Unavailable`] if that cannot be kept: then those that nobody uses now would hold again after a restart.
+    pub async fn end_logins(&self, account: &AccountId, agent: &UserId) -> Result<(), Denied> {
+        let is_theirs = |session: &Session| session.row.account == *account && session.row.agent == agent.as_str();
+        let ended = self.store.end_sessions(account.clone(), agent.clone());
+        self.sessions.iter().filter(|session| is_theirs(session)).for_each(|session| session.lease.revoke());
+        match ended.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Denied::Unavailable),
+        }
     }
 
     async fn own_session(&self, account: &Account, id: &str, csrf: &str) -> Result<Session, Denied> {

@@ -1,6 +1,6 @@
 //! Tokens: signed JSON, checked with the key of their purpose and with nothing that they say of themselves.
 
-use super::keys::{ALGORITHM, Key};
+use super::keys::{ALGORITHM, Key, Keys, Purpose};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Header, Validation};
@@ -119,11 +119,13 @@ pub(super) fn plain(json: &str) -> String {
     plain
 }
 
-/// What a token says, if it was signed with the key. Times are the caller's to check, by its own clock.
-pub(super) fn open<T: DeserializeOwned>(key: &Key, token: &str) -> Option<T> {
-    if token.len() > LONGEST || !has_plain_header(key, token) {
+/// What a token says, if it was signed with a key of the purpose. Times are the caller's to check, by its own clock.
+pub(super) fn open<T: DeserializeOwned>(keys: &Keys, purpose: Purpose, token: &str) -> Option<T> {
+    if token.len() > LONGEST {
         return None;
     }
+    // Of several keys the one that the token names: which purpose it is for it is not asked.
+    let key = keys.named(purpose, &kid(token)?)?;
     let mut validation = Validation::new(ALGORITHM);
     validation.validate_exp = false;
     validation.validate_aud = false;
@@ -131,8 +133,8 @@ pub(super) fn open<T: DeserializeOwned>(key: &Key, token: &str) -> Option<T> {
     jsonwebtoken::decode(token.as_bytes(), &key.verify, &validation).ok().map(|data| data.claims)
 }
 
-/// A header that brings keys of its own, demands extensions, or names another key or algorithm is not ours.
-fn has_plain_header(key: &Key, token: &str) -> bool {
+/// The key that a header names. One that brings keys of its own, demands extensions, or names another algorithm is not ours.
+fn kid(token: &str) -> Option<String> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Plain {
@@ -140,9 +142,9 @@ fn has_plain_header(key: &Key, token: &str) -> bool {
         kid: String,
         typ: Option<String>,
     }
-    let Some(Ok(header)) = token.split('.').next().map(|part| URL_SAFE_NO_PAD.decode(part)) else { return false };
-    serde_json::from_slice::<Plain>(&header)
-        .is_ok_and(|header| header.alg == "RS256" && header.kid == key.kid && header.typ.is_none_or(|typ| typ == "JWT"))
+    let header = URL_SAFE_NO_PAD.decode(token.split('.').next()?).ok()?;
+    let header: Plain = serde_json::from_slice(&header).ok()?;
+    (header.alg == "RS256" && header.typ.is_none_or(|typ| typ == "JWT")).then_some(header.kid)
 }
 
 #[cfg(test)]

@@ -514,7 +514,7 @@ impl<C: Codec> Session<C> {
             self.agents.heard(&state, &self.codec, &mut self.out);
         }
         let lost = lost.then_some(CloseCode::SlowConsumer);
-        self.end = self.end.or(close.map(CloseCode::OnDemand)).or(lost);
+        self.end = self.end.or(close).or(lost);
         for item in items {
             match item {
                 Item::Event(event) => self.dialogs.event(&event, &self.codec, &mut self.out),

@@ -294,6 +294,9 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
     /// Keeps an agent's login; answered when it is on disk.
     fn keep_session(&self, row: SessionRow) -> oneshot::Receiver<Result<(), StoreError>>;
 
+    /// Ends every login of an agent that is kept; answered when that is on disk.
+    fn end_sessions(&self, account: AccountId, agent: UserId) -> oneshot::Receiver<Result<(), StoreError>>;
+
     /// What was last kept under a name.
     fn cursor(&self, name: String) -> BoxFuture<'static, Result<Option<String>, ReadError>>;
 

@@ -3,7 +3,6 @@
 use super::desk::{Attempt, Desk};
 use crate::domain::{Actor, Availability, Command, Conversation, Outcome, Policy, Routed};
 use crate::gateway::{Error, Gateway, Note, Noted, Pending, Request};
-use crate::identity::Account;
 use crate::store::{ReadError, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -188,7 +187,7 @@ impl Router {
     /// due elsewhere.
     fn system(&self, account: &AccountId) -> Actor {
         let known = self.gateway.identity().directory().account(account.as_str());
-        known.map_or_else(|| Actor::System { account: account.clone(), bot: Policy::default().bot }, Account::system)
+        known.map_or_else(|| Actor::System { account: account.clone(), bot: Policy::default().bot }, |known| known.system())
     }
 
     /// Takes back what is offered to an agent who is not online.

@@ -20,6 +20,7 @@ mod installations;
 mod life;
 mod ownership;
 mod programs;
+mod reload;
 mod routing;
 mod sign_in;
 mod sink;

@@ -167,22 +167,22 @@ impl Native {
             let error = if headers.contains_key("authorization") { ErrorCode::InvalidAppJwt } else { ErrorCode::MissingAppJwt };
             return failed(&Failed::new(None, Error::fault(error, "AppJWT is invalid")));
         };
-        let (app, actor) = match self.speaker(account, headers) {
+        let (app, actor) = match self.speaker(&account, headers) {
             Ok(speaker) => speaker,
             Err(error) => return failed(&Failed::new(None, error)),
         };
-        let limit = if call == Call::Send { self.limits.message.0 } else { self.limits.batch.0 };
+        let limit = if call == Call::Send { self.limits.load().message.0 } else { self.limits.load().batch.0 };
         let text = match self.read_body(body, limit).await {
             Ok(text) => text,
             Err(error) => return failed(&Failed::new(None, error)),
         };
         // The body may have taken its time, and a token that has ended since is not acted on.
-        if let Err(error) = self.speaker(account, headers) {
+        if let Err(error) = self.speaker(&account, headers) {
             return failed(&Failed::new(None, error));
         }
         let key = headers.get("idempotency-key").map(|key| key.to_str().unwrap_or(""));
         let client = headers.get("client-properties").and_then(|text| Client::read(text.to_str().ok()?));
-        let caller = Caller { gateway: &self.gateway, account, actor: &actor, version: Version::V3, client: client.as_ref() };
+        let caller = Caller { gateway: &self.gateway, account: &account, actor: &actor, version: Version::V3, client: client.as_ref() };
         let texts = match call {
             Call::Send => Ok(vec![text.as_str()]),
             Call::Conversation => batch(&text),
@@ -208,7 +208,7 @@ impl Native {
                 for part in &parts {
                     count_request(name_of(Some(part.kind)), 200);
                 }
-                let sequence = if call == Call::Send { sequence_of(account, &app.app) } else { ReplySequence::Position };
+                let sequence = if call == Call::Send { sequence_of(&account, &app.app) } else { ReplySequence::Position };
                 let mut response = error::json(StatusCode::OK, success(None, &parts, &decided, sequence, call == Call::Conversation));
                 if decided.replayed {
                     response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
@@ -241,7 +241,7 @@ impl Native {
 
     /// The body as text, whole and in time.
     pub(super) async fn read_body(&self, body: Body, limit: usize) -> Result<String, Error> {
-        let read = tokio::time::timeout(self.limits.body_timeout.0, axum::body::to_bytes(body, limit + 1)).await;
+        let read = tokio::time::timeout(self.limits.load().body_timeout.0, axum::body::to_bytes(body, limit + 1)).await;
         let too_large = || Error::fault(ErrorCode::TooLarge, format!("the body is larger than {limit} bytes"));
         match read {
             Err(_) => Err(Error::invalid("the body did not come in time")),
@@ -355,7 +355,7 @@ impl ConnectorCodec {
         let account = native.account(self.app.account.as_str()).ok_or_else(|| fail(invalid_consumer()))?;
         let actor = native.gateway.identity().check_consumer(&self.app, bare(&jws)).map_err(|_| fail(invalid_consumer()))?;
         let client = first.header("ClientProperties").and_then(|header| Client::read(header.raw?.get()));
-        let caller = Caller { gateway: &native.gateway, account, actor: &actor, version: Version::V3, client: client.as_ref() };
+        let caller = Caller { gateway: &native.gateway, account: &account, actor: &actor, version: Version::V3, client: client.as_ref() };
         if !is_batch && is_query(kind) {
             return Ok((alone(), caller.ask(kind, first).map_err(fail)?));
         }
@@ -377,7 +377,7 @@ impl ConnectorCodec {
                 let jwt = jwt.ok_or_else(|| Error::fault(ErrorCode::MissingAppJwt, "AppJWT is missing"))?;
                 let invalid = || Error::fault(ErrorCode::InvalidAppJwt, "AppJWT is invalid");
                 let account = self.native.account(self.app.account.as_str()).ok_or_else(invalid)?;
-                let fresh = self.native.gateway.identity().check_app(account, bare(jwt)).map_err(|_| invalid())?;
+                let fresh = self.native.gateway.identity().check_app(&account, bare(jwt)).map_err(|_| invalid())?;
                 if fresh.app == self.app.app { Ok(Some(Ask::Renew(Some(fresh.remaining)))) } else { Err(invalid()) }
             }
             RequestKind::SubscribeApplicationEvents => {
@@ -508,7 +508,7 @@ impl Codec for ConnectorCodec {
                 let sequence = self
                     .native
                     .account(self.app.account.as_str())
-                    .map_or(ReplySequence::Position, |account| sequence_of(account, &self.app.app));
+                    .map_or(ReplySequence::Position, |account| sequence_of(&account, &self.app.app));
                 let sequence = if tag.is_batch { ReplySequence::Position } else { sequence };
                 Frame::from(success(Some(RespKind::Resp), &tag.parts, &decided, sequence, tag.is_batch))
             }
@@ -604,7 +604,7 @@ impl Doorway for ConnectorDoorway {
             return refuse(Some(&request.id), &Error::fault(ErrorCode::MissingAppJwt, "AppJWT is missing"));
         };
         let account = self.native.account(self.account.as_str());
-        let app = account.and_then(|account| self.native.gateway.identity().check_app(account, bare(jwt)).ok());
+        let app = account.and_then(|account| self.native.gateway.identity().check_app(&account, bare(jwt)).ok());
         let Some(app) = app else { return Greeting::Turned(tieline_protocol::code::CloseCode::Token) };
         let part = Part { id: request.id.clone(), kind: RequestKind::InitConnection, text: "" };
         let body = json!({"msg": text::INITIALIZED});

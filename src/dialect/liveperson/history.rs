@@ -53,11 +53,11 @@ impl Native {
         let denied = || Error::fault(ErrorCode::NotAuthenticated, "the bearer is not valid; sign in again");
         let account = self.account(account).ok_or_else(denied)?;
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(bare).unwrap_or_default();
-        let (actor, _) = self.gateway.identity().check_agent(account, bearer).await.map_err(|reason| match reason {
+        let (actor, _) = self.gateway.identity().check_agent(&account, bearer).await.map_err(|reason| match reason {
             Denied::Invalid => denied(),
             Denied::Unavailable => Error::Unreadable,
         })?;
-        let text = self.read_body(body, self.limits.message.0).await?;
+        let text = self.read_body(body, self.limits.load().message.0).await?;
         let asked: Asked = object(&text).map_err(|reason| Error::invalid(format!("the body is not understood: {reason}")))?;
         let id = asked.conversation_id.filter(|id| !id.is_empty()).ok_or_else(|| Error::missing("conversationId is missing"))?;
         let found = self.gateway.store().conversation(ConversationId::from(id)).await.map_err(|_| Error::Unreadable)?;
@@ -65,7 +65,7 @@ impl Native {
         let Ok(conversation) = crate::domain::visible(&actor, found.as_ref()).cloned() else {
             return Ok(json!({"_metadata": {"count": 0}, "conversationHistoryRecords": []}));
         };
-        let record = self.record(account, &actor, &conversation).await?;
+        let record = self.record(&account, &actor, &conversation).await?;
         Ok(json!({"_metadata": {"count": 1}, "conversationHistoryRecords": [record]}))
     }
 

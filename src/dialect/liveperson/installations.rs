@@ -12,6 +12,7 @@ use crate::domain::{Actor, AgentRole};
 use crate::gateway::Error;
 use crate::identity::{Account, App, Denied};
 use crate::store::{Document, StoreError};
+use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -40,7 +41,7 @@ const LONGEST_DESCRIPTION: usize = 256;
 pub(super) struct Installations {
     deliveries: Deliveries,
     /// The webhooks of the configuration file.
-    configured: Vec<AppWebhooks>,
+    configured: ArcSwap<Vec<AppWebhooks>>,
     settings: WebhookSettings,
     guard: Guard,
     allows_loopback: bool,
@@ -130,13 +131,18 @@ impl Installations {
     pub(super) fn new(deliveries: Deliveries, config: &Config) -> Self {
         Self {
             deliveries,
-            configured: AppWebhooks::configured(config),
+            configured: ArcSwap::from_pointee(AppWebhooks::configured(config)),
             settings: config.webhooks.clone(),
             guard: Guard::new(&config.webhooks),
             allows_loopback: config.allow_loopback_webhooks,
             installed: Mutex::default(),
             delivering: Mutex::default(),
         }
+    }
+
+    /// Takes the webhooks of another configuration; [`Native::restore`] then gives them to the deliveries.
+    pub(super) fn accounts_changed(&self, config: &Config) {
+        self.configured.store(Arc::new(AppWebhooks::configured(config)));
     }
 
     /// The webhooks of an application, checked.
@@ -191,7 +197,7 @@ impl Installations {
     async fn deliver(&self) {
         let _turn = self.delivering.lock().await;
         let installed = self.installed.lock().await.clone();
-        let mut wanted = self.configured.clone();
+        let mut wanted = Vec::clone(&self.configured.load());
         for (account, installed) in &installed {
             for app in &installed.apps {
                 let Ok(manifest) = serde_json::from_value::<Manifest>(Value::Object(app.clone())) else { continue };
@@ -265,11 +271,11 @@ fn of_the_file(id: &ClientId) -> Value {
 
 impl Native {
     /// The account, if the caller is an administrator of it.
-    async fn administered(&self, account: &str, headers: &HeaderMap) -> Result<&Account, Box<Response>> {
+    async fn administered(&self, account: &str, headers: &HeaderMap) -> Result<Arc<Account>, Box<Response>> {
         let not_signed_in = || refused(&Error::fault(ErrorCode::NotAuthenticated, "the bearer is not valid; sign in again"));
         let account = self.account(account).ok_or_else(not_signed_in)?;
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(bare).unwrap_or_default();
-        match self.gateway.identity().check_agent(account, bearer).await {
+        match self.gateway.identity().check_agent(&account, bearer).await {
             Ok((Actor::Agent { roles, .. }, _)) if roles.contains(&AgentRole::Admin) => Ok(account),
             Ok(_) => Err(refused(&Error::fault(ErrorCode::NotPermitted, "only an administrator may do this"))),
             Err(Denied::Invalid) => Err(not_signed_in()),
@@ -277,20 +283,22 @@ impl Native {
         }
     }
 
-    /// Reads what was installed, lets its tokens be good, and begins to deliver its webhooks.
+    /// Reads what was installed, lets its tokens be good, and begins to deliver its webhooks. Called again when the accounts
+    /// have changed, it brings what is installed into those that there are now.
     ///
     /// # Errors
     /// [`Error::Unreadable`]. What cannot be read must not be taken for nothing, or the next change would write over it.
     pub async fn restore(&self) -> Result<(), Error> {
-        let documents = self.gateway.store().documents(COLLECTION).await.map_err(|_| Error::Unreadable)?;
         let mut installed = self.installations.installed.lock().await;
+        let documents = self.gateway.store().documents(COLLECTION).await.map_err(|_| Error::Unreadable)?;
+        installed.retain(|id, _| self.account(id.as_str()).is_some());
         for Document { account: id, revision, body, .. } in documents {
             let Some(account) = self.account(id.as_str()) else { continue };
             let apps: Vec<Map<String, Value>> = serde_json::from_str(&body).map_err(|error| {
                 tracing::error!(%error, account = %id, "the installed applications cannot be read");
                 Error::Unreadable
             })?;
-            self.let_hold(account, &mut installed, Installed { revision, apps });
+            self.let_hold(&account, &mut installed, Installed { revision, apps });
         }
         drop(installed);
         self.installations.deliver().await;
@@ -392,7 +400,7 @@ impl Native {
             return Err(refused(&Error::fault(ErrorCode::Refused, format!("an account has at most {MOST} installations; remove one"))));
         }
         apps.push(app.clone());
-        let revision = self.keep(account, &mut all, apps).await?;
+        let revision = self.keep(&account, &mut all, apps).await?;
         drop(all);
         self.installations.deliver().await;
         Ok(reply(StatusCode::CREATED, revision, &Value::Object(app)))
@@ -437,7 +445,7 @@ impl Native {
                 app.clone()
             }
         };
-        let revision = self.keep(account, &mut all, apps).await?;
+        let revision = self.keep(&account, &mut all, apps).await?;
         drop(all);
         self.installations.deliver().await;
         Ok(reply(StatusCode::OK, revision, &Value::Object(shown)))

@@ -30,7 +30,7 @@ pub(super) async fn login(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let text = match native.read_body(body, native.limits.message.0).await {
+    let text = match native.read_body(body, native.limits.load().message.0).await {
         Ok(text) => text,
         Err(error) => return error::response(None, &error),
     };
@@ -41,14 +41,15 @@ pub(super) async fn login(
         return refused(StatusCode::BAD_REQUEST, "username and password are needed; other ways to sign in are not offered");
     };
     let account = native.account(&account);
-    let known = account.and_then(|account| account.agent_by_login(&username).map(|agent| format!("{}/{}", account.id, agent.user)));
+    let known =
+        account.as_ref().and_then(|account| account.agent_by_login(&username).map(|agent| format!("{}/{}", account.id, agent.user)));
     // Names that are not ours share one count, so that they cannot fill the memory.
     if let Err(wait) = native.logins.check(known.as_deref().unwrap_or_default(), peer.0.ip()) {
         return wait.say(refused(StatusCode::TOO_MANY_REQUESTS, "too many attempts for this login"));
     }
     let Some(account) = account else { return refused(StatusCode::UNAUTHORIZED, "wrong login or password") };
-    match native.gateway.identity().login(account, &username, &password).await {
-        Ok(login) => welcome(&native, account, &login, &headers),
+    match native.gateway.identity().login(&account, &username, &password).await {
+        Ok(login) => welcome(&native, &account, &login, &headers),
         Err(Denied::Invalid) => refused(StatusCode::UNAUTHORIZED, "wrong login or password"),
         Err(Denied::Unavailable) => refused(StatusCode::SERVICE_UNAVAILABLE, "the session cannot be kept now; try again"),
     }
@@ -90,7 +91,7 @@ struct Csrf {
 
 /// The session of a refresh or logout: its id by cookie, whose name clients spell differently, and the CSRF token.
 async fn session(native: &Native, headers: &HeaderMap, body: Body) -> Result<(String, String), Error> {
-    let text = native.read_body(body, native.limits.message.0).await?;
+    let text = native.read_body(body, native.limits.load().message.0).await?;
     let csrf: Csrf = object(&text).map_err(|_| Error::missing("the body must be an object with csrf"))?;
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|cookie| cookie.to_str().ok()).flat_map(|cookie| cookie.split(';'));
     let mut named = cookies.filter_map(|cookie| cookie.split_once('=')).filter(|(name, _)| name.trim().eq_ignore_ascii_case("session_id"));
@@ -102,7 +103,7 @@ pub(super) async fn refresh(State(native): State<Arc<Native>>, Path(account): Pa
     let Some(account) = native.account(&account) else { return over(Denied::Invalid) };
     match session(&native, &headers, body).await {
         Err(error) => error::response(None, &error),
-        Ok((id, csrf)) => match native.gateway.identity().refresh(account, &id, &csrf).await {
+        Ok((id, csrf)) => match native.gateway.identity().refresh(&account, &id, &csrf).await {
             // Empty: a client takes any JSON with an error in it for a failure.
             Ok(()) => empty(StatusCode::OK),
             Err(denied) => over(denied),
@@ -114,7 +115,7 @@ pub(super) async fn logout(State(native): State<Arc<Native>>, Path(account): Pat
     let Some(account) = native.account(&account) else { return over(Denied::Invalid) };
     match session(&native, &headers, body).await {
         Err(error) => error::response(None, &error),
-        Ok((id, csrf)) => match native.gateway.identity().logout(account, &id, &csrf).await {
+        Ok((id, csrf)) => match native.gateway.identity().logout(&account, &id, &csrf).await {
             Ok(()) => empty(StatusCode::OK),
             Err(denied) => over(denied),
         },

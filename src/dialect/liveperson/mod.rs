@@ -27,7 +27,7 @@ use self::request::Client;
 use self::socket::{ConsumerDoorway, Renewal, bare};
 pub use self::webhook::Webhooks;
 use super::Socket;
-use crate::config::{Config, Limits};
+use crate::config::{Config, LiveLimits};
 use crate::delivery::Deliveries;
 use crate::domain::Actor;
 use crate::gateway::{Error, Gateway};
@@ -53,7 +53,7 @@ use tower_http::cors::CorsLayer;
 #[derive(Debug)]
 pub struct Native {
     gateway: Arc<Gateway>,
-    limits: Limits,
+    limits: LiveLimits,
     public_url: String,
     logins: Throttle,
     token_calls: Throttle,
@@ -71,20 +71,36 @@ struct VersionQuery {
 impl Native {
     /// Puts the dialect on the gateway.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, config: &Config, deliveries: Deliveries) -> Arc<Self> {
+    pub fn new(gateway: Arc<Gateway>, config: &Config, limits: LiveLimits, deliveries: Deliveries) -> Arc<Self> {
         Arc::new(Self {
             installations: Installations::new(deliveries, config),
             history: tokio::sync::Mutex::default(),
             gateway,
-            limits: config.limits.clone(),
+            limits,
             public_url: config.server.public_url.clone(),
             logins: Throttle::per_minute(config.limits.logins_per_minute),
             token_calls: Throttle::per_minute(config.limits.token_calls_per_minute),
         })
     }
 
-    fn account(&self, id: &str) -> Option<&Account> {
+    fn account(&self, id: &str) -> Option<Arc<Account>> {
         self.gateway.identity().directory().account(id)
+    }
+
+    /// Holds callers to the limits as they are now.
+    pub fn limits_changed(&self) {
+        let limits = self.limits.load();
+        self.logins.set(limits.logins_per_minute);
+        self.token_calls.set(limits.token_calls_per_minute);
+    }
+
+    /// Takes the accounts as they are now: the webhooks of the configuration, and what is installed beside it.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`], if what is installed cannot be read.
+    pub async fn accounts_changed(&self, config: &Config) -> Result<(), Error> {
+        self.installations.accounts_changed(config);
+        self.restore().await
     }
 
     /// Forgets callers that have been quiet. Call it now and then.
@@ -254,7 +270,7 @@ impl Socket for ConsumerSocket {
             let id = account.id.clone();
             let client = header(parts, "client-properties").and_then(Client::read);
             if header(parts, "x-lp-on-behalf").or_else(|| header(parts, "lp-on-behalf")).is_some() {
-                let spoken = connector::on_behalf(&self.0, account, &parts.headers);
+                let spoken = connector::on_behalf(&self.0, &account, &parts.headers);
                 let (actor, time) = spoken.map_err(|error| Box::new(error::response(None, &error)))?;
                 let app = header(parts, "authorization").map(bare).unwrap_or_default();
                 let lease = match &actor {
@@ -266,7 +282,7 @@ impl Socket for ConsumerSocket {
             let Some(token) = header(parts, "authorization") else {
                 return Ok(Admission::Unknown(ConsumerDoorway { native: self.0.clone(), account: id, client }));
             };
-            match self.0.gateway.identity().check_sign_up(account, bare(token)) {
+            match self.0.gateway.identity().check_sign_up(&account, bare(token)) {
                 Ok(known) => {
                     let lease = self.0.gateway.identity().lease(bare(token), known.remaining);
                     self.0.welcome(&known);
@@ -303,7 +319,7 @@ impl Socket for AgentSocket {
             };
             let Some(account) = self.native.account(address.account) else { return Err(unknown_account(address.account)) };
             let bearer = address.bearer.or_else(|| header(parts, "authorization").map(bare)).unwrap_or_default();
-            match self.native.gateway.identity().check_agent(account, bearer).await {
+            match self.native.gateway.identity().check_agent(&account, bearer).await {
                 Ok((actor, lease)) => Ok(Admission::Known(Box::new(self.native.agent(account.id.clone(), actor, lease, version)))),
                 // Clients look for the 401 and sign in again.
                 Err(Denied::Invalid) => Err(Box::new(error::response(
@@ -337,7 +353,7 @@ impl Socket for ConnectorSocket {
             let Some(token) = header(parts, "authorization") else {
                 return Ok(Admission::Unknown(ConnectorDoorway { native: self.0.clone(), account: account.id.clone() }));
             };
-            match self.0.gateway.identity().check_app(account, bare(token)) {
+            match self.0.gateway.identity().check_app(&account, bare(token)) {
                 Ok(app) => Ok(Admission::Known(Box::new(self.0.connector(app, bare(token))))),
                 Err(_) => Err(Box::new(error::response(None, &Error::fault(ErrorCode::InvalidAppJwt, "AppJWT is invalid")))),
             }

@@ -34,19 +34,19 @@ async fn signed_in(native: &Native, account: &str, provider: &str, peer: &Peer, 
         return Err(Box::new(wait.say(error::response(None, &too_many("too many token calls from this address")))));
     }
     let say = |error: Error| Box::new(error::response(None, &error));
-    let text = native.read_body(body, native.limits.message.0).await.map_err(say)?;
+    let text = native.read_body(body, native.limits.load().message.0).await.map_err(say)?;
     let given: Given = object(&text).map_err(|reason| say(Error::invalid(format!("the body is not understood: {reason}"))))?;
     let identity = native.gateway.identity();
     let unknown = || refuse(StatusCode::NOT_FOUND, UNKNOWN);
     let account = native.account(account).ok_or_else(unknown)?;
-    let provider = identity.provider(account, provider).ok_or_else(unknown)?;
+    let provider = identity.provider(&account, provider).ok_or_else(unknown)?;
     let token = given.id_token.or(given.code).or(given.auth_code).filter(|token| !token.is_empty());
     let token = token.ok_or_else(|| say(Error::missing("id_token is missing, the identity provider's token")))?;
     let before = match given.lp_jwt {
         None => None,
-        Some(jwt) => Some(identity.check_sign_up(account, &jwt).map_err(|_| refuse(StatusCode::UNAUTHORIZED, NOT_VALID))?),
+        Some(jwt) => Some(identity.check_sign_up(&account, &jwt).map_err(|_| refuse(StatusCode::UNAUTHORIZED, NOT_VALID))?),
     };
-    identity.sign_in(account, provider, &token, before).await.map_err(|denied| match denied {
+    identity.sign_in(&account, &provider, &token, before).await.map_err(|denied| match denied {
         // The status that clients know for it.
         Denied::Invalid => refuse(StatusCode::INTERNAL_SERVER_ERROR, NOT_VALID),
         Denied::Unavailable => refuse(StatusCode::SERVICE_UNAVAILABLE, NOT_NOW),
@@ -77,7 +77,7 @@ pub(super) async fn authenticate_by(
 /// The providers by which consumers can sign in.
 pub(super) async fn connectors(State(native): State<Arc<Native>>, Path(account): Path<String>) -> Response {
     let Some(account) = native.account(&account) else { return *refuse(StatusCode::NOT_FOUND, UNKNOWN) };
-    let providers = native.gateway.identity().providers(account);
-    let all: Vec<Value> = providers.map(|provider| json!({"id": provider.id(), "type": SIGN_IN, "name": provider.id()})).collect();
+    let providers = native.gateway.identity().providers(&account);
+    let all: Vec<Value> = providers.iter().map(|provider| json!({"id": provider.id(), "type": SIGN_IN, "name": provider.id()})).collect();
     error::json(StatusCode::OK, Value::from(all).to_string())
 }

@@ -74,7 +74,7 @@ impl SocketCodec {
             return Ok((kind, ask));
         }
         let client = self.client.as_ref();
-        let caller = Caller { gateway: &self.native.gateway, account, actor: &self.actor, version: self.version, client };
+        let caller = Caller { gateway: &self.native.gateway, account: &account, actor: &self.actor, version: self.version, client };
         caller.ask(kind, request).map(|ask| (kind, ask))
     }
 
@@ -89,7 +89,7 @@ impl SocketCodec {
             Renewal::SignUp => match jwt("ConsumerAuthentication") {
                 None => Ok(Ask::Renew(None)),
                 Some(jwt) => {
-                    let known = identity.check_sign_up(account, bare(&jwt)).map_err(|_| invalid("the token is not valid"))?;
+                    let known = identity.check_sign_up(&account, bare(&jwt)).map_err(|_| invalid("the token is not valid"))?;
                     if known.actor.person() == self.actor.person() {
                         Ok(Ask::Renew(Some(known.remaining)))
                     } else {
@@ -100,7 +100,7 @@ impl SocketCodec {
             Renewal::App => match jwt("AppAuthentication") {
                 None => Ok(Ask::Renew(None)),
                 Some(jwt) => {
-                    let app = identity.check_app(account, bare(&jwt)).map_err(|_| invalid("the AppJWT is not valid"))?;
+                    let app = identity.check_app(&account, bare(&jwt)).map_err(|_| invalid("the AppJWT is not valid"))?;
                     let is_same = matches!(&self.actor, Actor::Consumer { app: Some(own), .. } if *own == app.app);
                     if is_same { Ok(Ask::Renew(Some(app.remaining))) } else { Err(invalid("the AppJWT is another application's")) }
                 }
@@ -229,7 +229,8 @@ impl Codec for SocketCodec {
 
     fn agents(&self, subscription: &str, agents: &[AgentState]) -> Frame {
         let shown = agents.iter().map(|state| {
-            let known = self.native.account(state.account.as_str()).and_then(|account| account.agent(state.agent.as_str()));
+            let account = self.native.account(state.account.as_str());
+            let known = account.as_ref().and_then(|account| account.agent(state.agent.as_str()));
             // Whoever is no longer configured has no participant id any more.
             let person = known.map_or_else(|| Person::Agent { user: state.agent.clone(), pid: "".into() }, Agent::person);
             (ChangeKind::Upsert, render::agent_state(self.version, &person, state))
@@ -351,7 +352,7 @@ impl Doorway for ConsumerDoorway {
             return refuse(Some(&request.id), &first());
         };
         let Some(account) = self.native.account(self.account.as_str()) else { return Greeting::Turned(CloseCode::Token) };
-        match self.native.gateway.identity().check_sign_up(account, bare(jwt)) {
+        match self.native.gateway.identity().check_sign_up(&account, bare(jwt)) {
             Err(_) => Greeting::Turned(CloseCode::Token),
             Ok(known) => {
                 let tag = Tag { id: Some(request.id.clone()), kind: Some(RequestKind::InitConnection), text: INITIALIZED };

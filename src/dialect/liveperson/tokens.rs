@@ -35,7 +35,7 @@ pub(super) async fn app_token(
     if let Err(wait) = native.token_calls.check("", peer.0.ip()) {
         return wait.say(error::response(None, &too_many("too many token calls from this address")));
     }
-    let text = match native.read_body(body, native.limits.message.0).await {
+    let text = match native.read_body(body, native.limits.load().message.0).await {
         Ok(text) => text,
         Err(error) => return error::response(None, &error),
     };
@@ -49,7 +49,7 @@ pub(super) async fn app_token(
         return oauth(StatusCode::BAD_REQUEST, "invalid_request");
     };
     let signed =
-        native.account(&account).ok_or(Denied::Invalid).and_then(|account| native.gateway.identity().sign_in_app(account, id, secret));
+        native.account(&account).ok_or(Denied::Invalid).and_then(|account| native.gateway.identity().sign_in_app(&account, id, secret));
     match signed {
         Ok(token) => {
             let time = native.gateway.identity().app_token_time().as_secs();
@@ -85,8 +85,8 @@ async fn name_consumer(native: &Arc<Native>, account: &str, headers: &HeaderMap,
     let token = token.ok_or_else(|| Error::fault(ErrorCode::MissingAppJwt, "AppJWT is missing"))?;
     let invalid = || Error::fault(ErrorCode::InvalidAppJwt, "AppJWT is invalid");
     let account = native.account(account).ok_or_else(invalid)?;
-    let app = native.gateway.identity().check_app(account, bare(token)).map_err(|_| invalid())?;
-    let text = native.read_body(body, native.limits.message.0).await?;
+    let app = native.gateway.identity().check_app(&account, bare(token)).map_err(|_| invalid())?;
+    let text = native.read_body(body, native.limits.load().message.0).await?;
     let given: NameConsumer = object(&text).map_err(|reason| Error::invalid(format!("the body is not understood: {reason}")))?;
     let ext_id =
         given.ext_consumer_id.map(|id| id.0).filter(|id| !id.is_empty()).ok_or_else(|| Error::missing("ext_consumer_id is missing"))?;
@@ -122,7 +122,7 @@ fn signed_up(native: &Native, account: &str, peer: &Peer, known: Option<&str>) -
     let identity = native.gateway.identity();
     let known = match known {
         None => None,
-        Some(token) => match identity.check_sign_up(account, token) {
+        Some(token) => match identity.check_sign_up(&account, token) {
             // Whoever signed in at an identity provider goes on by signing in there: it may not know them any more.
             Ok(SignedIn { actor: Actor::Consumer { id, .. }, claims: None, .. }) => Some(id),
             Ok(_) | Err(_) => return Err(refuse(StatusCode::UNAUTHORIZED, NOT_VALID)),
@@ -160,7 +160,7 @@ struct Authorize {
 
 /// As sign-up, under the name that newer clients use; an earlier token is exchanged for a fresh one.
 pub(super) async fn authorize(State(native): State<Arc<Native>>, Path(account): Path<String>, peer: Peer, body: Body) -> Response {
-    let text = match native.read_body(body, native.limits.message.0).await {
+    let text = match native.read_body(body, native.limits.load().message.0).await {
         Ok(text) => text,
         Err(error) => return error::response(None, &error),
     };

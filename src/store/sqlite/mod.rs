@@ -283,6 +283,13 @@ impl Store for SqliteStore {
         self.write(Durability::Synced, move |connection| writer::keep_session(connection, &session))
     }
 
+    fn end_sessions(&self, account: AccountId, agent: UserId) -> oneshot::Receiver<Result<(), StoreError>> {
+        self.write(Durability::Synced, move |connection| {
+            let mut end = connection.prepare_cached("UPDATE sessions SET ended = 1 WHERE account = ?1 AND agent = ?2 AND ended = 0")?;
+            end.execute((account.as_str(), agent.as_str())).map(drop)
+        })
+    }
+
     fn cursor(&self, name: String) -> BoxFuture<'static, Result<Option<String>, ReadError>> {
         self.read(move |connection, _| row::cursor(connection, &name))
     }

@@ -16,6 +16,7 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{Clock, Committed, Decision, Store};
 use crate::throttle::Throttle;
 use crate::work::{Absence, Router};
+use arc_swap::ArcSwap;
 use futures::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -166,18 +167,19 @@ impl Town {
         let issuer = Issuer::open(&self.config, clock).unwrap();
         let files = Arc::new(Files::open(&crate::file_settings(&self.config), &data, issuer.files_key()).unwrap());
         let identity = Arc::new(Identity::new(issuer, store.clone(), &self.config).unwrap());
-        let limits = self.config.limits.events();
+        let live = |config: &Config| (ArcSwap::from_pointee(config.limits.clone()), ArcSwap::from_pointee(config.retention.clone()));
+        let (limits, retention) = live(&self.config);
         let (faults, uploads) = (Arc::new(Faults::new(false)), Throttle::per_minute(1));
         let gateway = Gateway::new(Parts {
             store,
             hub: hub.clone(),
             identity,
             files,
-            limits,
+            limits: Arc::new(limits),
             notes,
             faults,
             uploads,
-            traces: std::time::Duration::ZERO,
+            retention: Arc::new(retention),
         });
         let router = Router::new(gateway.clone(), self.absence);
         self.running = Some(Running { gateway, router, hub: tokio::spawn(hub.serve(0)), sockets: BTreeMap::new() });
