@@ -83,6 +83,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -158,6 +159,12 @@ fn recorder() -> PrometheusHandle {
 
 fn describe_metrics() {
     use metrics::{describe_counter as counter, describe_gauge as gauge, describe_histogram as histogram};
+    gauge!("tieline_build_info", "1, with the version that runs");
+    gauge!("tieline_journal_position", "How many entries the journal has had");
+    counter!("tieline_config_reloads_total", "Reloads of the configuration, applied or refused");
+    gauge!("tieline_config_last_reload_successful", "Whether the last reload was applied");
+    gauge!("tieline_config_last_reload_timestamp_seconds", "When the configuration was last applied, at the start or by a reload");
+    gauge!("tieline_backup_last_success_timestamp_seconds", "When the data folder was last copied by `tieline backup`");
     gauge!("tieline_connections", "Open TCP connections");
     counter!("tieline_connections_refused_total", "TCP connections refused because there were too many");
     gauge!("tieline_sessions", "Peers that have said who they are");
@@ -410,7 +417,7 @@ impl Server {
         }
         let absence = Absence { unasked: self.config.routing.absence.0, released: self.config.routing.release.0 };
         tasks.spawn(AgentRouter::new(self.gateway.clone(), absence).run());
-        tasks.spawn(housekeeping(self.native.clone(), self.gateway.clone(), self.metrics.clone()));
+        tasks.spawn(housekeeping(self.native.clone(), self.gateway.clone(), self.metrics.clone(), self.config.server.data_dir.clone()));
         let serves_native = self.serves_native();
         // On a set of its own, because it ends by itself, and a token of its own, because it ends after the peers have.
         let mut delivering: JoinSet<()> = JoinSet::new();
@@ -428,6 +435,9 @@ impl Server {
             let listener = listener.clone();
             accepting.spawn(async move { listener.serve(socket, routes, acceptor).await });
         }
+        metrics::gauge!("tieline_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        metrics::gauge!("tieline_config_last_reload_successful").set(1.0);
+        reload::note_applied();
         tracing::info!("serving");
         if let Some(ready) = self.ready {
             ready();
@@ -457,8 +467,17 @@ impl Server {
     }
 }
 
+/// Shows when the data folder was last copied, which another process did.
+fn last_backup(data_dir: &Path) {
+    let Ok(text) = std::fs::read_to_string(data_dir.join(store::sqlite::backup::LAST)) else { return };
+    let at = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|made| made["at"].as_str()?.parse::<jiff::Timestamp>().ok());
+    if let Some(at) = at {
+        metrics::gauge!("tieline_backup_last_success_timestamp_seconds").set(at.as_second() as f64);
+    }
+}
+
 /// What must be done now and then.
-async fn housekeeping(native: Arc<Native>, gateway: Arc<Gateway>, metrics: PrometheusHandle) {
+async fn housekeeping(native: Arc<Native>, gateway: Arc<Gateway>, metrics: PrometheusHandle, data_dir: PathBuf) {
     let collector = metrics_process::Collector::default();
     let mut tick = tokio::time::interval(Duration::from_secs(5));
     let mut ticks = 0_u64;
@@ -467,6 +486,10 @@ async fn housekeeping(native: Arc<Native>, gateway: Arc<Gateway>, metrics: Prome
         // Histograms gather until they are drained, scraped or not.
         metrics.run_upkeep();
         collector.collect();
+        metrics::gauge!("tieline_journal_position").set(gateway.store().head() as f64);
+        if ticks.is_multiple_of(12) {
+            last_backup(&data_dir);
+        }
         ticks += 1;
         if ticks.is_multiple_of(12) {
             native.tidy();

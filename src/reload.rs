@@ -52,6 +52,11 @@ pub(crate) struct Reach {
     pub(crate) admin_key: AdminKey,
 }
 
+/// Notes for the metrics that a configuration holds from now on.
+pub(crate) fn note_applied() {
+    metrics::gauge!("tieline_config_last_reload_timestamp_seconds").set(jiff::Timestamp::now().as_second() as f64);
+}
+
 /// Takes another configuration, one at a time.
 pub struct Reloader {
     source: Option<Source>,
@@ -89,6 +94,9 @@ impl Reloader {
         let (result, is_fine) = if done.is_ok() { ("applied", 1.0) } else { ("refused", 0.0) };
         metrics::counter!("tieline_config_reloads_total", "result" => result).increment(1);
         metrics::gauge!("tieline_config_last_reload_successful").set(is_fine);
+        if done.is_ok() {
+            note_applied();
+        }
         match &done {
             Ok(said) => tracing::info!(said, "reloaded"),
             Err(error @ ReloadError::Store) => tracing::error!(%error, "reloaded in part"),

@@ -1,5 +1,6 @@
 //! The command line. Exit codes: 0 fine, 2 usage, 78 configuration (a supervisor must not loop on it), 1 anything else.
 
+mod backup;
 mod client;
 mod keys;
 mod send;
@@ -56,6 +57,10 @@ enum Command {
     Send(send::SendArgs),
     /// Where is it: when an event came, and to whom it was pushed, posted and acknowledged
     Trace(trace::TraceArgs),
+    /// Copy the data folder, while the gateway runs or not
+    Backup(backup::BackupArgs),
+    /// Put a copy in the place of the data folder
+    Restore(backup::RestoreArgs),
     /// Look after the keys that sign tokens: list, rotate with overlap, revoke
     Keys(keys::KeysArgs),
     /// Look after webhooks: what is owed to whom, what was given up, deliver again, pause, test
@@ -102,6 +107,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Serve { dev } => serve::serve(cli.config.clone(), dev, cli.log_format),
+        Command::Backup(args) => backup::backup(&Config::load(file)?, &args),
+        Command::Restore(args) => backup::restore(&Config::load(file)?, &args),
         Command::Keys(args) => keys::keys(&Config::load(file)?, args),
         Command::Token(args) => token::print(&Config::load(file)?, &args),
         Command::Tail(args) => client::block_on(tail::tail(Config::load(file)?, args)),

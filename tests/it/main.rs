@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 #![allow(unreachable_pub, missing_docs, reason = "nothing outside uses a test")]
 
+mod backup;
 mod bad_input;
 mod catalogue;
 mod checker;

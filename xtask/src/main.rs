@@ -113,6 +113,7 @@ fn is_worth_repeating(line: &str) -> bool {
         "routing: ",
         "catalogue: ",
         "webhooks: ",
+        "backup: ",
         "ok ",
     ]
     .iter()

@@ -4,6 +4,7 @@
 //! the memory of what is not projected yet. The journal is an append-only rowid table, because an index by
 //! (dialog, sequence) inside the ack would cost several times as much; that index is a projection.
 
+pub mod backup;
 mod debts;
 mod projection;
 mod reader;
@@ -43,6 +44,9 @@ pub enum OpenError {
     /// Another process serves this folder.
     #[error("{} is in use by another process; stop it, or give this one a `server.data_dir` of its own", .0.display())]
     InUse(PathBuf),
+    /// A restore was cut off.
+    #[error("a restore into {} was cut off; run `tieline restore` again", .0.display())]
+    Restoring(PathBuf),
     /// The folder or a file in it cannot be used.
     #[error("{}: {source}", path.display())]
     Folder {
@@ -87,9 +91,13 @@ impl SqliteStore {
     /// [`OpenError`], with what to do about it where something can be done.
     pub fn open(folder: &Path, clock: Clock, announce: Announce) -> Result<Self, OpenError> {
         let lock = lock(folder)?;
-        let path = folder.join("tieline.db");
+        if folder.join(backup::RESTORING).exists() {
+            return Err(OpenError::Restoring(folder.to_owned()));
+        }
+        let path = folder.join(backup::DATABASE);
         let mut connection = connect(&path)?;
         migrations::migrations::runner().run(&mut connection)?;
+        projection::rename_copy(&connection)?;
         let epoch = projection::epoch(&connection)?;
         let memory = Arc::new(Memory::default());
         let (tell_health, health) = watch::channel(Health::Writing);

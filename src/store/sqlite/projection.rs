@@ -20,6 +20,20 @@ fn set_meta(connection: &Connection, key: &str, value: &str) -> rusqlite::Result
     Ok(())
 }
 
+/// Marks a copy: whoever starts on it goes a way of its own, and the log needs another name.
+pub(super) fn mark_as_copy(connection: &Connection) -> rusqlite::Result<()> {
+    set_meta(connection, "copy", "1")
+}
+
+/// Gives the log a new name, if it is a copy that nobody started on before.
+pub(super) fn rename_copy(connection: &Connection) -> rusqlite::Result<()> {
+    if meta(connection, "copy")?.is_none() {
+        return Ok(());
+    }
+    // Both or neither: a name without the mark would be the original's.
+    connection.execute_batch("BEGIN; DELETE FROM meta WHERE key IN ('copy', 'epoch'); COMMIT")
+}
+
 /// The name of this log, given on its first day.
 pub(super) fn epoch(connection: &Connection) -> rusqlite::Result<String> {
     if let Some(epoch) = meta(connection, "epoch")? {

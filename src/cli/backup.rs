@@ -1,0 +1,230 @@
+//! `tieline backup` and `tieline restore`: the data folder, copied while the gateway runs, and put back.
+//!
+//! The copy holds the database as it was at one moment, the keys, the TLS CA and the attachments. Attachments come last, so
+//! that every file the database names is there: a file is never changed once it is there, and none is removed while a backup
+//! is made. `backup.json` is written when all the rest is on disk: a copy without it is not whole.
+
+use crate::config::Config;
+use crate::store::sqlite::backup::{self, Copied, DATABASE, RESTORING};
+use anyhow::{Context, bail};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// What says that a copy is whole.
+const MANIFEST: &str = "backup.json";
+/// The folders that are copied besides the database.
+const FOLDERS: [&str; 3] = ["keys", "tls", "files"];
+/// What a data folder holds, the database first.
+const CONTENT: [&str; 6] = [DATABASE, "tieline.db-wal", "tieline.db-shm", "keys", "tls", "files"];
+/// Unfinished uploads: their senders were told nothing yet.
+const INCOMING: &str = ".incoming";
+/// The version of the copy's layout.
+const LAYOUT: u32 = 1;
+
+/// `tieline backup`
+#[derive(Debug, Args)]
+pub(super) struct BackupArgs {
+    /// Where to: a folder that is not there yet, or is empty
+    to: PathBuf,
+}
+
+/// `tieline restore`
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    /// The copy: a folder that `tieline backup` made
+    from: PathBuf,
+    /// Move what the data folder holds out of the way, instead of refusing
+    #[arg(long)]
+    replace: bool,
+}
+
+/// What a copy says of itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    layout: u32,
+    version: String,
+    /// When it was made.
+    at: jiff::Timestamp,
+    /// Of which log it is a copy.
+    epoch: String,
+    /// Everything up to this position of the journal is in it.
+    position: u64,
+    /// How many attachments, and their bytes.
+    files: u64,
+    bytes: u64,
+}
+
+/// Makes a folder, for its owner alone.
+fn make_folder(path: &Path) -> anyhow::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| path.display().to_string())
+}
+
+fn sync_folder(path: &Path) -> anyhow::Result<()> {
+    File::open(path).and_then(|folder| folder.sync_all()).with_context(|| path.display().to_string())
+}
+
+fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let write = || {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write().with_context(|| path.display().to_string())
+}
+
+/// Copies a folder with all that is in it, synced; how many files, and their bytes. What vanishes meanwhile was not needed.
+fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<(u64, u64)> {
+    make_folder(to)?;
+    let (mut files, mut bytes) = (0, 0);
+    for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        if name == INCOMING {
+            continue;
+        }
+        let (source, target) = (entry.path(), to.join(&name));
+        if kind.is_dir() {
+            let (more, size) = copy_tree(&source, &target)?;
+            files += more;
+            bytes += size;
+        } else if kind.is_file() {
+            match fs::copy(&source, &target) {
+                Ok(size) => {
+                    File::open(&target).and_then(|file| file.sync_all()).with_context(|| target.display().to_string())?;
+                    files += 1;
+                    bytes += size;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => bail!("{}: {error}", source.display()),
+            }
+        }
+    }
+    sync_folder(to)?;
+    Ok((files, bytes))
+}
+
+/// Whether a folder is not there, or holds nothing.
+fn is_vacant(path: &Path) -> anyhow::Result<bool> {
+    match fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => bail!("{}: {error}", path.display()),
+    }
+}
+
+pub(super) fn backup(config: &Config, args: &BackupArgs) -> anyhow::Result<ExitCode> {
+    let (data, to) = (&config.server.data_dir, &args.to);
+    if !data.join(DATABASE).is_file() {
+        bail!("there is no database in {}; run this with the gateway's configuration, from its folder", data.display());
+    }
+    if !is_vacant(to)? {
+        bail!("{} holds something; name a folder that is not there yet", to.display());
+    }
+    let began = Instant::now();
+    let at = jiff::Timestamp::now();
+    make_folder(to)?;
+    let Some(_held) = backup::hold(data, true)? else { bail!("the gateway is removing old conversations right now; try again") };
+    let Copied { epoch, position } = backup::copy(data, &to.join(DATABASE))?;
+    let (mut files, mut bytes) = (0, 0);
+    for folder in FOLDERS {
+        let source = data.join(folder);
+        if source.is_dir() {
+            let (more, size) = copy_tree(&source, &to.join(folder))?;
+            if folder == "files" {
+                (files, bytes) = (more, size);
+            }
+        }
+    }
+    sync_folder(to)?;
+    let manifest = Manifest { layout: LAYOUT, version: env!("CARGO_PKG_VERSION").into(), at, epoch, position, files, bytes };
+    let text = serde_json::to_string_pretty(&manifest)?;
+    write(&to.join(MANIFEST), text.as_bytes())?;
+    sync_folder(to)?;
+    // For the metrics only: a backup is no worse without it.
+    if let Err(error) = write(&data.join(backup::LAST), text.as_bytes()) {
+        eprintln!("tieline: the backup is made, but the gateway's metrics will not show it: {error:#}");
+    }
+    println!(
+        "{}: everything up to position {position} of log {}, and {files} attachments ({bytes} bytes), in {:.1} s",
+        to.display(),
+        manifest.epoch,
+        began.elapsed().as_secs_f64()
+    );
+    if !config.files.url.is_empty() {
+        println!("attachments are not in it: they are in the store that files.url names; copy that after this");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn restore(config: &Config, args: &RestoreArgs) -> anyhow::Result<ExitCode> {
+    let (data, from) = (&config.server.data_dir, &args.from);
+    let path = from.join(MANIFEST);
+    let text = fs::read_to_string(&path).with_context(|| format!("{}: this is no whole backup", path.display()))?;
+    let manifest: Manifest = serde_json::from_str(&text).with_context(|| format!("{}: this is no whole backup", path.display()))?;
+    if manifest.layout != LAYOUT {
+        bail!(
+            "{}: it has layout {}; this version knows {LAYOUT}: use the version {} that made it",
+            path.display(),
+            manifest.layout,
+            manifest.version
+        );
+    }
+    let began = Instant::now();
+    let found = backup::check(&from.join(DATABASE)).with_context(|| format!("{} is damaged; nothing was changed", from.display()))?;
+    if found != (Copied { epoch: manifest.epoch.clone(), position: manifest.position }) {
+        bail!(
+            "{} holds position {} of log {}, and {MANIFEST} says another; nothing was changed",
+            from.display(),
+            found.position,
+            found.epoch
+        );
+    }
+    make_folder(data)?;
+    let _claimed = backup::claim(data)?;
+    let stage = data.join(RESTORING);
+    let holds_data = data.join(DATABASE).exists();
+    if holds_data && !args.replace {
+        bail!("{} holds a database; add --replace to move it out of the way, into a folder beside it", data.display());
+    }
+    // While this folder is there no gateway starts: what a restore that was cut off leaves is neither the old nor the new.
+    if stage.exists() {
+        fs::remove_dir_all(&stage).with_context(|| stage.display().to_string())?;
+    }
+    copy_tree(from, &stage)?;
+    let aside = data.join(format!("replaced-{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ")));
+    for name in CONTENT {
+        move_if_there(&data.join(name), &aside, name)?;
+    }
+    sync_folder(data)?;
+    for name in CONTENT.into_iter().rev() {
+        move_if_there(&stage.join(name), data, name)?;
+    }
+    sync_folder(data)?;
+    fs::remove_dir_all(&stage).with_context(|| stage.display().to_string())?;
+    println!(
+        "{}: as it was at {}, position {} of log {}, in {:.1} s; the next start gives the log a new name",
+        data.display(),
+        manifest.at,
+        manifest.position,
+        manifest.epoch,
+        began.elapsed().as_secs_f64()
+    );
+    if aside.exists() {
+        println!("what was there is in {}; remove it when you do not need it any more", aside.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn move_if_there(from: &Path, to: &Path, name: &str) -> anyhow::Result<()> {
+    if from.exists() {
+        make_folder(to)?;
+        fs::rename(from, to.join(name)).with_context(|| from.display().to_string())?;
+    }
+    Ok(())
+}
