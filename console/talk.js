@@ -92,8 +92,8 @@ export class Talk {
   }
 
   /** Says something. It is shown at once, and stays until it is in the log or was thrown away. */
-  say(event, { audience = 'ALL', file = null } = {}) {
-    const item = { ref: crypto.randomUUID(), key: crypto.randomUUID(), at: Date.now(), event, audience, file, state: 'sending' };
+  say(event, { audience = 'ALL', file = null, metadata = [] } = {}) {
+    const item = { ref: crypto.randomUUID(), key: crypto.randomUUID(), at: Date.now(), event, audience, file, metadata, state: 'sending' };
     this.#update((log) => enqueue(log, item));
     this.stopTyping();
     return this.attempt(item.ref);
@@ -113,7 +113,9 @@ export class Talk {
         amended({ event });
       }
       const body = { ...this.place, event, messageAudience: item.audience };
-      const { sequence } = await this.#settings.request('ms.PublishEvent', body, keyed(item.key), [{ type: 'ExternalId', id: ref }]);
+      // The log shows it again with this name, so that it is known to be the one that is on its way.
+      const metadata = [...item.metadata, { type: 'ExternalId', id: ref }];
+      const { sequence } = await this.#settings.request('ms.PublishEvent', body, keyed(item.key), metadata);
       amended({ state: 'sent', sequence });
     } catch (error) {
       if (error instanceof Unknown) amended({ state: 'waiting' });

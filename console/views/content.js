@@ -38,12 +38,13 @@ function RichImage({ part }) {
 }
 
 function RichButton({ part, press }) {
+  if (part === null || typeof part !== 'object') return html`<span class="rich-button">${words(part, 200)}</span>`;
   const title = text(part.title) || 'Button';
   const action = list(part.click?.actions)[0] ?? {};
   const uri = action.type === 'link' ? safeLink(action.uri) : null;
   if (uri) return html`<a class="button small" href=${uri} target="_blank" rel="noopener noreferrer nofollow">${title}</a>`;
   const says = action.type === 'publishText' ? text(action.text) : '';
-  if (press && says) return html`<button type="button" class="small" onClick=${() => press(says, part.click.metadata)}>${title}</button>`;
+  if (press && says) return html`<button type="button" class="small" onClick=${() => press(says, list(part.click.metadata))}>${title}</button>`;
   const hint = says ? `says “${says}”` : words(action.uri ?? action.type ?? '', 200);
   return html`<span class="rich-button">${title}${hint && html`<small> ${hint}</small>`}</span>`;
 }

@@ -6,7 +6,9 @@ import { html } from '../ui.js';
 import { queueName } from './sidebar.js';
 
 /** Members that say nothing to a person. */
-const SILENT = new Set(['userId', 'privateData', 'claims', 'avatarUrl', 'type']);
+const SILENT = new Set(['userId', 'role', 'privateData', 'claims', 'avatarUrl', 'type']);
+/** Members that the name is made of. */
+const NAMED = new Set(['firstName', 'lastName']);
 const SHOWN = 40;
 
 function Facts({ facts }) {
@@ -24,7 +26,7 @@ export function Details({ state, close }) {
     <header><h2>Details</h2><button type="button" class="small" onClick=${close} aria-label="Close the details">✕</button></header>
     <div class="drawer-body" tabindex="0" role="region" aria-label="What is known">
       <h3>Customer</h3>
-      <${Facts} facts=${[['Name', nameOf(state, one.consumer)], ...entries(profile), ['Id', one.consumer]]} />
+      <${Facts} facts=${[['Name', nameOf(state, one.consumer)], ...entries(profile).filter(([name]) => !NAMED.has(name)), ['Id', one.consumer]]} />
       ${!profile && html`<p class="hint">The profile can be read by who takes part.</p>`}
       <h3>Conversation</h3>
       <${Facts} facts=${[
