@@ -207,8 +207,8 @@ export class Desk {
   }
 
   /** Asks who somebody is, once on each connection: it may be that one may not know yet. */
-  #learn(id) {
-    if (this.#asked.has(id) || this.#state.profiles.get(id)) return;
+  #learn(id, { again = false } = {}) {
+    if (!again && (this.#asked.has(id) || this.#state.profiles.has(id))) return;
     this.#asked.add(id);
     this.#ask('userprofile.GetUserProfile', { userId: id }).then(
       (profile) => this.store.set((state) => withProfile(state, id, profile)),
@@ -261,7 +261,12 @@ export class Desk {
 
   open(id) {
     this.store.set((state) => select(state, id));
-    if (id && this.#state.conversations.has(id)) this.#follow(id);
+    const one = this.#state.conversations.get(id);
+    if (one) {
+      this.#follow(id);
+      // A profile may have changed since it was read.
+      if (one.consumer) this.#learn(one.consumer, { again: true });
+    }
     // What was only looked at and has ended is forgotten with its log.
     for (const known of this.#state.logs.keys()) if (known !== id && !this.#state.conversations.has(known)) this.#forget(known);
   }

@@ -38,7 +38,13 @@ function Chat({ state, customer }) {
   const { log, draft } = state;
   const agentName = (id) => (id && state.profiles.has(id) ? customerName(state.profiles.get(id), id) : 'Agent');
   const isTyping = Object.values(log.typing).some(({ role, until }) => role !== 'CONSUMER' && until > Date.now());
-  const send = () => draft.trim() && customer.say(draft.trim());
+  const send = () => {
+    // What stands in the box now: what is drawn may be a moment older, for who types fast.
+    const words = box.current.value.trim();
+    if (!words) return;
+    box.current.value = '';
+    customer.say(words);
+  };
   const pressed = (event) => {
     if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
     event.preventDefault();
@@ -46,8 +52,8 @@ function Chat({ state, customer }) {
   };
   const attach = () => {
     const [chosen] = file.current.files;
-    if (chosen) customer.attach(chosen, draft.trim());
-    if (chosen && draft) customer.draft('');
+    if (chosen) customer.attach(chosen, box.current.value.trim());
+    if (chosen && box.current.value) customer.draft('');
     file.current.value = '';
   };
   const whereabouts = !state.conversation ? 'Opening a conversation…'

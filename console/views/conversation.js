@@ -59,8 +59,11 @@ function Compose({ state, one, desk }) {
     box.current.rows = Math.min(6, Math.max(1, text.split('\n').length));
   }, [text]);
   const send = () => {
-    const words = text.trim();
-    if (words) desk.say(one.id, words, isNote);
+    // What stands in the box now: what is drawn may be a moment older, for who types fast.
+    const words = box.current.value.trim();
+    if (!words) return;
+    box.current.value = '';
+    desk.say(one.id, words, isNote);
   };
   const pressed = (event) => {
     if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
@@ -69,8 +72,8 @@ function Compose({ state, one, desk }) {
   };
   const attach = () => {
     const [chosen] = file.current.files;
-    if (chosen) desk.attach(one.id, chosen, text.trim(), isNote);
-    if (chosen && text) desk.draft(one.id, '', isNote);
+    if (chosen) desk.attach(one.id, chosen, box.current.value.trim(), isNote);
+    if (chosen && box.current.value) desk.draft(one.id, '', isNote);
     file.current.value = '';
   };
   return html`<form class=${`compose ${isNote ? 'is-note' : ''}`} onSubmit=${(event) => (event.preventDefault(), send())}>

@@ -1,6 +1,6 @@
 // The frames of the socket as they are, but for what would let their reader in.
 
-import { masked, timeOfDay } from '../format.js';
+import { masked } from '../format.js';
 import { html, useEffect, useRef, useState } from '../ui.js';
 
 /** Frames that are in the page; the ring holds more. */
@@ -18,7 +18,7 @@ export async function copy(text) {
   }
 }
 
-const clock = (at) => `${timeOfDay(at)}:${String(new Date(at).getSeconds()).padStart(2, '0')}`;
+const clock = (at) => new Date(at).toTimeString().slice(0, 8);
 
 function nameOf(text) {
   try {
@@ -66,6 +66,7 @@ export function FrameList({ frames, close }) {
       <button type="button" class="small" onClick=${() => (frames.clear(), draw((count) => count + 1))}>Clear</button>
       ${close && html`<button type="button" class="small" onClick=${close} aria-label="Close the frames">✕</button>`}
     </header>
-    <ol ref=${list} tabindex="0" role="region" aria-label="The last frames">${shown.map((frame) => html`<${Frame} key=${frame.number} frame=${frame} />`)}</ol>
+    <div class="frames-list" ref=${list} tabindex="0" role="region" aria-label="The last frames">
+      <ol>${shown.map((frame) => html`<${Frame} key=${frame.number} frame=${frame} />`)}</ol></div>
   </section>`;
 }
