@@ -50,7 +50,7 @@ function press(event, { state, desk, store }) {
     KeyX: () => ring && desk.answer(ring, 'REJECTED'),
     KeyJ: () => step(1),
     KeyK: () => step(-1),
-    KeyL: () => document.querySelector('.entry[aria-current], .entry, [role=tab][aria-selected=true]')?.focus(),
+    KeyL: () => ['.entry[aria-current]', '.entry', '[role=tab][aria-selected=true]'].map((one) => document.querySelector(one)).find(Boolean)?.focus(),
     KeyW: () => document.getElementById('words')?.focus(),
   };
   if (!keys[event.code]) return;

@@ -469,7 +469,7 @@ async function showsTextAsText(browser, checks) {
       shown += places.length;
     }
     if ((await grace.page.getAttribute('.details', 'aria-expanded')) === 'false') await grace.page.click('.details');
-    const name = `${some[0]} ${some.at(-1)}`.slice(0, 120);
+    const name = `${some[0].trim()} ${some.at(-1).trim()}`.slice(0, 120);
     await grace.until('the name', () => grace.page.textContent('#conversation-name'), must(name, (value) => value.trim() === name.trim()));
     const facts = await grace.page.textContent('.details-drawer');
     for (const said of some) checks.match(`${JSON.stringify(said)} among the details`, facts.includes(said), true);
