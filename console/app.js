@@ -7,15 +7,11 @@ import { Conversation } from './views/conversation.js';
 import { Details } from './views/details.js';
 import { Close, Transfer } from './views/dialogs.js';
 import { FrameList } from './views/frames.js';
-import { LineState } from './views/line.js';
+import { LineFault, LineState } from './views/line.js';
 import { Sidebar } from './views/sidebar.js';
 import { SignIn } from './views/signin.js';
 
 const AVAILABILITIES = { ONLINE: 'Online', OCCUPIED: 'Occupied', BACK_SOON: 'Back soon', AWAY: 'Away', OFFLINE: 'Offline' };
-const FAULTS = {
-  1008: 'The gateway has ended the connection: it did not understand this page, or was not told in time who it is.',
-  1009: 'The gateway has ended the connection: a message was too large.',
-};
 
 function TopBar({ state, desk, store }) {
   const availability = state.availability ?? 'OFFLINE';
@@ -27,9 +23,9 @@ function TopBar({ state, desk, store }) {
     <${LineState} line=${state.line} again=${() => desk.reconnect()} />
     <span class="space"></span>
     <span class="me">${state.session.login}<span class="hint"> · ${state.session.account}</span></span>
-    <button type="button" class="small frames-toggle" aria-expanded=${state.isFrames ? 'true' : 'false'} onClick=${() => store.set({ isFrames: !state.isFrames })}>Frames</button>
+    <button type="button" class="small frames-toggle" aria-label="Frames" aria-expanded=${state.isFrames ? 'true' : 'false'} onClick=${() => store.set({ isFrames: !state.isFrames })}><span class="long">Frames</span><span class="short">{ }</span></button>
     <button type="button" class="small theme" onClick=${() => globalThis.toggleTheme()} aria-label="Light or dark">◐</button>
-    <button type="button" class="small sign-out" onClick=${() => desk.signOut()}>Sign out</button>
+    <button type="button" class="small sign-out" aria-label="Sign out" onClick=${() => desk.signOut()}><span class="long">Sign out</span><span class="short">⏻</span></button>
   </header>`;
 }
 
@@ -66,10 +62,9 @@ function Console({ state, desk, store }) {
   }, []);
   const close = () => store.set({ dialog: null });
   const selected = state.conversations.has(state.selected);
-  const fault = state.line.name === 'fault' && (FAULTS[state.line.code] ?? `The gateway has ended the connection with ${state.line.code}.`);
   return html`<div class=${`console ${selected ? 'has-selected' : ''} ${selected && state.isDetails ? 'has-details' : ''}`}>
     <${TopBar} state=${state} desk=${desk} store=${store} />
-    ${fault && html`<p class="banner fault" role="alert">${fault}</p>`}
+    <${LineFault} line=${state.line} />
     ${state.notice && html`<p class="banner notice" role="alert">${state.notice}
       <button type="button" class="small" onClick=${() => store.set({ notice: null })} aria-label="Dismiss">✕</button></p>`}
     <div class="panes">

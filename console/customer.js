@@ -2,7 +2,8 @@
 // a web page does.
 
 import { CallFailed, claims, renew, signUp } from './api.js';
-import { emptyLog } from './log.js';
+import { summary } from './format.js';
+import { emptyLog, isConsumer } from './log.js';
 import { Line, Refused, Unknown } from './socket.js';
 import { Talk, consumerSide } from './talk.js';
 
@@ -117,7 +118,15 @@ export class Customer {
 
   #notified(type, body) {
     if (type === 'cqm.ExConversationChangeNotification') this.#conversations(body);
-    if (type === 'ms.MessagingEventNotification' && body.dialogId === this.#state.conversation) this.#talk.take(body.changes);
+    if (type === 'ms.MessagingEventNotification' && body.dialogId === this.#state.conversation) this.#events(body);
+  }
+
+  #events({ changes }) {
+    const { head } = this.#state.log;
+    this.#talk.take(changes);
+    const isHeard = (change) => change.sequence > head && !isConsumer(change) && change.event.type !== 'AcceptStatusEvent';
+    const heard = changes.filter(isHeard).at(-1);
+    if (heard) this.store.set({ said: `Agent: ${summary(heard.event)}` });
   }
 
   #conversations({ changes }) {
@@ -176,6 +185,7 @@ export class Customer {
       log: () => this.#state.log,
       update: (change) => this.store.set((state) => (state.conversation === id ? { ...state, log: change(state.log) } : state)),
       side: consumerSide(this.#state.me),
+      isLive: () => this.#state.line.name === 'live',
       takesPart: () => this.#state.conversation === id,
     });
     this.#mind(this.#talk.follow());

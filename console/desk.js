@@ -66,7 +66,7 @@ export class Desk {
       notified: (type, body) => this.#notified(type, body),
       changed: (line) => {
         this.store.set({ line });
-        if (line.name === 'signedOut') this.#leave('Your session has ended. Please sign in again.');
+        if (line.name === 'signedOut') this.#leave(`Your session has ended. ${this.#unsent()}Please sign in again.`);
       },
     });
     this.#line.connect();
@@ -100,6 +100,12 @@ export class Desk {
       if (!(error instanceof CallFailed)) throw error;
       // The token is forgotten here, whether or not the gateway could be told.
     });
+  }
+
+  /** What did not arrive and goes with the session; nothing is dropped without a word. */
+  #unsent() {
+    const count = [...this.#state.logs.values()].flatMap(({ pending }) => pending).filter(({ state }) => state !== 'sent').length;
+    return count > 0 ? `${count} of your messages may not have arrived. ` : '';
   }
 
   #leave(reason) {
@@ -200,6 +206,7 @@ export class Desk {
       log: () => logOf(this.#state, id),
       update: (change) => this.store.set((state) => (state.logs.has(id) ? withLog(state, id, change) : state)),
       side: brandSide(this.#state.session.pid),
+      isLive: () => this.#state.line.name === 'live',
       takesPart: () => this.#state.conversations.get(id)?.assigned === this.#state.session?.pid,
     });
     this.#talks.set(id, talk);

@@ -7,7 +7,7 @@ import { LANGUAGES, program, steps } from './snippets.js';
 import { Store } from './store.js';
 import { html, render, useEffect, useRef, useState } from './ui.js';
 import { FrameList, copy } from './views/frames.js';
-import { LineState } from './views/line.js';
+import { LineFault, LineState } from './views/line.js';
 import { Messages, receiptOf } from './views/messages.js';
 
 const CLOSERS = { AGENT: 'The agent has ended the conversation.', CONSUMER: 'You have ended the conversation.', TIMEOUT: 'The conversation was silent and has ended.' };
@@ -65,7 +65,7 @@ function Chat({ state, customer }) {
         : state.conversation && html`<button type="button" class="small again" disabled=${state.line.name !== 'live'} onClick=${() => customer.open()}>Open another</button>`}
         <button type="button" class="small leave" onClick=${() => customer.leave()}>Forget me</button></div></header>
     <${Messages} key=${state.conversation} log=${log} kindOf=${kindOf} label="What was said" empty="Say something: with your first message you begin to wait for an agent."
-      nameOf=${(change) => (isConsumer(change) ? 'You' : change.originatorMetadata?.role === 'CONTROLLER' ? 'Automatic' : agentName(change.originatorId))}
+      nameOf=${(change) => (isConsumer(change) ? '' : change.originatorMetadata?.role === 'CONTROLLER' ? 'Automatic' : agentName(change.originatorId))}
       receiptOf=${(change) => (isConsumer(change) ? receiptOf(log)(change) : null)} request=${customer.request}
       press=${state.isOpen ? (text, metadata) => customer.say(text, metadata) : null}
       older=${customer.older} seen=${customer.seen} retry=${customer.retry} discard=${customer.discard} />
@@ -134,6 +134,7 @@ function Playground({ state, customer }) {
       <${LineState} line=${state.line} again=${() => customer.reconnect()} /><span class="space"></span>
       <a class="button small" href="./">Agent console</a>
       <button type="button" class="small theme" onClick=${() => globalThis.toggleTheme()} aria-label="Light or dark">◐</button></header>
+    <${LineFault} line=${state.line} />
     <div class="narrow-tabs" role="group" aria-label="Which side">${choose('chat', 'Chat')}${choose('inside', 'Inside')}</div>
     <main class="sides" data-shown=${side}>
       <section class="side" aria-label="The customer's chat">${state.token ? html`<${Chat} state=${state} customer=${customer} />` : html`<${Start} state=${state} customer=${customer} />`}</section>

@@ -16,11 +16,6 @@ export class Refused extends Error {
     super(typeof sentence === 'string' ? sentence : `refused with ${code}`);
     this.code = code;
   }
-
-  /** Whether the same may be asked again: the gateway was busy, or does not know what became of it. */
-  get isPassing() {
-    return this.code >= 500 || this.code === 429;
-  }
 }
 
 /** The connection ended before the answer: whether the request was heeded is not known. */

@@ -6,8 +6,11 @@ import { Refused, Unknown, keyed } from './socket.js';
 
 /** Beyond any head: nothing is replayed, and the answer says where the log stands. */
 const FAR = Number.MAX_SAFE_INTEGER;
-/** Events that are fetched at once. */
+/** Events that are fetched at once, and at first: many conversations may be followed that nobody scrolls in. */
 const PAGE = 200;
+const FIRST_PAGE = 60;
+/** After a page could not be had, so long none is asked for. */
+const REST = 2000;
 /** How long after the last key somebody still counts as typing, and how often that is said again. */
 const IDLE = 4000;
 /** Receipts of one moment are sent together. */
@@ -19,11 +22,13 @@ export class Talk {
   #given = { ACCEPT: new Set(), READ: new Set() };
   #gathering = null;
   #following = null;
+  #restsUntil = 0;
   #typing = { said: 0, timer: null };
 
   /**
    * `request(type, body, headers)` asks over the line; `update(change)` replaces the log by what the function makes of it,
-   * `log()` reads it; `side` tells whose an event is; `takesPart()` says whether this side may give receipts.
+   * `log()` reads it; `side` tells whose an event is; `takesPart()` says whether this side may give receipts,
+   * `isLive()` whether there is a connection.
    */
   constructor(settings) {
     this.#settings = settings;
@@ -63,10 +68,11 @@ export class Talk {
 
   /** Fetches the page below what is known. */
   async older() {
-    const { low, isLoading } = this.#log;
-    if (isLoading || !hasOlder(this.#log)) return;
+    const { low, isLoading, rows } = this.#log;
+    if (isLoading || !hasOlder(this.#log) || !this.#settings.isLive() || Date.now() < this.#restsUntil) return;
     this.#update((log) => ({ ...log, isLoading: true }));
-    const body = { ...this.place, newerThanSequence: Math.max(0, low - PAGE), olderThanSequence: low - 1, maxQuantity: PAGE };
+    const page = rows.length === 0 ? FIRST_PAGE : PAGE;
+    const body = { ...this.place, newerThanSequence: Math.max(0, low - page), olderThanSequence: low - 1, maxQuantity: page };
     try {
       let changes = await this.#settings.request('ms.QueryMessages', body);
       let reached = body.newerThanSequence;
@@ -79,6 +85,7 @@ export class Talk {
       this.#update((log) => ({ ...prepend(log, changes, reached, this.#settings.side), isLoading: false }));
       this.#delivered(changes);
     } catch (error) {
+      this.#restsUntil = Date.now() + REST;
       this.#update((log) => ({ ...log, isLoading: false }));
       if (!(error instanceof Unknown)) throw error;
     }

@@ -16,13 +16,15 @@ const kindOf = (change) => {
 
 const speaker = (state) => (change) => {
   if (isConsumer(change)) return nameOf(state, change.originatorId);
-  return change.originatorMetadata?.role === 'CONTROLLER' ? 'Automatic' : agentName(state, change.originatorId);
+  if (change.originatorMetadata?.role === 'CONTROLLER') return 'Automatic';
+  // One knows what one has said oneself.
+  return change.originatorId === state.session.pid ? '' : agentName(state, change.originatorId);
 };
 
 function whereabouts(state, one) {
   if (one.isEnded) return CLOSED[one.closeReason] ?? 'Closed';
   if (one.isSurvey) return 'Closed; a survey is running';
-  const agent = one.assigned ? `With ${agentName(state, one.assigned)}` : 'Waits for an agent';
+  const agent = one.assigned === state.session.pid ? 'With you' : one.assigned ? `With ${agentName(state, one.assigned)}` : 'Waits for an agent';
   return one.suggested ? `${agent}; offered to ${agentName(state, one.suggested)}` : agent;
 }
 

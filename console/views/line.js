@@ -5,8 +5,8 @@ import { span } from '../format.js';
 
 const NAMES = { connecting: 'Connecting…', live: 'Live', signedOut: 'Signed out', off: 'Not connected' };
 const FAULTS = {
-  1008: 'The gateway has closed the connection: it did not understand this page, or nobody said who it is in time.',
-  1009: 'The gateway has closed the connection: a message was too large.',
+  1008: 'The gateway has ended the connection: it did not understand this page, or was not told in time who it is.',
+  1009: 'The gateway has ended the connection: a message was too large.',
 };
 
 function Waiting({ until }) {
@@ -22,6 +22,9 @@ export function LineState({ line, again }) {
     <span class="line-words" role="status">${isFault ? 'Disconnected' : line.name === 'waiting' ? 'Reconnecting' : NAMES[line.name]}</span>
     ${line.name === 'waiting' && html`<span class="line-left" aria-hidden="true"><${Waiting} until=${line.until} /></span>`}
     ${(line.name === 'waiting' || isFault) && html`<button type="button" class="small" onClick=${again}>Now</button>`}
-    ${isFault && html`<span class="visually-hidden" role="alert">${FAULTS[line.code] ?? `The connection was closed with ${line.code}.`}</span>`}
   </span>`;
 }
+
+/** What only a person can mend: the line does not come back by itself. */
+export const LineFault = ({ line }) => line.name === 'fault' &&
+  html`<p class="banner fault" role="alert">${FAULTS[line.code] ?? `The gateway has ended the connection with ${line.code}.`}</p>`;

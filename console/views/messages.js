@@ -25,7 +25,7 @@ class Row extends Component {
   render({ change, kind, receipt, isFirst, name, request, press }) {
     const { event, sequence, serverTimestamp } = change;
     return html`<li class="row ${kind} ${isFirst ? 'first' : ''}" data-sequence=${sequence}>
-      ${isFirst && html`<p class="who">${name}${kind === 'note' && html` <span class="tag">Note · not shown to the customer</span>`}</p>`}
+      ${isFirst && (name || kind === 'note') && html`<p class="who">${name} ${kind === 'note' && html`<span class="tag">Note · not shown to the customer</span>`}</p>`}
       <div class="bubble"><${Content} event=${event} request=${request} press=${press} /></div>
       <p class="meta"><time datetime=${new Date(serverTimestamp).toISOString()}>${timeOfDay(serverTimestamp)}</time>
         ${receipt && html`<span class="receipt"> · ${receipt}</span>`}</p>

@@ -157,7 +157,7 @@ async function converses(browser, checks) {
   await ada.page.fill('dialog [name=queue]', '77');
   await ada.page.click('dialog .confirm');
   await grace.accept();
-  await grace.until('the queue', () => grace.page.textContent('.who-with .hint'), 'Queue 77 · With You');
+  await grace.until('the queue', () => grace.page.textContent('.who-with .hint'), 'Queue 77 · With you');
   console.log('ok console: transfer to an agent, to the queue, to another queue');
 
   await grace.page.click('.conversation-head .close');

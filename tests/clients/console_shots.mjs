@@ -21,6 +21,8 @@ const MORNING = Date.UTC(2026, 8, 14, 9, 30);
 /** Times and ids differ from run to run; what is said does not. Each is written over with one that stays. */
 function settle(morning) {
   document.activeElement?.blur();
+  // What is drawn by the clock is not drawn again.
+  for (let last = setInterval(() => {}, 1e6); last > 0; last -= 1) clearInterval(last);
   const minutes = [...document.querySelectorAll('.row time')];
   const clock = (at) => new Date(at).toISOString().slice(11, 16);
   minutes.forEach((time, place) => (time.textContent = clock(morning + Math.floor(place / 2) * 60_000)));
@@ -31,13 +33,18 @@ function settle(morning) {
     one.querySelector('.left').textContent = '64 s';
     one.querySelector('progress').value = one.querySelector('progress').max * 0.89;
   });
+  document.querySelectorAll('.avatar').forEach((one) => {
+    const isKnown = one.textContent.length === 1;
+    one.className = `avatar tone-${isKnown ? 2 : 5}`;
+    if (!isKnown) one.textContent = 'C3';
+  });
   const ids = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g;
   const walker = document.createTreeWalker(document.getElementById('app'), NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const { data } = walker.currentNode;
     const next = data.replace(ids, '9c166cba-3c51-4e0f-9f2d-0d6c5b1a7e42').replace(/[0-9a-f]{64}/g, '7ae7a4c1'.repeat(8))
       .replace(/http:\/\/127\.0\.0\.1:\d+/g, 'http://127.0.0.1:8080').replace(/\b\d{13}\b/g, String(morning))
-      .replace(/open-[0-9a-f]{8}/g, 'open-9c166cba').replace(/\b\d\d:\d\d:\d\d\b/g, '09:30:00');
+      .replace(/open-[0-9a-f]{8}/g, 'open-9c166cba').replace(/Customer [0-9a-f]{6}/g, 'Customer 3f9a1c').replace(/\b\d\d:\d\d:\d\d\b/g, '09:30:00');
     if (next !== data) walker.currentNode.data = next;
   }
   for (const fact of document.querySelectorAll('dt')) {
