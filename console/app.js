@@ -25,7 +25,7 @@ function TopBar({ state, desk, store }) {
     <span class="me">${state.session.login}<span class="hint"> · ${state.session.account}</span></span>
     <button type="button" class="small frames-toggle" aria-label="Frames" aria-expanded=${state.isFrames ? 'true' : 'false'} onClick=${() => store.set({ isFrames: !state.isFrames })}><span class="long">Frames</span><span class="short">{ }</span></button>
     <button type="button" class="small theme" onClick=${() => globalThis.toggleTheme()} aria-label="Light or dark">◐</button>
-    <button type="button" class="small sign-out" aria-label="Sign out" onClick=${() => desk.signOut()}><span class="long">Sign out</span><span class="short">⏻</span></button>
+    <button type="button" class="small sign-out" aria-label="Sign out" onClick=${() => desk.signOut()}><span class="long">Sign out</span><span class="short">↪</span></button>
   </header>`;
 }
 

@@ -4,7 +4,7 @@
 import { CallFailed, claims, renew, signUp } from './api.js';
 import { summary } from './format.js';
 import { emptyLog, isConsumer } from './log.js';
-import { Line, Refused, Unknown } from './socket.js';
+import { Line, Refused, Unknown, keyed, newId } from './socket.js';
 import { Talk, consumerSide } from './talk.js';
 
 /** Where the token is kept: a reload goes on as the same customer, a new tab begins as another. */
@@ -166,9 +166,9 @@ export class Customer {
   async open() {
     const { account, skill } = this.#state;
     this.#wantsNew = true;
-    this.#openKey ??= crypto.randomUUID();
+    this.#openKey ??= newId();
     const body = { brandId: account, ...(skill ? { skillId: skill } : {}), conversationContext: { type: 'CustomContext', page: 'playground' } };
-    const reply = await this.#mind(this.#ask('cm.ConsumerRequestConversation', body, [{ type: 'IdempotencyKey', key: this.#openKey }]));
+    const reply = await this.#mind(this.#ask('cm.ConsumerRequestConversation', body, keyed(this.#openKey)));
     if (!reply) return;
     this.#openKey = null;
     this.#wantsNew = false;

@@ -94,7 +94,7 @@ function Code({ language, state }) {
   const text = state.log.rows.filter(isConsumer).at(-1)?.event;
   const facts = {
     base: location.origin, account: state.account, client: 'demo-connector', external: state.me ?? 'ann', name: state.name, skill: state.skill,
-    text: text ? summary(text) : 'Hello', key: `open-${(state.conversation ?? 'first').slice(0, 8)}`,
+    text: text ? summary(text) : 'Hello',
   };
   return html`<div class="code" tabindex="0" role="region" aria-label="Code">
     <p class="hint">The same by the Connector API, as a program does it that carries customers' messages. <code>demo-connector</code> stands for

@@ -29,8 +29,10 @@ APP=$(curl -s "$BASE/sentinel/api/account/$ACCOUNT/app/token?v=1.0" -d grant_typ
   -d client_id=${facts.client} -d client_secret="$CLIENT_SECRET" | jq -r .access_token)`,
     `CONSUMER=$(curl -s "$BASE/api/account/$ACCOUNT/consumer?v=1.0" -H "Authorization: $APP" \\
   -d ${json({ ext_consumer_id: facts.external })} | jq -r .token)`,
-    `CONVERSATION=$(curl -s "$BASE/api/account/$ACCOUNT/messaging/consumer/conversation?v=3" \\
-  -H "Authorization: $APP" -H "X-LP-ON-BEHALF: $CONSUMER" -H "Idempotency-Key: ${facts.key}" \\
+    `# The same again in a retry, another one for another conversation.
+KEY="open-$(date +%s)-$$"
+CONVERSATION=$(curl -s "$BASE/api/account/$ACCOUNT/messaging/consumer/conversation?v=3" \\
+  -H "Authorization: $APP" -H "X-LP-ON-BEHALF: $CONSUMER" -H "Idempotency-Key: $KEY" \\
   -d ${json(opening(facts))} | jq -r '.[1].body.conversationId')`,
     send(message(PLACE, facts.text)),
     send(reading),
@@ -42,7 +44,7 @@ APP=$(curl -s "$BASE/sentinel/api/account/$ACCOUNT/app/token?v=1.0" -d grant_typ
 function python(facts) {
   const json = (value) => JSON.stringify(value).replaceAll(`"${PLACE}"`, 'conversation');
   return [
-    `import json, os, urllib.parse, urllib.request
+    `import json, os, urllib.parse, urllib.request, uuid
 
 BASE, ACCOUNT = ${quoted(facts.base)}, ${quoted(facts.account)}
 
@@ -56,7 +58,9 @@ app = call(f"/sentinel/api/account/{ACCOUNT}/app/token?v=1.0", urllib.parse.urle
     `consumer = call(f"/api/account/{ACCOUNT}/consumer?v=1.0", {"ext_consumer_id": ${quoted(facts.external)}}, Authorization=app)["token"]
 who = {"Authorization": app, "X-LP-ON-BEHALF": consumer}
 url = f"/api/account/{ACCOUNT}/messaging/consumer/conversation"`,
-    `opened = call(url + "?v=3", ${json(opening(facts))}, **who, **{"Idempotency-Key": ${quoted(facts.key)}})
+    `# The same again in a retry, another one for another conversation.
+key = str(uuid.uuid4())
+opened = call(url + "?v=3", ${json(opening(facts))}, **who, **{"Idempotency-Key": key})
 conversation = opened[1]["body"]["conversationId"]`,
     `print(call(url + "/send?v=3", ${json(message(PLACE, facts.text))}, **who))`,
     `print(call(url + "/send?v=3", ${json(reading)}, **who))`,
@@ -76,11 +80,13 @@ const app = (await call(\`/sentinel/api/account/\${ACCOUNT}/app/token?v=1.0\`, f
     `const consumer = (await call(\`/api/account/\${ACCOUNT}/consumer?v=1.0\`, { ext_consumer_id: ${quoted(facts.external)} }, { authorization: app })).token;
 const who = { authorization: app, 'x-lp-on-behalf': consumer };
 const url = \`/api/account/\${ACCOUNT}/messaging/consumer/conversation\`;`,
-    `const opened = await call(url + '?v=3', ${json(opening(facts))}, { ...who, 'idempotency-key': ${quoted(facts.key)} });
+    `// The same again in a retry, another one for another conversation.
+const key = crypto.randomUUID();
+const opened = await call(url + '?v=3', ${json(opening(facts))}, { ...who, 'idempotency-key': key });
 const conversation = opened[1].body.conversationId;`,
-    `console.log(await call(url + '/send?v=3', ${json(message(PLACE, facts.text))}, who));`,
-    `console.log(await call(url + '/send?v=3', ${json(reading)}, who));`,
-    `console.log(await call(url + '/send?v=3', ${json(closing)}, who));`,
+    `console.log(JSON.stringify(await call(url + '/send?v=3', ${json(message(PLACE, facts.text))}, who)));`,
+    `console.log(JSON.stringify(await call(url + '/send?v=3', ${json(reading)}, who)));`,
+    `console.log(JSON.stringify(await call(url + '/send?v=3', ${json(closing)}, who)));`,
   ];
 }
 
@@ -89,7 +95,7 @@ export const LANGUAGES = { curl: ['curl', curl], python: ['Python', python], nod
 
 /**
  * The steps in a language, each with its title. `facts`: `base`, `account`, `client`, `external` (the customer's name at the
- * connector), `name`, `skill`, `text` and `key`.
+ * connector), `name`, `skill` and `text`.
  */
 export const steps = (language, facts) => LANGUAGES[language][1](facts).map((code, place) => ({ title: STEPS[place], code }));
 

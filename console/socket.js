@@ -221,3 +221,6 @@ export class Line {
 
 /** The header by which a repeat of a request is harmless. */
 export const keyed = (key) => [{ type: 'IdempotencyKey', key }];
+
+/** A name that nobody else chooses. `crypto.randomUUID` would need HTTPS or this machine. */
+export const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');

@@ -2,7 +2,7 @@
 
 import { CallFailed, fileType, upload } from './api.js';
 import { amend, append, begin, discard, emptyLog, enqueue, hasOlder, isConsumer, prepend } from './log.js';
-import { Refused, Unknown, keyed } from './socket.js';
+import { Refused, Unknown, keyed, newId } from './socket.js';
 
 /** Beyond any head: nothing is replayed, and the answer says where the log stands. */
 const FAR = Number.MAX_SAFE_INTEGER;
@@ -100,7 +100,7 @@ export class Talk {
 
   /** Says something. It is shown at once, and stays until it is in the log or was thrown away. */
   say(event, { audience = 'ALL', file = null, metadata = [] } = {}) {
-    const item = { ref: crypto.randomUUID(), key: crypto.randomUUID(), at: Date.now(), event, audience, file, metadata, state: 'sending' };
+    const item = { ref: newId(), key: newId(), at: Date.now(), event, audience, file, metadata, state: 'sending' };
     this.#update((log) => enqueue(log, item));
     this.stopTyping();
     return this.attempt(item.ref);

@@ -4,9 +4,11 @@
 //
 // The gateway has the demo account and serves the pages at /console/. What is asserted is what a person sees on them.
 
+import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
+import { promisify } from 'node:util';
 import WebSocket from 'ws';
 import { Console, Customer, HTTP, Page, Playground, account, launch, relay, until } from './console_page.mjs';
 import { payloads } from './console_payloads.mjs';
@@ -380,6 +382,31 @@ async function fitsPhone(browser, checks) {
   console.log('ok console: a phone');
 }
 
+/** What the playground shows as code is a program that runs: it opens, says, reads back and closes. */
+async function showsCodeThatRuns(browser, checks) {
+  const ann = await Playground.open(browser, checks, { name: 'ann' });
+  await ann.start();
+  const said = `It's "quoted", $HOME, \`ls\`, \\n & <b>`;
+  await ann.say(said);
+  await ann.until('the message', async () => (await ann.texts()).at(-1), said);
+  for (const [language, command, ...rest] of [['node', process.execPath, '--input-type=module', '-e'], ['python', 'python3', '-c'], ['curl', 'sh', '-c']]) {
+    await ann.page.click(`#inside-${language}`);
+    await ann.shows('the code', '.step');
+    const parts = await ann.page.$$eval('.step pre', (all) => all.map((one) => one.textContent));
+    checks.match(`the steps in ${language}`, parts.length, 6);
+    const env = { ...process.env, CLIENT_SECRET: DEMO.app.secret };
+    const { stdout, stderr } = await promisify(execFile)(command, [...rest, parts.join('\n')], { env });
+    checks.match(`what ${language} prints`, stdout, must('the message, its number and the end', (printed) =>
+      /"?sequence"?'?: ?1\b/.test(printed) && printed.includes('$HOME') && printed.includes('Conversation resolved successfully')));
+    if (language !== 'curl') checks.match(`what ${language} complains about`, stderr, '');
+  }
+  await ann.page.click('.end');
+  await ann.shows('the end', '.again');
+  await ann.isClean();
+  await ann.context.close();
+  console.log('ok console: the code of the playground runs');
+}
+
 /** An agent without a page, who says what the console does not offer to say. */
 async function agentSocket(checks, login) {
   const answer = await call('POST', `${HTTP}/api/account/${account}/login?v=1.3`, { json: { username: login, password: `${login}-demo` } });
@@ -625,7 +652,7 @@ async function isAccessible(browser, checks) {
 
 main('console', async (checks) => {
   const browser = await launch();
-  const parts = { signsIn, converses, worksByKeys, fitsPhone, showsTextAsText, isAccessible };
+  const parts = { signsIn, converses, worksByKeys, fitsPhone, showsCodeThatRuns, showsTextAsText, isAccessible };
   const wanted = process.argv.slice(2);
   for (const [name, part] of Object.entries(parts)) if (wanted.length === 0 || wanted.includes(name)) await part(browser, checks);
   await browser.close();

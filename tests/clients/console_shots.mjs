@@ -44,7 +44,7 @@ function settle(morning) {
     const { data } = walker.currentNode;
     const next = data.replace(ids, '9c166cba-3c51-4e0f-9f2d-0d6c5b1a7e42').replace(/[0-9a-f]{64}/g, '7ae7a4c1'.repeat(8))
       .replace(/http:\/\/127\.0\.0\.1:\d+/g, 'http://127.0.0.1:8080').replace(/\b\d{13}\b/g, String(morning))
-      .replace(/open-[0-9a-f]{8}/g, 'open-9c166cba').replace(/Customer [0-9a-f]{6}/g, 'Customer 3f9a1c').replace(/\b\d\d:\d\d:\d\d\b/g, '09:30:00');
+      .replace(/Customer [0-9a-f]{6}/g, 'Customer 3f9a1c').replace(/\b\d\d:\d\d:\d\d\b/g, '09:30:00');
     if (next !== data) walker.currentNode.data = next;
   }
   for (const fact of document.querySelectorAll('dt')) {
