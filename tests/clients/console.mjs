@@ -55,6 +55,57 @@ async function signsIn(browser, checks) {
   console.log('ok console: sign-in, reload, sign-out, a session that ends');
 }
 
+/** The session is refreshed long before it ends, on a clock that is turned on by hand. */
+async function refreshes(browser, checks) {
+  const ada = await Console.open(browser, checks, { agent: 'ada' });
+  await ada.page.clock.install();
+  await ada.page.reload();
+  await ada.signIn();
+  const until0 = await ada.page.evaluate(() => JSON.parse(sessionStorage.getItem('tieline.session')).until);
+  const [refreshed] = await Promise.all([
+    ada.page.waitForResponse((response) => response.url().endsWith('/refresh')),
+    ada.page.clock.fastForward('31:00'),
+  ]);
+  checks.match('the answer to the refresh', refreshed.status(), 200);
+  const isLater = must('a later end', (end) => end > until0);
+  await ada.until('the end of the session', () => ada.page.evaluate(() => JSON.parse(sessionStorage.getItem('tieline.session')).until), isLater);
+  await ada.line('live');
+  await ada.isClean();
+  await ada.context.close();
+  console.log('ok console: the session is refreshed');
+}
+
+/** Each close code does what the table of the protocol asks for. */
+async function heedsCloseCodes(browser, checks) {
+  const ada = await Console.open(browser, checks, { agent: 'ada' });
+  let socket;
+  await ada.page.routeWebSocket(/ws_api/, (route) => {
+    socket = route;
+    route.connectToServer();
+  });
+  await ada.page.reload();
+  await ada.signIn();
+  for (const code of [1001, 1012, 4408]) {
+    const one = socket;
+    await one.close({ code });
+    await ada.until('another socket', async () => socket !== one, true);
+    await ada.line('live');
+  }
+  for (const code of [1008, 1009]) {
+    await socket.close({ code });
+    await ada.line('fault');
+    checks.match('the code that the page heard', await ada.page.getAttribute('.line', 'data-code'), String(code));
+    await ada.until('what is said of it', () => ada.page.textContent('.banner.fault'), must('the gateway', (said) => said.includes('The gateway has ended the connection')));
+    await ada.page.click('.line button');
+    await ada.line('live');
+  }
+  await socket.close({ code: 4401 });
+  await ada.until('why it is over', () => ada.page.textContent('.door .banner'), 'Your session has ended. Please sign in again.');
+  await ada.isClean();
+  await ada.context.close();
+  console.log('ok console: close codes');
+}
+
 /** From the ring to the close, with everything in between. */
 async function converses(browser, checks) {
   const line = await relay();
@@ -365,8 +416,12 @@ async function fitsPhone(browser, checks) {
   await ada.page.click('.back');
   await ada.shows('the list', '.sidebar');
   await ada.shows('the conversation', '.conversation', false);
+  await ann.say('Are you still there?');
+  await ada.until('the number of unread messages', () => ada.page.textContent('.badge'), '1 unread');
+  await ada.until('the title', () => ada.page.title(), '(1) Tieline');
   await ada.page.click('.entry');
   await ada.shows('the conversation', '.conversation');
+  await ada.until('the title', () => ada.page.title(), 'Tieline');
   await ann.page.click('text=Inside');
   await ann.fits('the frames');
   await ann.page.click('text=Python');
@@ -652,7 +707,7 @@ async function isAccessible(browser, checks) {
 
 main('console', async (checks) => {
   const browser = await launch();
-  const parts = { signsIn, converses, worksByKeys, fitsPhone, showsCodeThatRuns, showsTextAsText, isAccessible };
+  const parts = { signsIn, refreshes, heedsCloseCodes, converses, worksByKeys, fitsPhone, showsCodeThatRuns, showsTextAsText, isAccessible };
   const wanted = process.argv.slice(2);
   for (const [name, part] of Object.entries(parts)) if (wanted.length === 0 || wanted.includes(name)) await part(browser, checks);
   await browser.close();
