@@ -1,5 +1,7 @@
 // A socket with requests and their answers, and a line: the socket that comes back.
 
+import { masked } from './format.js';
+
 /** How often the gateway is asked for the time. No answer by the next time means that the connection is gone. */
 const CLOCK = 15_000;
 /** How long one request may take before its outcome counts as unknown. */
@@ -9,6 +11,9 @@ const FIRST_WAIT = 1000;
 const LONGEST_WAIT = 30_000;
 /** A connection that held for so long was a good one: the next wait is the first again. */
 const STEADY = 10_000;
+
+/** Of a frame so much is kept. */
+const LONGEST_FRAME = 4096;
 
 /** An answer that says no. `code` is that of the envelope. */
 export class Refused extends Error {
@@ -38,7 +43,9 @@ export class Frames {
 
   put(direction, text) {
     if (this.isPaused) return;
-    this.list.push({ number: this.#next++, at: Date.now(), direction, text: text.length > 4096 ? `${text.slice(0, 4096)}…` : text });
+    // Masked before it is kept, and before it is cut: half of a token would not be known as one.
+    const safe = masked(text.slice(0, 2 * LONGEST_FRAME));
+    this.list.push({ number: this.#next++, at: Date.now(), direction, text: safe.length > LONGEST_FRAME ? `${safe.slice(0, LONGEST_FRAME)}…` : safe });
     if (this.list.length > this.#most * 1.5) this.list = this.list.slice(-this.#most);
   }
 

@@ -33,8 +33,8 @@ const text = (value) => (typeof value === 'string' || typeof value === 'number' 
 /** An image elsewhere would tell its server who looks, so it is a link. */
 function RichImage({ part }) {
   const href = safeLink(part.url);
-  const name = text(part.caption) || text(part.tooltip) || 'Image';
-  return html`<p class="rich-image">${href ? html`<${Link} href=${href}>🖼 ${name}<//>` : `🖼 ${name}: ${words(part.url, 200)}`}</p>`;
+  const name = text(part.caption) || text(part.tooltip) || 'no caption';
+  return html`<p class="rich-image">Image: ${href ? html`<${Link} href=${href}>${name} ↗<//>` : `${name}: ${words(part.url, 200)}`}</p>`;
 }
 
 function RichButton({ part, press }) {

@@ -1,6 +1,5 @@
-// The frames of the socket as they are, but for what would let their reader in.
+// The frames of the socket as they are, but for what would let their reader in, which is not kept in the ring.
 
-import { masked } from '../format.js';
 import { html, useEffect, useRef, useState } from '../ui.js';
 
 /** Frames that are in the page; the ring holds more. */
@@ -33,8 +32,8 @@ function nameOf(text) {
 
 const Frame = ({ frame }) => html`<li class=${frame.direction}>
   <details><summary><span aria-label=${WORDS[frame.direction]}>${ARROWS[frame.direction]}</span>
-    <time>${clock(frame.at)}</time> <b>${nameOf(frame.text)}</b> <span class="peek">${masked(frame.text.slice(0, 300)).slice(0, 140)}</span></summary>
-    <pre tabindex="0">${masked(frame.text)}</pre></details></li>`;
+    <time>${clock(frame.at)}</time> <b>${nameOf(frame.text)}</b> <span class="peek">${frame.text.slice(0, 300)}</span></summary>
+    <pre tabindex="0">${frame.text}</pre></details></li>`;
 
 /** `frames` is the ring; it is looked at anew four times a second while it is shown. */
 export function FrameList({ frames, close }) {
@@ -52,7 +51,7 @@ export function FrameList({ frames, close }) {
     if (!frames.isPaused && !box.contains(document.activeElement)) box.scrollTop = box.scrollHeight;
   }, [last]);
   const copyAll = async () => {
-    const text = frames.list.map(({ at, direction, text: frame }) => `${new Date(at).toISOString()} ${direction} ${masked(frame)}`).join('\n');
+    const text = frames.list.map(({ at, direction, text: frame }) => `${new Date(at).toISOString()} ${direction} ${frame}`).join('\n');
     setSaid((await copy(text)) ? `${frames.list.length} frames copied` : 'This browser does not let the page copy');
   };
   const pause = () => {

@@ -44,7 +44,7 @@ function Pending({ item, request, retry, discard }) {
   const { event, state, error, ref, audience } = item;
   const kind = audience === 'ALL' ? 'own' : 'note own-note';
   return html`<li class="row ${kind} first pending ${state}" data-ref=${ref}>
-    <div class="bubble">${item.file ? html`<p class="text">📎 ${event.message.caption}</p>` : html`<${Content} event=${event} request=${request} />`}</div>
+    <div class="bubble">${item.file ? html`<p class="text">File: ${event.message.caption}</p>` : html`<${Content} event=${event} request=${request} />`}</div>
     <p class="meta">${state === 'failed'
       ? html`<span class="fault" role="alert">Not sent: ${error}</span>
           <button type="button" class="small retry" onClick=${() => retry(ref)}>Retry</button>

@@ -19,10 +19,11 @@ const RUN_DEADLINE = 120_000;
 const MORNING = Date.UTC(2026, 8, 14, 9, 30);
 
 /** Times and ids differ from run to run; what is said does not. Each is written over with one that stays. */
-function settle(morning) {
+async function settle(morning) {
   document.activeElement?.blur();
   // What is drawn by the clock is not drawn again.
   for (let last = setInterval(() => {}, 1e6); last > 0; last -= 1) clearInterval(last);
+  for (let frames = 0; frames < 3; frames += 1) await new Promise(requestAnimationFrame);
   const minutes = [...document.querySelectorAll('.row time')];
   const clock = (at) => new Date(at).toISOString().slice(11, 16);
   minutes.forEach((time, place) => (time.textContent = clock(morning + Math.floor(place / 2) * 60_000)));
