@@ -120,7 +120,7 @@ pub enum ServeError {
     #[error("a write to disk was not confirmed; start again when the disk is well")]
     StoreFailed,
     /// What was set up while running cannot be read.
-    #[error("the installed applications cannot be read from the database")]
+    #[error("the installed applications, or the revoked consumers, cannot be read from the database")]
     Unreadable,
     /// A part of the gateway ended that never ends.
     #[error("a task of the gateway ended: {0}")]
@@ -375,6 +375,7 @@ impl Server {
         } else {
             routes = routes.merge(Native::switched_off());
         }
+        routes = routes.merge(http::console());
         routes = routes.merge(files::http::routes(self.gateway.files().clone(), wall_clock()));
         routes = match self.internal {
             None => routes.merge(pages.clone().routes()),
@@ -424,6 +425,7 @@ impl Server {
         let delivered = CancellationToken::new();
         delivering.spawn(self.delivering.run(delivered.clone()));
         // Before anybody can be answered: what is acked from here on is delivered.
+        self.gateway.identity().restore().await.map_err(|_| ServeError::Unreadable)?;
         if serves_native {
             self.native.restore().await.map_err(|_| ServeError::Unreadable)?;
         }

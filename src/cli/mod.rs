@@ -3,6 +3,7 @@
 mod backup;
 mod client;
 mod keys;
+mod operate;
 mod send;
 mod serve;
 mod tail;
@@ -65,6 +66,14 @@ enum Command {
     Keys(keys::KeysArgs),
     /// Look after webhooks: what is owed to whom, what was given up, deliver again, pause, test
     Webhooks(webhooks::WebhooksArgs),
+    /// Look at who is connected, and close sockets
+    Sessions(operate::SessionsArgs),
+    /// Look at conversations, without what was said in them
+    Conversations(operate::ConversationsArgs),
+    /// Make a consumer's tokens worthless, or good again
+    Consumers(operate::ConsumersArgs),
+    /// Show the accounts with their applications, agents and queues
+    Accounts(operate::AccountsArgs),
     /// Ask a running gateway whether it is ready; exit code 0 if it is
     Health {
         #[command(flatten)]
@@ -115,6 +124,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Send(args) => client::block_on(send::send(Config::load(file)?, args)),
         Command::Trace(args) => client::block_on(trace::trace(Config::load(file)?, args)),
         Command::Webhooks(args) => client::block_on(webhooks::webhooks(Config::load(file)?, args)),
+        Command::Sessions(args) => client::block_on(operate::sessions(Config::load(file)?, args)),
+        Command::Conversations(args) => client::block_on(operate::conversations(Config::load(file)?, args)),
+        Command::Consumers(args) => client::block_on(operate::consumers(Config::load(file)?, args)),
+        Command::Accounts(args) => client::block_on(operate::accounts(Config::load(file)?, args)),
         Command::Health { server } => client::block_on(client::health(Config::load(file)?, server)),
     }
 }

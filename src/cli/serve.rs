@@ -1,8 +1,9 @@
 //! `tieline serve`.
 
+use crate::Pulse;
+use crate::Server;
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::reload::Reloader;
-use crate::{Pulse, Server};
 use sd_notify::NotifyState;
 use secrecy::ExposeSecret;
 use std::io::IsTerminal;

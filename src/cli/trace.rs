@@ -31,7 +31,7 @@ pub(super) async fn trace(config: Config, args: TraceArgs) -> anyhow::Result<Exi
     let admin = Admin::new(&config, &args.server)?;
     let number = args.sequence.to_string();
     let path = Client::path(&["admin", "v1", "conversations", &args.conversation, "events", &number, "trace"])?;
-    let answer = admin.get_where(&path, args.dialog.as_deref().map(|dialog| ("dialog", dialog))).await?;
+    let answer = admin.get_by(&path, &args.dialog.iter().map(|dialog| ("dialog", dialog.clone())).collect::<Vec<_>>()).await?;
     if args.json {
         println!("{answer}");
         return Ok(ExitCode::SUCCESS);

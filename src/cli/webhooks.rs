@@ -103,16 +103,18 @@ impl Admin {
         self.ask(self.client.get(path)?).await
     }
 
-    /// With one parameter, if it is given.
-    pub(super) async fn get_where(&self, path: &str, parameter: Option<(&str, &str)>) -> anyhow::Result<Value> {
+    /// With parameters.
+    pub(super) async fn get_by(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Value> {
         let mut request = self.client.get(path)?.build()?;
-        if let Some((name, value)) = parameter {
-            request.url_mut().query_pairs_mut().append_pair(name, value);
-        }
+        request.url_mut().query_pairs_mut().extend_pairs(parameters);
         self.ask(self.client.again(request)).await
     }
 
-    async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+    pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask(self.client.delete(path)?).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.ask(self.client.post(path)?.json(body)).await
     }
 
@@ -128,7 +130,9 @@ pub(super) async fn webhooks(config: Config, args: WebhooksArgs) -> anyhow::Resu
     let path = |endpoint: u64, rest: &str| format!("/admin/v1/webhooks/{endpoint}{rest}");
     let part = |part: &Part| format!("?limit={}{}", part.limit, part.after.map(|after| format!("&after={after}")).unwrap_or_default());
     let answer = match &args.command {
-        Command::List { account } => admin.get_where("/admin/v1/webhooks", account.as_deref().map(|account| ("account", account))).await?,
+        Command::List { account } => {
+            admin.get_by("/admin/v1/webhooks", &account.iter().map(|account| ("account", account.clone())).collect::<Vec<_>>()).await?
+        }
         Command::Show { endpoint } => admin.get(&path(*endpoint, "")).await?,
         Command::Owed { endpoint, part: which } => admin.get(&path(*endpoint, &format!("/owed{}", part(which)))).await?,
         Command::Dead { endpoint, part: which } => admin.get(&path(*endpoint, &format!("/dead{}", part(which)))).await?,
@@ -147,7 +151,7 @@ pub(super) async fn webhooks(config: Config, args: WebhooksArgs) -> anyhow::Resu
         Command::Pause { endpoint } => admin.post(&path(*endpoint, "/pause"), &Value::Null).await?,
         Command::Resume { endpoint } => admin.post(&path(*endpoint, "/resume"), &Value::Null).await?,
         Command::Test { endpoint } => admin.post(&path(*endpoint, "/test"), &Value::Null).await?,
-        Command::Forget { endpoint } => admin.ask(admin.client.delete(&path(*endpoint, ""))?).await?,
+        Command::Forget { endpoint } => admin.delete(&path(*endpoint, "")).await?,
     };
     if is_json {
         println!("{answer}");

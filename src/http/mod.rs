@@ -2,7 +2,9 @@
 
 mod admin;
 mod connection;
+mod console;
 mod drain;
+mod operate;
 mod pages;
 mod tls;
 mod trace;
@@ -10,6 +12,7 @@ mod webhooks;
 mod ws;
 
 pub use admin::{AdminKey, Reload};
+pub use console::routes as console;
 pub use pages::Pages;
 pub use tls::{Certificate, TlsError};
 

@@ -158,7 +158,8 @@ fn person(message: &Message) -> Value {
     json!({"role": message.role.as_str(), "id": id})
 }
 
-fn described(actor: &Actor) -> (Value, Value) {
+/// What kind of peer it is, and which.
+pub(super) fn described(actor: &Actor) -> (Value, Value) {
     match actor {
         Actor::Consumer { id, .. } => (json!("consumer"), json!(id)),
         Actor::Agent { user, .. } => (json!("agent"), json!(user)),

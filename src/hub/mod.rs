@@ -89,6 +89,45 @@ impl Reach {
     }
 }
 
+impl std::fmt::Display for Topic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Dialog(_, dialog) => write!(f, "events of dialog {dialog}"),
+            Self::AgentEvents(_, agent) => write!(f, "events of the conversations of agent {agent}"),
+            Self::Changes(Reach::Account(_)) => f.write_str("conversations of the account"),
+            Self::Changes(Reach::Agent(_, agent)) => write!(f, "conversations of agent {agent}"),
+            Self::Changes(Reach::Consumer(_, consumer)) => write!(f, "conversations of consumer {consumer}"),
+            Self::Changes(Reach::Conversation(_, conversation)) => write!(f, "conversation {conversation}"),
+            Self::Changes(Reach::Offers(_, agent)) => write!(f, "offers to agent {agent}"),
+            Self::Feed(_, app) => write!(f, "feed of application {app}"),
+            Self::Agents(_) => f.write_str("states of agents"),
+            Self::Typing(_) => f.write_str("typing of the account"),
+        }
+    }
+}
+
+/// A session as an operator sees it.
+#[derive(Debug, Clone)]
+pub struct SessionView {
+    /// Its connection.
+    pub connection: u64,
+    /// Who it is.
+    pub actor: Actor,
+    /// For how long it is on the map.
+    pub since: Duration,
+    /// Announcements that wait in its outbox.
+    pub waiting: usize,
+    /// Whether it missed some, and has to read the log.
+    pub is_lagging: bool,
+}
+
+impl SessionView {
+    fn of(connection: u64, handle: &Handle) -> Self {
+        let (waiting, is_lagging) = handle.outbox.fill();
+        Self { connection, actor: handle.actor.clone(), since: handle.since.elapsed(), waiting, is_lagging }
+    }
+}
+
 /// What is known of a connected session.
 #[derive(Debug)]
 pub struct Handle {
@@ -264,6 +303,50 @@ impl Hub {
             outbox.wake();
         }
         theirs.len()
+    }
+
+    /// Closes the sockets of a consumer; how many.
+    pub fn close_consumer(&self, account: &AccountId, consumer: &ConsumerId, code: CloseCode) -> usize {
+        let is_it = |actor: &Actor| matches!(actor, Actor::Consumer { id, .. } if id == consumer);
+        self.close_where(|actor| actor.account() == account && is_it(actor), code)
+    }
+
+    /// Closes one socket; whether there was one.
+    pub fn close(&self, connection: u64, code: CloseCode) -> bool {
+        let outbox = self.sessions.get(&ConnectionId(connection)).map(|session| session.outbox.clone());
+        outbox.is_some_and(|outbox| {
+            outbox.close(code);
+            outbox.wake();
+            true
+        })
+    }
+
+    /// A session as it stands.
+    #[must_use]
+    pub fn session(&self, connection: u64) -> Option<SessionView> {
+        self.sessions.get(&ConnectionId(connection)).map(|session| SessionView::of(connection, &session))
+    }
+
+    /// The sessions of those who are meant, the oldest first.
+    pub fn session_list(&self, is_meant: impl Fn(&Actor) -> bool) -> Vec<SessionView> {
+        let meant = self.sessions.iter().filter(|session| is_meant(&session.actor));
+        let mut all: Vec<_> = meant.map(|session| SessionView::of(session.key().0, &session)).collect();
+        all.sort_by_key(|session| session.connection);
+        all
+    }
+
+    /// What a session is subscribed to, in words. It looks through every subscription there is.
+    #[must_use]
+    pub fn subscriptions(&self, connection: u64) -> Vec<String> {
+        let connection = ConnectionId(connection);
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let index = lock(&shard.index);
+            all.extend(index.iter().filter(|(_, subscribers)| subscribers.contains_key(&connection)).map(|(topic, _)| topic.to_string()));
+        }
+        all.sort();
+        all.dedup();
+        all
     }
 
     /// How many sessions are on the map.

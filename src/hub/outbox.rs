@@ -136,6 +136,12 @@ impl Outbox {
     }
 
     /// Lets the session end with a code.
+    /// How many items wait, and whether some were missed.
+    pub(super) fn fill(&self) -> (usize, bool) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.taken.items.len(), !state.taken.gaps.is_empty() || state.taken.lost)
+    }
+
     pub(super) fn close(&self, code: CloseCode) {
         self.put(|state| state.taken.close = Some(code));
     }

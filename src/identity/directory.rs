@@ -7,7 +7,7 @@ use crate::domain::{Actor, AgentRole, Candidate, Policy, Question, QuestionKind,
 use crate::domain::{Millis, Person};
 use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretString};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tieline_protocol::ids::{AccountId, ClientId, ParticipantId, QueueId, UserId};
@@ -264,6 +264,12 @@ impl Account {
     /// A password that nobody has, and that takes as long to check as the account's others.
     pub(super) fn nobodys_password(&self) -> Password {
         self.nobody.clone()
+    }
+
+    /// The queues by their ids, with their names.
+    #[must_use]
+    pub fn queues(&self) -> BTreeMap<&str, &str> {
+        self.queues.iter().map(|(id, name)| (id.as_str(), name.as_str())).collect()
     }
 
     /// The name of a queue; none for one that has none.

@@ -26,7 +26,7 @@ use self::keys::Keys;
 use self::token::{AgentClaims, AppClaims, ConsumerClaims, SignUpClaims, SignedInClaims};
 use crate::config::{Config, Tokens};
 use crate::domain::{Actor, Millis};
-use crate::store::{Clock, SessionRow, Store};
+use crate::store::{Clock, Document, SessionRow, Store, StoreError};
 use arc_swap::{ArcSwap, Guard};
 use dashmap::DashMap;
 use secrecy::ExposeSecret;
@@ -120,7 +120,22 @@ pub struct Identity {
     leases: DashMap<[u8; 32], Vec<Lease>>,
     /// The leases of applications' sockets, which end with the application.
     app_leases: DashMap<(AccountId, ClientId), Vec<Lease>>,
+    /// Consumers whose tokens are worthless, or were once.
+    revoked: DashMap<(AccountId, ConsumerId), Revoked>,
+    /// Held while one change of that is written.
+    revoking: tokio::sync::Mutex<()>,
 }
+
+/// Where it is kept which consumers are revoked.
+const REVOKED: &str = "revoked-consumers";
+
+#[derive(Debug, Clone, Copy)]
+struct Revoked {
+    revision: u64,
+    is_revoked: bool,
+}
+
+type RevokedRef<'d> = dashmap::mapref::multiple::RefMulti<'d, (AccountId, ConsumerId), Revoked>;
 
 #[derive(Debug, Clone)]
 struct Session {
@@ -200,8 +215,7 @@ impl Issuer {
     /// the same consumer; another application's is another.
     #[must_use]
     pub fn consumer(&self, account: &AccountId, app: &ClientId, ext_id: &str) -> Option<(ConsumerId, String)> {
-        let name = self.keys().pseudonym(&["consumer", account.as_str(), app.as_str(), ext_id]);
-        let id: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = self.consumer_id(account, app, ext_id).to_string();
         let claims = ConsumerClaims {
             account_id: account.to_string(),
             ext_consumer_id: ext_id.to_owned(),
@@ -209,6 +223,11 @@ impl Issuer {
             azp: app.to_string(),
         };
         Some((ConsumerId::from(id), token::sign(self.keys().of(Purpose::Consumer), &claims)?))
+    }
+
+    fn consumer_id(&self, account: &AccountId, app: &ClientId, ext_id: &str) -> ConsumerId {
+        let name = self.keys().pseudonym(&["consumer", account.as_str(), app.as_str(), ext_id]);
+        ConsumerId::from(name.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
     }
 
     /// A bearer for an agent that stands for itself: it ends after a time and cannot be refreshed.
@@ -267,6 +286,8 @@ impl Identity {
             expired: DashMap::new(),
             leases: DashMap::new(),
             app_leases: DashMap::new(),
+            revoked: DashMap::new(),
+            revoking: tokio::sync::Mutex::default(),
             providers: ArcSwap::from_pointee(Providers::open(&config.accounts)?),
         })
     }
@@ -433,15 +454,11 @@ impl Identity {
                 claims
             }
         };
-        if claims.account_id != app.account.as_str() || claims.azp != app.app.as_str() {
+        let id = ConsumerId::from(claims.lp_consumer_id.as_str());
+        if claims.account_id != app.account.as_str() || claims.azp != app.app.as_str() || self.is_revoked(&app.account, &id) {
             return Err(Denied::Invalid);
         }
-        Ok(Actor::Consumer {
-            account: app.account.clone(),
-            id: ConsumerId::from(claims.lp_consumer_id.as_str()),
-            app: Some(app.app.clone()),
-            was: None,
-        })
+        Ok(Actor::Consumer { account: app.account.clone(), id, app: Some(app.app.clone()), was: None })
     }
 
     /// A token for a consumer that signs up itself; a new consumer unless one is given.
@@ -479,6 +496,7 @@ impl Identity {
         let good = claims.iss == token::SIGN_UP_ISSUER
             && claims.aud == format!("acc:{}", account.id)
             && claims.iat <= seconds(&self.issuer.clock) + LEEWAY;
+        let good = good && !self.is_revoked(&account.id, &ConsumerId::from(claims.sub.as_str()));
         let remaining = self.remaining(claims.exp).filter(|_| good).ok_or(Denied::Invalid)?;
         let SignedInClaims { was, ext, lp_sdes } = claims.signed_in;
         // Clients expect the list, be it empty.
@@ -626,6 +644,71 @@ impl Identity {
         self.keep(session.row).await?;
         // It stays on the map for a while, over: a look-up that began before must not bring it back.
         session.lease.revoke();
+        Ok(())
+    }
+
+    /// The consumer that an application calls by a name of its own.
+    #[must_use]
+    pub fn consumer_id(&self, account: &AccountId, app: &ClientId, ext_id: &str) -> ConsumerId {
+        self.issuer.consumer_id(account, app, ext_id)
+    }
+
+    /// The consumers of an account whose tokens are worthless.
+    #[must_use]
+    pub fn revoked_consumers(&self, account: &AccountId) -> Vec<ConsumerId> {
+        let is_theirs = |one: &RevokedRef<'_>| one.key().0 == *account && one.value().is_revoked;
+        let mut all: Vec<_> = self.revoked.iter().filter(is_theirs).map(|one| one.key().1.clone()).collect();
+        all.sort();
+        all
+    }
+
+    fn is_revoked(&self, account: &AccountId, consumer: &ConsumerId) -> bool {
+        // Asked for each request of a connector: nobody pays for a key where there is nothing to find.
+        !self.revoked.is_empty() && self.revoked.get(&(account.clone(), consumer.clone())).is_some_and(|one| one.is_revoked)
+    }
+
+    /// Makes every token of a consumer worthless, those to come too, or good again.
+    ///
+    /// # Errors
+    /// [`Denied::Unavailable`] if that cannot be kept. A revocation holds all the same, until a restart.
+    pub async fn set_revoked(&self, account: &AccountId, consumer: &ConsumerId, is_revoked: bool) -> Result<(), Denied> {
+        let _turn = self.revoking.lock().await;
+        let key = (account.clone(), consumer.clone());
+        let revision = self.revoked.get(&key).map_or(0, |one| one.revision);
+        if is_revoked {
+            self.revoked.insert(key.clone(), Revoked { revision, is_revoked });
+        }
+        let document = Document {
+            account: account.clone(),
+            collection: REVOKED.into(),
+            id: consumer.to_string(),
+            revision: revision + 1,
+            body: json!({"revoked": is_revoked}).to_string(),
+        };
+        match self.store.keep_document(document).await {
+            Ok(Ok(())) => {
+                self.revoked.insert(key, Revoked { revision: revision + 1, is_revoked });
+                Ok(())
+            }
+            // It may be there all the same, under the next revision.
+            Ok(Err(StoreError::OtherRevision(found))) => {
+                self.revoked.insert(key, Revoked { revision: found, is_revoked });
+                Err(Denied::Unavailable)
+            }
+            Ok(Err(_)) | Err(_) => Err(Denied::Unavailable),
+        }
+    }
+
+    /// Reads which consumers are revoked. To be called before anybody's token is checked.
+    ///
+    /// # Errors
+    /// [`Denied::Unavailable`]: to go on without would let them in.
+    pub async fn restore(&self) -> Result<(), Denied> {
+        for document in self.store.documents(REVOKED).await.map_err(|_| Denied::Unavailable)? {
+            let body: serde_json::Value = serde_json::from_str(&document.body).map_err(|_| Denied::Unavailable)?;
+            let one = Revoked { revision: document.revision, is_revoked: body["revoked"] == true };
+            self.revoked.insert((document.account, ConsumerId::from(document.id)), one);
+        }
         Ok(())
     }
 
