@@ -45,14 +45,61 @@ fn is_root() -> bool {
 }
 
 /// Programs that suites need, each with the flag that it answers and Debian's packages that bring it.
-const PROGRAMS: [(&str, &str, &[&str]); 6] = [
+const PROGRAMS: [(&str, &str, &[&str]); 7] = [
     ("strace", "-V", &["strace"]),
     ("node", "--version", &["nodejs"]),
     ("npm", "--version", &["npm"]),
     ("python3", "--version", &["python3", "python3-venv"]),
     ("curl", "--version", &["curl"]),
     ("chromium", "--version", &["chromium"]),
+    ("adduser", "--version", &["adduser"]),
 ];
+
+/// Programs that packaging is tested with, each with the packages of Debian that it is unpacked from. They are not installed:
+/// that would start daemons. HAProxy's libraries are seldom there.
+const UNPACKED: [(&str, &[&str]); 4] = [
+    ("usr/sbin/nginx", &["nginx"]),
+    ("usr/sbin/haproxy", &["haproxy", "liblua5.3-0", "libopentracing1", "libopentracing-c-wrapper0"]),
+    ("usr/bin/caddy", &["caddy"]),
+    ("usr/bin/promtool", &["prometheus"]),
+];
+
+/// What makes the Debian package.
+const CARGO_DEB: &str = "=3.8.0";
+
+/// Puts into `target/tools` what packaging is tested with. Whether all of it is there.
+fn fetch_tools() -> bool {
+    let tools = root().join("target/tools");
+    let deb = tools.join("bin/cargo-deb");
+    if !deb.exists() {
+        let mut install = Command::new("cargo");
+        install.args(["install", "cargo-deb", "--version", CARGO_DEB, "--locked", "--quiet", "--root"]).arg(&tools);
+        warn(run(&mut install), "cargo-deb");
+    }
+    let debian = tools.join("debian");
+    for (program, packages) in UNPACKED.iter().filter(|(program, _)| !debian.join(program).exists()) {
+        warn(unpack(&tools.join("packages"), &debian, packages), program);
+    }
+    let hadolint = root().join("tests/clients/.venv/bin/hadolint");
+    deb.exists()
+        && hadolint.exists()
+        && UNPACKED.iter().all(|(program, _)| debian.join(program).exists())
+        && has("systemd-analyze", "--version")
+}
+
+/// Unpacks Debian's packages into a folder.
+fn unpack(from: &Path, to: &Path, packages: &[&str]) -> anyhow::Result<()> {
+    // Empty, so that what is found in it afterwards is what was asked for.
+    if from.exists() {
+        std::fs::remove_dir_all(from)?;
+    }
+    std::fs::create_dir_all(from)?;
+    run(Command::new("apt-get").args(["download", "-qq"]).args(packages).current_dir(from))?;
+    for package in std::fs::read_dir(from)? {
+        run(Command::new("dpkg-deb").arg("--extract").arg(package?.path()).arg(to))?;
+    }
+    Ok(())
+}
 
 /// Fetches what is missing. What cannot be had is said here, and its suites report themselves as skipped.
 /// Whether every client program is there.
@@ -114,6 +161,8 @@ fn is_worth_repeating(line: &str) -> bool {
         "catalogue: ",
         "webhooks: ",
         "backup: ",
+        "package: ",
+        "unit: ",
         "ok ",
     ]
     .iter()
@@ -122,6 +171,7 @@ fn is_worth_repeating(line: &str) -> bool {
 
 fn test(filter: &[String]) -> anyhow::Result<()> {
     let has_clients = fetch();
+    let has_tools = fetch_tools();
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let mut command = Command::new(cargo);
     // With every feature: what a build without one lacks, the lints before this have compiled.
@@ -133,6 +183,9 @@ fn test(filter: &[String]) -> anyhow::Result<()> {
     if has_clients {
         // From here on a client that is missing is a failure.
         command.env("TIELINE_CLIENTS", "1");
+    }
+    if has_tools && has_clients {
+        command.env("TIELINE_TOOLS", "1");
     }
     let mut child = command.spawn().context("cargo test")?;
     let output = child.stdout.take().context("the tests have no output")?;
