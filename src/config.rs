@@ -124,7 +124,7 @@ section!(
         routing: Routing,
         /// How webhooks are tried, and where installed ones may lead.
         webhooks: WebhookSettings,
-        /// How long is kept what only operators look at.
+        /// How long what is over is kept.
         retention: Retention,
         /// Sizes, rates and times.
         limits: Limits,
@@ -326,8 +326,10 @@ section!(
 );
 
 section!(
-    /// How long is kept what only operators look at.
+    /// How long what is over is kept.
     Retention {
+        /// Closed conversations, from their last change on; none: for ever.
+        conversations: MaybeSpan,
         /// Webhooks that were given up.
         dead_letters: Span,
         /// What is known of attempts at webhooks, and of where events went.
@@ -817,6 +819,7 @@ impl Config {
             ("webhooks.number_wait", self.webhooks.number_wait),
             ("webhooks.connect_timeout", self.webhooks.connect_timeout),
             ("webhooks.answer_timeout", self.webhooks.answer_timeout),
+            ("retention.conversations", Span(self.retention.conversations.0.unwrap_or_default())),
             ("retention.dead_letters", self.retention.dead_letters),
             ("retention.traces", self.retention.traces),
             ("tokens.app", self.tokens.app),

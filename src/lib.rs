@@ -78,7 +78,7 @@ use crate::reload::{Reach, Reloader};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Clock, Health, Store};
 use crate::throttle::Throttle;
-use crate::work::{Absence, Router as AgentRouter};
+use crate::work::{Absence, Retention, Router as AgentRouter};
 use arc_swap::ArcSwap;
 use axum::Router;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -164,6 +164,8 @@ fn describe_metrics() {
     counter!("tieline_config_reloads_total", "Reloads of the configuration, applied or refused");
     gauge!("tieline_config_last_reload_successful", "Whether the last reload was applied");
     gauge!("tieline_config_last_reload_timestamp_seconds", "When the configuration was last applied, at the start or by a reload");
+    counter!("tieline_retention_removed_total", "What was removed because it was kept long enough");
+    gauge!("tieline_retention_last_run_timestamp_seconds", "When it was last looked for what is kept no longer");
     gauge!("tieline_backup_last_success_timestamp_seconds", "When the data folder was last copied by `tieline backup`");
     gauge!("tieline_connections", "Open TCP connections");
     counter!("tieline_connections_refused_total", "TCP connections refused because there were too many");
@@ -418,6 +420,15 @@ impl Server {
         }
         let absence = Absence { unasked: self.config.routing.absence.0, released: self.config.routing.release.0 };
         tasks.spawn(AgentRouter::new(self.gateway.clone(), absence).run());
+        let folder = self.config.server.data_dir.clone();
+        let hold = move || match store::sqlite::backup::hold(&folder, false) {
+            Ok(held) => held,
+            Err(error) => {
+                tracing::warn!(%error, "nothing is removed now");
+                None
+            }
+        };
+        tasks.spawn(Retention::new(self.gateway.clone(), self.retention.clone(), Arc::new(hold)).run());
         tasks.spawn(housekeeping(self.native.clone(), self.gateway.clone(), self.metrics.clone(), self.config.server.data_dir.clone()));
         let serves_native = self.serves_native();
         // On a set of its own, because it ends by itself, and a token of its own, because it ends after the peers have.

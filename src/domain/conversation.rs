@@ -755,7 +755,7 @@ impl Consumer {
             }
             Entry::ClaimsSeen { claims, .. } => self.claims = Some(claims.clone()),
             Entry::Opened(_) => self.opened += 1,
-            Entry::Published(_) | Entry::Changed { .. } | Entry::AgentStateSet { .. } => {}
+            Entry::Published(_) | Entry::Changed { .. } | Entry::AgentStateSet { .. } | Entry::Removed { .. } => {}
         }
     }
 }

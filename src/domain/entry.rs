@@ -63,6 +63,13 @@ pub enum Entry {
         /// What changed, together.
         changes: Vec<Change>,
     },
+    /// A closed conversation was kept long enough: it is no more, and its entries are being erased.
+    Removed {
+        /// The conversation that was.
+        conversation: ConversationId,
+        /// Its number within the account.
+        number: i64,
+    },
 }
 
 /// What an opened conversation starts with.
@@ -297,6 +304,8 @@ impl Entry {
             Self::Opened(opened) => Some(&opened.conversation),
             Self::Published(message) => Some(&message.conversation),
             Self::Changed { conversation, .. } => Some(conversation),
+            // What is no more has no state that this could change.
+            Self::Removed { .. } => None,
             Self::ConsumerSeen { .. } | Self::ClaimsSeen { .. } | Self::ProfileSet { .. } | Self::AgentStateSet { .. } => None,
         }
     }

@@ -65,6 +65,7 @@ impl World {
             Entry::Changed { conversation, changes, .. } => {
                 self.conversations.get_mut(conversation).unwrap().change(changes, sight.at, sight.position);
             }
+            Entry::Removed { conversation, .. } => drop(self.conversations.remove(conversation)),
             Entry::AgentStateSet { agent, .. } => {
                 let state = AgentState::of(&sight.account, &sight.entry, sight.at, sight.position).unwrap();
                 self.agents.insert(agent.clone(), state);

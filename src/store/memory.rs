@@ -4,7 +4,7 @@
 //! projected is never dropped, so *disk ∪ memory* is always everything.
 
 use super::FileUse;
-use crate::domain::{AgentState, Consumer, Conversation, ConversationFilter, Message, Sight};
+use crate::domain::{AgentState, Consumer, Conversation, ConversationFilter, Entry, Message, Sight};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, UserId};
@@ -105,6 +105,39 @@ impl Inner {
             && self.names.get(&name) == Some(id)
         {
             self.names.remove(&name);
+        }
+    }
+
+    /// Forgets a conversation that is no more, with what was said in it. Positions stay contiguous: its entries' places are
+    /// taken by entries that say nothing.
+    pub(crate) fn forget(&mut self, id: &ConversationId) {
+        self.clean.remove(id);
+        for place in 0..self.recent.len() {
+            let sight = self.recent[place].clone();
+            if sight.entry.conversation() != Some(id) {
+                continue;
+            }
+            if let Some(message) = sight.message() {
+                self.by_dialog.remove(&message.dialog);
+                if let Some(file) = &message.file
+                    && let Some(shown) = self.files.get_mut(file)
+                {
+                    shown.retain(|shown| shown.conversation != *id);
+                    if shown.is_empty() {
+                        self.files.remove(file);
+                    }
+                }
+            }
+            if let Some(app) = app_of(&sight)
+                && let Some(list) = self.by_app.get_mut(&app)
+            {
+                list.retain(|kept| kept.position != sight.position);
+            }
+            let entry = Entry::Removed { conversation: id.clone(), number: 0 };
+            let empty = Sight { position: sight.position, at: sight.at, account: sight.account.clone(), entry, audience: None };
+            self.recent_bytes -= weight(&sight);
+            self.recent_bytes += weight(&empty);
+            self.recent[place] = Arc::new(empty);
         }
     }
 

@@ -188,6 +188,17 @@ impl FileUse {
     }
 }
 
+/// A conversation that was taken away, and is not erased yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// Which it was.
+    pub conversation: ConversationId,
+    /// Its tenant.
+    pub account: AccountId,
+    /// The files that were shown in it and nowhere else.
+    pub files: Vec<String>,
+}
+
 /// Something that was set up while running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
@@ -275,6 +286,19 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
 
     /// Conversations of all accounts for which an agent must be found.
     fn pending(&self) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
+
+    /// Closed conversations of all accounts that nothing has changed since a time.
+    fn expired(&self, before: Millis, limit: usize) -> BoxFuture<'static, Result<Vec<ConversationId>, ReadError>>;
+
+    /// Takes a conversation away that is closed and unchanged since a time: with one entry of the journal it is no more. Whether
+    /// it was taken; it stays if it changed, is owed to a webhook, or is the newest of its account.
+    fn remove(&self, conversation: ConversationId, before: Millis) -> oneshot::Receiver<Result<bool, StoreError>>;
+
+    /// What was taken away, and is not erased yet.
+    fn removals(&self) -> BoxFuture<'static, Result<Vec<Removal>, ReadError>>;
+
+    /// Erases some of the rows of what was taken away; it may be called until [`Store::removals`] does not name it any more.
+    fn erase(&self, conversation: ConversationId) -> oneshot::Receiver<Result<(), StoreError>>;
 
     /// What was set up while running, of one kind, of all accounts.
     fn documents(&self, collection: &'static str) -> BoxFuture<'static, Result<Vec<Document>, ReadError>>;

@@ -4,8 +4,10 @@
 //! else's, so a restart forgets nothing and two gateways at the same work would do it once.
 
 mod desk;
+mod retention;
 mod router;
 
+pub use retention::{Hold, Retention};
 pub use router::{Absence, Router};
 
 #[cfg(test)]

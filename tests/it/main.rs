@@ -26,6 +26,7 @@ mod packaging;
 mod programs;
 mod proxies;
 mod reload;
+mod retention;
 mod routing;
 mod sign_in;
 mod sink;

@@ -8,6 +8,7 @@ pub mod backup;
 mod debts;
 mod projection;
 mod reader;
+mod removal;
 mod row;
 mod writer;
 
@@ -16,7 +17,7 @@ use self::writer::{Durability, Job, Writer};
 use super::memory::Memory;
 use super::{
     Announce, Attempt, Balance, Clock, DeadLetter, Debts, Decided, Decision, Document, EndpointId, EndpointRow, Feed, FileUse, Health,
-    Owed, Owing, Range, ReadError, SessionRow, Settlement, Snapshot, Store, StoreError,
+    Owed, Owing, Range, ReadError, Removal, SessionRow, Settlement, Snapshot, Store, StoreError,
 };
 use crate::domain::{AgentState, Consumer, Conversation, ConversationFilter, Millis, Sight};
 use futures::future::BoxFuture;
@@ -264,6 +265,23 @@ impl Store for SqliteStore {
             all.retain(is_assigned);
             Ok(all)
         })
+    }
+
+    fn expired(&self, before: Millis, limit: usize) -> BoxFuture<'static, Result<Vec<ConversationId>, ReadError>> {
+        self.read(move |connection, _| removal::expired(connection, before, limit))
+    }
+
+    fn remove(&self, conversation: ConversationId, before: Millis) -> oneshot::Receiver<Result<bool, StoreError>> {
+        let (tell, answer) = oneshot::channel();
+        self.hand_in(Job::Remove(conversation, before, tell), answer)
+    }
+
+    fn removals(&self) -> BoxFuture<'static, Result<Vec<Removal>, ReadError>> {
+        self.read(|connection, _| removal::pending(connection))
+    }
+
+    fn erase(&self, conversation: ConversationId) -> oneshot::Receiver<Result<(), StoreError>> {
+        self.write(Durability::Written, move |connection| removal::erase(connection, &conversation))
     }
 
     fn documents(&self, collection: &'static str) -> BoxFuture<'static, Result<Vec<Document>, ReadError>> {

@@ -130,7 +130,7 @@ pub(super) fn consumer_of(sight: &Sight) -> Option<(AccountId, ConsumerId)> {
     let consumer = match &sight.entry {
         Entry::ConsumerSeen { consumer, .. } | Entry::ClaimsSeen { consumer, .. } | Entry::ProfileSet { consumer, .. } => consumer,
         Entry::Opened(opened) => &opened.consumer,
-        Entry::Published(_) | Entry::Changed { .. } | Entry::AgentStateSet { .. } => return None,
+        Entry::Published(_) | Entry::Changed { .. } | Entry::AgentStateSet { .. } | Entry::Removed { .. } => return None,
     };
     Some((sight.account.clone(), consumer.clone()))
 }
@@ -178,6 +178,11 @@ fn write(
                         .prepare_cached("INSERT OR IGNORE INTO file_uses (account, path, conversation, whisper) VALUES (?1, ?2, ?3, ?4)")?
                         .execute((sight.account.as_str(), file, message.conversation.as_str(), message.whisper))?;
                 }
+            }
+            if let (None, Some(conversation)) = (sight.message(), sight.entry.conversation()) {
+                transaction
+                    .prepare_cached("INSERT OR IGNORE INTO changes (conversation, position) VALUES (?1, ?2)")?
+                    .execute((conversation.as_str(), position))?;
             }
             if let Some(state) = AgentState::of(&sight.account, &sight.entry, sight.at, sight.position) {
                 transaction

@@ -2,10 +2,10 @@
 
 use super::super::memory::{Memory, Name, name_of};
 use super::super::{Announce, Clock, Committed, Decided, Decision, Document, Health, Retry, SessionRow, StoreError};
-use super::{OpenError, projection, row};
+use super::{OpenError, projection, removal, row};
 use crate::domain::{AgentState, Consumer, Conversation, Draft, Millis, Outcome, ScopeKey, Sight, View};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -29,6 +29,7 @@ pub(super) enum Job {
     Decide(Box<Decision>, Answer<Decided>),
     KeepDocument(Document, Answer<()>),
     Write(Write, Durability, Answer<()>),
+    Remove(ConversationId, Millis, removal::Taken),
     Probe(Answer<()>),
 }
 
@@ -49,6 +50,7 @@ impl Job {
     pub(super) fn fail(self, error: StoreError) {
         match self {
             Self::Decide(_, answer) => drop(answer.send(Err(error))),
+            Self::Remove(.., answer) => drop(answer.send(Err(error))),
             Self::KeepDocument(_, answer) | Self::Write(.., answer) | Self::Probe(answer) => drop(answer.send(Err(error))),
         }
     }
@@ -64,6 +66,7 @@ enum Waiting {
     /// Refused by what was committed before the batch: it stands whatever becomes of the batch.
     Refused(Answer<Decided>, StoreError),
     Done(Answer<()>),
+    Removed(removal::Taken, bool),
     /// Not done, for a reason that stands whatever becomes of the batch.
     NotDone(Answer<()>, StoreError),
 }
@@ -94,6 +97,8 @@ struct Staged {
     /// By how much the batch has changed the number of an agent's conversations.
     loads: HashMap<(AccountId, UserId), i64>,
     names: HashMap<Name, ConversationId>,
+    /// Conversations that the batch takes away, and that memory may still have.
+    removed: HashSet<ConversationId>,
     /// The first position of each decision that wrote something, and when it was handed in.
     decisions: Vec<(u64, Millis)>,
 }
@@ -229,6 +234,7 @@ impl Writer {
                         Waiting::Decided(answer, result) => drop(answer.send(result)),
                         Waiting::Refused(answer, refused) => drop(answer.send(Err(refused))),
                         Waiting::Done(answer) => drop(answer.send(Ok(()))),
+                        Waiting::Removed(answer, is_taken) => drop(answer.send(Ok(is_taken))),
                         Waiting::NotDone(answer, why) => drop(answer.send(Err(why))),
                     }
                 }
@@ -243,6 +249,7 @@ impl Writer {
                         Waiting::Refused(answer, refused) => drop(answer.send(Err(refused))),
                         Waiting::Decided(answer, _) => drop(answer.send(Err(failure.clone()))),
                         Waiting::Done(answer) => drop(answer.send(Err(failure.clone()))),
+                        Waiting::Removed(answer, _) => drop(answer.send(Err(failure.clone()))),
                         Waiting::NotDone(answer, why) => drop(answer.send(Err(why))),
                     }
                 }
@@ -304,6 +311,26 @@ impl Writer {
                 Job::Write(write, _, answer) => {
                     failure = write(&self.connection).err();
                     waiting.push(Waiting::Done(answer));
+                }
+                Job::Remove(conversation, before, answer) => {
+                    let place = (self.position + staged.sights.len() as u64 + 1, (self.clock)());
+                    // What the batch itself has changed is not old.
+                    let taken = if staged.conversations.contains_key(&conversation) || staged.applied.contains_key(&conversation) {
+                        Ok(None)
+                    } else {
+                        removal::begin(&self.connection, &self.memory, &conversation, before, place)
+                    };
+                    match taken {
+                        Ok(taken) => {
+                            waiting.push(Waiting::Removed(answer, taken.is_some()));
+                            staged.removed.extend(taken.is_some().then_some(conversation));
+                            staged.sights.extend(taken.map(Arc::new));
+                        }
+                        Err(error) => {
+                            failure = Some(error);
+                            waiting.push(Waiting::Removed(answer, false));
+                        }
+                    }
                 }
                 Job::Probe(answer) => {
                     failure = projection::probe(&self.connection, (self.clock)(), *self.health.borrow() == Health::DiskFull).err();
@@ -439,6 +466,7 @@ impl Writer {
         };
         for key in &decision.scope {
             match key {
+                ScopeKey::Conversation(id) if staged.removed.contains(id) => {}
                 ScopeKey::Conversation(id) => {
                     if let Some(state) = self.load(id)? {
                         scope.conversations.insert(id.clone(), state);
@@ -554,7 +582,9 @@ impl Writer {
 
     /// The batch is on disk: readers see it from here on.
     fn publish(&mut self, staged: Staged) -> Committed {
-        let Staged { sights, conversations, consumers, applied, applied_consumers, numbers, mut before, agents, decisions, .. } = staged;
+        let Staged {
+            sights, conversations, consumers, applied, applied_consumers, numbers, mut before, agents, decisions, removed, ..
+        } = staged;
         self.position += sights.len() as u64;
         self.numbers.extend(numbers);
         let mut changes = Vec::new();
@@ -562,6 +592,7 @@ impl Writer {
         for sight in &sights {
             memory.push(sight.clone());
         }
+        removed.iter().for_each(|id| memory.forget(id));
         for (id, after) in conversations {
             // Not from memory, which may have let go of it during the batch.
             let before = before.remove(&id);
@@ -640,6 +671,7 @@ fn unanswered(job: Job) -> Waiting {
     match job {
         Job::Decide(_, answer) => without_answer(answer),
         Job::KeepDocument(_, answer) | Job::Write(.., answer) | Job::Probe(answer) => Waiting::Done(answer),
+        Job::Remove(.., answer) => Waiting::Removed(answer, false),
     }
 }
 

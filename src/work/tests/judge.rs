@@ -229,6 +229,7 @@ impl Judge {
 
     fn written(&mut self, sight: &Sight) -> Verdict {
         match &sight.entry {
+            Entry::Removed { conversation, .. } => unreachable!("nothing is configured to be removed: {conversation}"),
             Entry::AgentStateSet { agent, availability, .. } => self.agent(agent).is_online = *availability == Availability::Online,
             Entry::Opened(opened) => {
                 let seen = Seen {

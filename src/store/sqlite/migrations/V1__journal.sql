@@ -1,5 +1,5 @@
--- The journal: append-only, in commit order. Everything else but `retries`, `resends`, `sessions`, `documents`,
--- `cursors`, and the tables of webhooks is derived from it.
+-- The journal: append-only, in commit order, until a conversation is removed. Everything else but `retries`, `resends`,
+-- `sessions`, `documents`, `cursors`, `removals`, and the tables of webhooks is derived from it.
 CREATE TABLE journal (
     position INTEGER PRIMARY KEY,
     at INTEGER NOT NULL,
@@ -105,6 +105,14 @@ CREATE TABLE cursors (
     value TEXT NOT NULL
 ) WITHOUT ROWID;
 
+-- Conversations that were taken away, and of which rows are still to be erased.
+CREATE TABLE removals (
+    conversation TEXT PRIMARY KEY,
+    account TEXT NOT NULL,
+    app TEXT,
+    dialogs TEXT NOT NULL
+) WITHOUT ROWID;
+
 -- Projections: they follow the journal up to the position in `meta`.
 CREATE TABLE events (
     dialog TEXT NOT NULL,
@@ -131,6 +139,15 @@ CREATE UNIQUE INDEX conversations_by_number ON conversations (account, number);
 CREATE INDEX conversations_by_update ON conversations (account, open, updated);
 CREATE INDEX conversations_by_time ON conversations (account, updated);
 CREATE INDEX conversations_by_consumer ON conversations (account, consumer, updated);
+
+CREATE INDEX conversations_closed ON conversations (updated) WHERE open = 0;
+
+-- Where the journal holds what is no event: how a conversation was opened and changed.
+CREATE TABLE changes (
+    conversation TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (conversation, position)
+) WITHOUT ROWID;
 
 CREATE INDEX conversations_by_wake ON conversations (wakes) WHERE wakes IS NOT NULL;
 CREATE INDEX conversations_pending ON conversations (account) WHERE pending = 1;
@@ -171,6 +188,7 @@ CREATE TABLE file_uses (
     whisper INTEGER NOT NULL,
     PRIMARY KEY (account, path, conversation, whisper)
 ) WITHOUT ROWID;
+CREATE INDEX file_uses_by_conversation ON file_uses (conversation);
 
 CREATE TABLE feeds (
     account TEXT NOT NULL,

@@ -1,0 +1,135 @@
+//! The removal of conversations that are kept no longer, in steps so small that no publish waits for them.
+//!
+//! First, in one step with the entry of the journal that says so, the conversation's row goes, and with it every way to it; a
+//! row of `removals` remembers what is still to be erased. Then its events, its other entries and what hangs on them go, some
+//! hundred rows at a time. A crash in between loses nothing: `removals` says where to go on.
+
+use super::super::memory::Memory;
+use super::super::{Removal, StoreError};
+use super::{projection, row};
+use crate::domain::{Entry, Millis, OpenState, Sight};
+use rusqlite::{Connection, OptionalExtension};
+use tieline_protocol::ids::{AccountId, ConversationId, DialogId};
+
+/// Rows of the journal that are erased in one step.
+const STEP: usize = 256;
+
+/// Closed conversations of all accounts that nothing has changed since a time, those first that are so for longest.
+pub(super) fn expired(connection: &Connection, before: Millis, limit: usize) -> rusqlite::Result<Vec<ConversationId>> {
+    let sql = "SELECT id FROM conversations WHERE open = 0 AND updated < ?1 ORDER BY updated LIMIT ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_map((before, i64::try_from(limit).unwrap_or(i64::MAX)), |row| row.get::<_, String>(0))?;
+    found.map(|id| id.map(ConversationId::from)).collect()
+}
+
+/// Takes a conversation away, on the writer's thread, within its batch. The entry that says so, if it was taken; memory is to
+/// forget it when the batch is committed.
+pub(super) fn begin(
+    connection: &Connection,
+    memory: &Memory,
+    id: &ConversationId,
+    before: Millis,
+    (position, now): (u64, Millis),
+) -> rusqlite::Result<Option<Sight>> {
+    // What is not projected has changed just now, and is not old.
+    if memory.read().dirty(id).is_some() {
+        return Ok(None);
+    }
+    let Some(state) = row::conversation(connection, id)?.map(|at| at.state) else { return Ok(None) };
+    let details = &state.details;
+    let account = details.account.as_str();
+    if details.stage == OpenState::Open || state.updated >= before || details.main_is_open() {
+        return Ok(None);
+    }
+    // The next conversation's number is one above the largest; it must not be given out twice.
+    let newest: i64 =
+        connection.prepare_cached("SELECT max(number) FROM conversations WHERE account = ?1")?.query_row([account], |row| row.get(0))?;
+    let owed = connection.prepare_cached("SELECT 1 FROM owed WHERE conversation = ?1 LIMIT 1")?.exists([id.as_str()])?;
+    if details.number == newest || owed {
+        return Ok(None);
+    }
+    let dialogs: Vec<&DialogId> = details.dialogs.iter().map(|dialog| &dialog.id).collect();
+    connection.prepare_cached("INSERT INTO removals (conversation, account, app, dialogs) VALUES (?1, ?2, ?3, ?4)")?.execute((
+        id.as_str(),
+        account,
+        details.app.as_ref().map(|app| app.as_str()),
+        projection::to_json(&dialogs)?,
+    ))?;
+    connection.prepare_cached("DELETE FROM conversations WHERE id = ?1")?.execute([id.as_str()])?;
+    connection.prepare_cached("DELETE FROM conversation_agents WHERE conversation = ?1")?.execute([id.as_str()])?;
+    let entry = Entry::Removed { conversation: id.clone(), number: details.number };
+    connection.prepare_cached("INSERT INTO journal (position, at, account, entry) VALUES (?1, ?2, ?3, ?4)")?.execute((
+        position.cast_signed(),
+        now,
+        account,
+        projection::to_json(&entry)?,
+    ))?;
+    Ok(Some(Sight { position, at: now, account: details.account.clone(), entry, audience: None }))
+}
+
+/// What was taken away and is not erased yet.
+pub(super) fn pending(connection: &Connection) -> rusqlite::Result<Vec<Removal>> {
+    let rows: Vec<(String, String)> = {
+        let mut statement = connection.prepare_cached("SELECT conversation, account FROM removals")?;
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?
+    };
+    let mut all = Vec::new();
+    for (conversation, account) in rows {
+        // A file that another conversation shows stays.
+        let sql = "SELECT path FROM file_uses u WHERE conversation = ?1 AND account = ?2
+                   AND NOT EXISTS (SELECT 1 FROM file_uses o WHERE o.account = u.account AND o.path = u.path AND o.conversation <> ?1)";
+        let mut statement = connection.prepare_cached(sql)?;
+        let files = statement.query_map((&conversation, &account), |row| row.get(0))?.collect::<Result<_, _>>()?;
+        all.push(Removal { conversation: ConversationId::from(conversation), account: AccountId::from(account), files });
+    }
+    Ok(all)
+}
+
+/// Erases the next rows of a conversation that was taken away. The last step forgets that it was.
+pub(super) fn erase(connection: &Connection, id: &ConversationId) -> rusqlite::Result<()> {
+    let sql = "SELECT account, app, dialogs FROM removals WHERE conversation = ?1";
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let found: Option<(String, Option<String>, String)> = connection.prepare_cached(sql)?.query_row([id.as_str()], read).optional()?;
+    let Some((account, app, dialogs)) = found else { return Ok(()) };
+    let dialogs: Vec<String> = serde_json::from_str(&dialogs).unwrap_or_default();
+    let mut positions: Vec<i64> = Vec::new();
+    for dialog in &dialogs {
+        let left = STEP - positions.len();
+        let sql = "DELETE FROM events WHERE dialog = ?1 AND sequence IN (SELECT sequence FROM events WHERE dialog = ?1 ORDER BY sequence LIMIT ?2)
+                   RETURNING position";
+        let mut statement = connection.prepare_cached(sql)?;
+        positions.extend(statement.query_map((dialog, limit(left)), |row| row.get::<_, i64>(0))?.collect::<Result<Vec<_>, _>>()?);
+    }
+    let left = STEP - positions.len();
+    let sql = "DELETE FROM changes WHERE conversation = ?1 AND position IN (SELECT position FROM changes WHERE conversation = ?1 LIMIT ?2)
+               RETURNING position";
+    let mut statement = connection.prepare_cached(sql)?;
+    positions.extend(statement.query_map((id.as_str(), limit(left)), |row| row.get::<_, i64>(0))?.collect::<Result<Vec<_>, _>>()?);
+    for position in &positions {
+        connection.prepare_cached("DELETE FROM journal WHERE position = ?1")?.execute([position])?;
+        connection.prepare_cached("DELETE FROM attempts WHERE position = ?1")?.execute([position])?;
+        if let Some(app) = &app {
+            connection
+                .prepare_cached("DELETE FROM feeds WHERE account = ?1 AND app = ?2 AND position = ?3")?
+                .execute((&account, app, position))?;
+        }
+    }
+    if positions.is_empty() {
+        for sql in [
+            "DELETE FROM resends WHERE conversation = ?1",
+            "DELETE FROM dead_letters WHERE conversation = ?1",
+            "DELETE FROM file_uses WHERE conversation = ?1",
+            "DELETE FROM removals WHERE conversation = ?1",
+        ] {
+            connection.prepare_cached(sql)?.execute([id.as_str()])?;
+        }
+    }
+    Ok(())
+}
+
+fn limit(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The answer of a removal: whether the conversation was taken.
+pub(super) type Taken = tokio::sync::oneshot::Sender<Result<bool, StoreError>>;

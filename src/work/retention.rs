@@ -1,0 +1,112 @@
+//! Retention: closed conversations go when they were kept long enough, with their attachments, a little at a time.
+
+use crate::config::LiveRetention;
+use crate::domain::Millis;
+use crate::gateway::Gateway;
+use crate::store::{ReadError, Removal};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Conversations that are taken away in one go, before what is left of them is erased.
+const BATCH: usize = 64;
+/// The longest wait between two looks.
+const LONGEST: Duration = Duration::from_secs(60);
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// Whether nothing may be removed just now, because a copy of the data folder is being made. What it returns is held meanwhile.
+pub type Hold = Arc<dyn Fn() -> Option<std::fs::File> + Send + Sync>;
+
+/// Removes what is kept no longer.
+pub struct Retention {
+    gateway: Arc<Gateway>,
+    settings: LiveRetention,
+    hold: Hold,
+}
+
+impl std::fmt::Debug for Retention {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Retention")
+    }
+}
+
+impl Retention {
+    /// For a gateway; `hold` says when a copy of its folder is being made.
+    #[must_use]
+    pub fn new(gateway: Arc<Gateway>, settings: LiveRetention, hold: Hold) -> Self {
+        Self { gateway, settings, hold }
+    }
+
+    /// Looks now and then, for ever.
+    pub async fn run(self) {
+        loop {
+            let kept = self.settings.load().conversations.0;
+            if let Err(error) = self.round(kept).await {
+                tracing::warn!(%error, "what is kept no longer cannot be removed now");
+            }
+            metrics::gauge!("tieline_retention_last_run_timestamp_seconds").set((self.gateway.identity().now() / 1000) as f64);
+            tokio::time::sleep(kept.map_or(LONGEST, |kept| (kept / 4).clamp(SHORTEST, LONGEST))).await;
+        }
+    }
+
+    /// Takes away what is old enough, and erases what was taken away, be it before a restart.
+    async fn round(&self, kept: Option<Duration>) -> Result<(), ReadError> {
+        // While a copy is made nothing goes that it may be about to copy.
+        let Some(_held) = (self.hold)() else { return Ok(()) };
+        let store = self.gateway.store();
+        for removal in store.removals().await? {
+            self.erase(removal).await?;
+        }
+        let Some(kept) = kept else { return Ok(()) };
+        let kept = Millis::try_from(kept.as_millis()).unwrap_or(Millis::MAX);
+        loop {
+            let before = self.gateway.identity().now().saturating_sub(kept);
+            let mut taken = 0;
+            for conversation in store.expired(before, BATCH).await? {
+                match store.remove(conversation.clone(), before).await {
+                    Ok(Ok(true)) => taken += 1,
+                    Ok(Ok(false)) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, %conversation, "a conversation that is kept no longer cannot be removed now");
+                        return Ok(());
+                    }
+                    // The gateway is stopping.
+                    Err(_) => return Ok(()),
+                }
+            }
+            for removal in store.removals().await? {
+                self.erase(removal).await?;
+            }
+            if taken == 0 {
+                return Ok(());
+            }
+            metrics::counter!("tieline_retention_removed_total", "what" => "conversations").increment(taken);
+        }
+    }
+
+    async fn erase(&self, removal: Removal) -> Result<(), ReadError> {
+        let Removal { conversation, files, .. } = removal;
+        // Files first: the rows that name them say what is left to do after a crash.
+        for path in &files {
+            if let Err(error) = self.gateway.files().delete(path).await {
+                tracing::warn!(%error, "a file that is kept no longer cannot be removed now");
+                return Ok(());
+            }
+            metrics::counter!("tieline_retention_removed_total", "what" => "files").increment(1);
+        }
+        let store = self.gateway.store();
+        loop {
+            match store.erase(conversation.clone()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, %conversation, "a removed conversation cannot be erased now");
+                    return Ok(());
+                }
+                Err(_) => return Ok(()),
+            }
+            if !store.removals().await?.iter().any(|left| left.conversation == conversation) {
+                tracing::debug!(%conversation, "removed: it was kept long enough");
+                return Ok(());
+            }
+        }
+    }
+}

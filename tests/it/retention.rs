@@ -1,0 +1,166 @@
+//! Closed conversations that were kept long enough go, with all that was said and shown in them, and nothing else does.
+
+use crate::support::*;
+use rusqlite::Connection;
+use serde_json::json;
+use std::path::Path;
+use std::time::Instant;
+
+const SECRET: &str = "a text that must not outlive its conversation";
+const KEPT: &str = "a text of somebody else";
+
+fn config(kept: &str) -> String {
+    format!("[retention]\nconversations = \"{kept}\"\n\n[internal]\nadmin_key = \"the-admin-key\"\n{CONFIG}")
+}
+
+fn count(data: &Path, sql: &str) -> i64 {
+    let connection = Connection::open(data.join("tieline.db")).unwrap();
+    connection.busy_timeout(SOON).unwrap();
+    connection.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+/// Whether a text is anywhere in the database's files.
+fn is_on_disk(data: &Path, text: &str) -> bool {
+    let files = ["tieline.db", "tieline.db-wal"].map(|file| std::fs::read(data.join(file)).unwrap_or_default());
+    files.iter().any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + SOON;
+    while !holds().await {
+        assert!(Instant::now() < end, "in time: {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+async fn status(api: &Api, conversation: &str) -> u16 {
+    let key = [("authorization", "Bearer the-admin-key")];
+    api.call("GET", &format!("/admin/v1/conversations/{conversation}"), &key, "").await.status
+}
+
+async fn close(speaker: &Speaker, conversation: &str) {
+    let field = json!({"field": "Stage", "conversationState": "CLOSE"});
+    assert_eq!(speaker.post(SEND, change("x", conversation, field).to_string()).await.status, 200);
+}
+
+/// Puts a file and shows it; its path.
+async fn show_file(speaker: &Speaker, conversation: &str, name: &str) -> String {
+    let text = format!("{name}\n");
+    let wanted = request("u", "ms.GenerateURLForUploadFile", json!({"fileSize": text.len(), "fileType": "TXT"}));
+    let url = speaker.post(SEND, wanted.to_string()).await.json()["body"].clone();
+    let path = url["relativePath"].as_str().unwrap().to_owned();
+    let value = |name: &str| url["queryParams"][name].as_str().map_or_else(|| url["queryParams"][name].to_string(), str::to_owned);
+    let put = format!("{path}?temp_url_sig={}&temp_url_expires={}", value("temp_url_sig"), value("temp_url_expires"));
+    let put = reqwest::Client::new().put(speaker.api.url(&put)).body(text).send().await.unwrap();
+    assert_eq!(put.status(), 201, "{}", put.text().await.unwrap());
+    show(speaker, conversation, &path).await;
+    path
+}
+
+async fn show(speaker: &Speaker, conversation: &str, path: &str) {
+    let event = json!({"type": "ContentEvent", "contentType": "hosted/file", "message": {"relativePath": path, "fileType": "TXT"}});
+    let shown = speaker.post(SEND, request("p", "ms.PublishEvent", json!({"dialogId": conversation, "event": event})).to_string()).await;
+    assert_eq!(shown.status, 200, "{}", shown.text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_kept_long_enough_goes_over_kills_while_others_publish_and_nothing_else_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let port = free_port();
+    let mut server = TestProcess::start_with(dir.path(), port, &[], &config("")).await;
+    let api = server.api();
+    let (ann, bob) = (api.speaker("ann").await, api.speaker("bob").await);
+    let (old, other, open) = (ann.open().await, ann.open().await, bob.open().await);
+    let mut socket = ann.consumer_socket().await;
+    for number in 0..1_500 {
+        socket.send(&publish(&number.to_string(), &old, &format!("{number}: {SECRET}"))).await;
+    }
+    socket.response("1499").await;
+    ann.say(&other, KEPT).await;
+    bob.say(&open, KEPT).await;
+    let only = show_file(&ann, &old, "only here").await;
+    let both = show_file(&ann, &old, "in both").await;
+    show(&ann, &other, &both).await;
+    close(&ann, &old).await;
+    let file = |path: &str| data.join(path.trim_start_matches('/')).is_file();
+    assert!(file(&only) && file(&both), "{only}");
+    assert!(is_on_disk(&data, SECRET) && status(&api, &old).await == 200);
+    // Kept for ever until it is configured otherwise; then it goes, killed in between as often as it takes a few steps.
+    let mut kills = 0;
+    server.kill();
+    loop {
+        server = TestProcess::start_with(dir.path(), port, &[], &config("1s")).await;
+        let rows = count(&data, "SELECT count(*) FROM journal");
+        until("some rows are erased, or all of it", async || {
+            count(&data, "SELECT count(*) FROM journal") < rows || status(&server.api(), &old).await == 404
+        })
+        .await;
+        if kills == 3 {
+            break;
+        }
+        server.kill();
+        kills += 1;
+    }
+    // Meanwhile others are served.
+    let api = server.api();
+    let bob = Speaker { api: api.clone(), ..bob };
+    let mut said = 1;
+    until("nothing is left to erase", async || {
+        assert_eq!(bob.say(&open, KEPT).await, said);
+        said += 1;
+        status(&api, &old).await == 404 && count(&data, "SELECT count(*) FROM removals") == 0
+    })
+    .await;
+    assert!(!file(&only), "a file that was shown there alone is gone");
+    assert!(file(&both), "a file that another conversation shows stays");
+    let of_old = |table: &str| count(&data, &format!("SELECT count(*) FROM {table} WHERE conversation = '{old}'"));
+    for table in ["changes", "file_uses", "conversation_agents", "resends", "dead_letters"] {
+        assert_eq!(of_old(table), 0, "{table}");
+    }
+    let about = |what: &str| count(&data, &format!("SELECT count(*) FROM journal WHERE entry LIKE '%{what}%'"));
+    assert_eq!((about(SECRET), about(&old)), (0, 1), "one entry says that it was removed");
+    assert_eq!(count(&data, &format!("SELECT count(*) FROM events WHERE dialog = '{old}'")), 0);
+    // Nobody finds it, also by its number, by a feed or by a search.
+    let refused = ann_again(&api).await.post(SEND, publish("p", &old, "x").to_string()).await;
+    assert_eq!((refused.status, refused.error_code()), (401, 40103));
+    let mut agent = api.agent("grace", "3").await;
+    let asked = agent.ask(&request("q", "ms.QueryMessages", json!({"dialogId": old, "maxQuantity": 10}))).await;
+    assert_eq!(asked["code"], 400, "{asked}");
+    // What is open, and what is of another conversation, is as it was; a new one gets a number of its own.
+    assert_eq!((status(&api, &open).await, status(&api, &other).await), (200, 200));
+    let asked = agent.ask(&request("r", "ms.QueryMessages", json!({"dialogId": open, "maxQuantity": 1000}))).await;
+    assert_eq!(asked["body"].as_array().unwrap().len(), usize::try_from(said).unwrap());
+    ann_again(&api).await.open().await;
+    assert_eq!(count(&data, "SELECT count(*) - count(DISTINCT number) FROM conversations"), 0);
+    // Once the write-ahead log is moved into the database, its bytes are nowhere.
+    assert!(server.end("TERM").success());
+    assert!(!is_on_disk(&data, SECRET) && is_on_disk(&data, KEPT));
+    // And the gateway starts on what is left.
+    let server = TestProcess::start_with(dir.path(), port, &[], &config("1s")).await;
+    assert_eq!(Speaker { api: server.api(), ..bob }.say(&open, KEPT).await, said);
+}
+
+async fn ann_again(api: &Api) -> Speaker {
+    api.speaker("ann").await
+}
+
+#[tokio::test]
+async fn nothing_is_removed_while_a_backup_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = TestProcess::start_with(dir.path(), free_port(), &[], &config("1s")).await;
+    let api = server.api();
+    let ann = api.speaker("ann").await;
+    let (old, newest) = (ann.open().await, ann.open().await);
+    ann.say(&old, SECRET).await;
+    let held = tieline::store::sqlite::backup::hold(&data, true).unwrap().expect("nothing is removed yet");
+    close(&ann, &old).await;
+    close(&ann, &newest).await;
+    // Longer than it is kept, and several looks.
+    tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+    assert_eq!(status(&api, &old).await, 200);
+    drop(held);
+    until("it goes when the backup is done", async || status(&api, &old).await == 404).await;
+    assert_eq!(status(&api, &newest).await, 200, "the newest stays, so that its number is not given out again");
+}
