@@ -15,6 +15,7 @@ mod console;
 mod crash;
 mod daemon;
 mod deliveries;
+mod documents;
 mod double;
 mod fanout;
 mod identity;
