@@ -1,6 +1,8 @@
 //! The command line. Exit codes: 0 fine, 2 usage, 78 configuration (a supervisor must not loop on it), 1 anything else.
 
+mod chat;
 mod client;
+mod link;
 mod send;
 mod serve;
 mod tail;
@@ -53,6 +55,8 @@ enum Command {
     Tail(tail::TailArgs),
     /// Send a text as a consumer
     Send(send::SendArgs),
+    /// Try a gateway by hand: a consumer, an agent, or both ends of a conversation in this terminal
+    Chat(chat::ChatArgs),
     /// Where is it: when an event came, and to whom it was pushed, posted and acknowledged
     Trace(trace::TraceArgs),
     /// Look after webhooks: what is owed to whom, what was given up, deliver again, pause, test
@@ -105,6 +109,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Token(args) => token::print(&Config::load(file)?, &args),
         Command::Tail(args) => client::block_on(tail::tail(Config::load(file)?, args)),
         Command::Send(args) => client::block_on(send::send(Config::load(file)?, args)),
+        Command::Chat(args) => client::block_on(chat::chat(Config::load(file)?, args)),
         Command::Trace(args) => client::block_on(trace::trace(Config::load(file)?, args)),
         Command::Webhooks(args) => client::block_on(webhooks::webhooks(Config::load(file)?, args)),
         Command::Health { server } => client::block_on(client::health(Config::load(file)?, server)),

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod catalogue;
+mod chat;
 mod checker;
 mod connector_api;
 mod crash;
