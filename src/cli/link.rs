@@ -51,9 +51,10 @@ pub(super) enum Peer {
     Application,
 }
 
-/// What the clients of this program can show, told when a consumer's conversation is opened.
+/// What the clients of this program can show, told when a consumer's conversation is opened: as a header of a frame, or of the
+/// upgrade.
 pub(super) fn properties() -> Value {
-    json!({"type": ".ClientProperties", "appId": "tieline", "features": ["AUTO_MESSAGES", "MULTI_DIALOG", "RICH_CONTENT"]})
+    json!({"type": ".ams.headers.ClientProperties", "appId": "tieline", "features": ["AUTO_MESSAGES", "MULTI_DIALOG", "RICH_CONTENT"]})
 }
 
 impl Place {

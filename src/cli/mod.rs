@@ -2,6 +2,7 @@
 
 mod chat;
 mod client;
+mod demo;
 mod link;
 mod send;
 mod serve;
@@ -57,6 +58,8 @@ enum Command {
     Send(send::SendArgs),
     /// Try a gateway by hand: a consumer, an agent, or both ends of a conversation in this terminal
     Chat(chat::ChatArgs),
+    /// Lively traffic of believable conversations against a running gateway, checked while it runs
+    Demo(demo::DemoArgs),
     /// Where is it: when an event came, and to whom it was pushed, posted and acknowledged
     Trace(trace::TraceArgs),
     /// Look after webhooks: what is owed to whom, what was given up, deliver again, pause, test
@@ -110,6 +113,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Tail(args) => client::block_on(tail::tail(Config::load(file)?, args)),
         Command::Send(args) => client::block_on(send::send(Config::load(file)?, args)),
         Command::Chat(args) => client::block_on(chat::chat(Config::load(file)?, args)),
+        Command::Demo(args) => client::block_on(demo::demo(Config::load(file)?, args)),
         Command::Trace(args) => client::block_on(trace::trace(Config::load(file)?, args)),
         Command::Webhooks(args) => client::block_on(webhooks::webhooks(Config::load(file)?, args)),
         Command::Health { server } => client::block_on(client::health(Config::load(file)?, server)),

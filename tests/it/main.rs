@@ -14,6 +14,7 @@ mod connector_api;
 mod crash;
 mod daemon;
 mod deliveries;
+mod demo;
 mod double;
 mod fanout;
 mod identity;

@@ -43,7 +43,6 @@ impl Screen {
     }
 
     /// What is about the connections.
-    #[allow(clippy::unused_self, reason = "what is shown goes through the screen")]
     pub(super) fn note(&self, line: &str) {
         eprintln!("tieline: {}", calm(line));
     }
@@ -81,7 +80,6 @@ impl Screen {
         format!("{number}{name}{note}: {said}{choices}")
     }
 
-    #[allow(clippy::unused_self, reason = "what is shown goes through the screen")]
     pub(super) fn help(&self) {
         if self.shows_both {
             eprintln!("  c: TEXT, a: TEXT   the consumer or the agent says it; a line without is said by whoever spoke last");
