@@ -1,7 +1,7 @@
 //! What the sockets tell: answers, events, conversations, offers.
 
 use super::ledger::FEED;
-use super::run::{Demo, FEED_TAG, FOLLOW, Published, Purpose, Question, Timer};
+use super::run::{Demo, FEED_TAG, FOLLOW, Published, Purpose, Question, Spoken, Timer, Waiting};
 use super::talk::{Holder, Progress};
 use crate::cli::link::{Event, Happened, refusal};
 use serde_json::{Value, json};
@@ -51,8 +51,9 @@ impl Demo {
                 }
             }
             Happened::Answer { tag, frame } => {
+                let spoken = self.spoken_for.remove(&tag);
                 if let Some(purpose) = self.purposes.remove(&tag) {
-                    self.answered(purpose, &frame);
+                    self.answered(purpose, spoken, &frame);
                 }
             }
         }
@@ -86,7 +87,7 @@ impl Demo {
 
     // Answers.
 
-    fn answered(&mut self, purpose: Purpose, frame: &Value) {
+    fn answered(&mut self, purpose: Purpose, spoken: Option<Spoken>, frame: &Value) {
         let refused = refusal(frame);
         let number = match &purpose {
             Purpose::Opened { talk, .. }
@@ -97,6 +98,18 @@ impl Demo {
             Purpose::Rang | Purpose::Farewell => return,
         };
         let Some(talk) = self.talks.get_mut(&number) else { return };
+        // The consumer's token, signed by a key that is used no more: once more with another.
+        if matches!(refused, Some((40103 | 40104, _))) {
+            let consumer = talk.plan.consumer;
+            match spoken {
+                Some(spoken) if !spoken.is_repeat => return self.fetch(consumer, Waiting::Asking { talk: number, spoken, purpose }),
+                None if matches!(purpose, Purpose::Opened { .. }) && !talk.is_renewed => {
+                    (talk.is_renewed, talk.asked) = (true, talk.asked - 1);
+                    return self.fetch(consumer, Waiting::Opening(number));
+                }
+                _ => {}
+            }
+        }
         talk.asked -= 1;
         match (purpose, refused) {
             (Purpose::Opened { publish, .. }, None) => self.opened(number, publish, frame),
@@ -104,10 +117,7 @@ impl Demo {
                 let tells = link != FEED || self.settings.tells_positions;
                 talk.book.acked(publish, frame["body"]["sequence"].as_u64().filter(|_| tells), &mut self.tally);
                 match what {
-                    Published::Step => {
-                        talk.is_renewed = false;
-                        self.next_step(number);
-                    }
+                    Published::Step => self.next_step(number),
                     Published::Answer => talk.answers += 1,
                     Published::Receipt => {}
                 }
@@ -122,18 +132,6 @@ impl Demo {
     }
 
     fn refused(&mut self, number: u64, purpose: &Purpose, code: u64, why: &str) {
-        let Some(talk) = self.talks.get_mut(&number) else { return };
-        let is_of_consumer = match purpose {
-            Purpose::Published { link, what, .. } => *link == FEED && *what == Published::Step,
-            Purpose::Opened { .. } | Purpose::Upload { .. } => true,
-            _ => false,
-        };
-        // The consumer's token, signed by a key that is used no more, or a conversation that is gone.
-        if is_of_consumer && matches!(code, 40103 | 40104) && !talk.is_renewed {
-            talk.is_renewed = true;
-            let consumer = talk.plan.consumer;
-            return self.fetch(consumer, number);
-        }
         match purpose {
             Purpose::Upload { .. } if code == 42901 => return self.try_later(number),
             Purpose::Opened { .. } => {

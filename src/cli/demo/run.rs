@@ -83,6 +83,23 @@ pub(super) enum Purpose {
     Farewell,
 }
 
+/// What was asked for a consumer, to ask it again with another token.
+#[derive(Debug)]
+pub(super) struct Spoken {
+    kind: &'static str,
+    body: Value,
+    metadata: Value,
+    /// It was refused before.
+    pub(super) is_repeat: bool,
+}
+
+/// What waits for a consumer's token.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Opening(u64),
+    Asking { talk: u64, spoken: Spoken, purpose: Purpose },
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Published {
     Step,
@@ -159,6 +176,8 @@ pub(super) struct Demo {
     pub(super) talks: HashMap<u64, Talk>,
     pub(super) ids: HashMap<String, u64>,
     pub(super) purposes: HashMap<u64, Purpose>,
+    /// Of these, what is asked for a consumer.
+    pub(super) spoken_for: HashMap<u64, Spoken>,
     /// Offers that are dealt with, and of which conversation.
     pub(super) rings: HashMap<String, String>,
     /// Told of conversations whose opening is not answered yet.
@@ -167,7 +186,7 @@ pub(super) struct Demo {
     ready: VecDeque<u64>,
     tokens: HashMap<usize, String>,
     /// What waits for a consumer's token.
-    pub(super) fetching: HashMap<usize, Vec<u64>>,
+    fetching: HashMap<usize, Vec<Waiting>>,
     pub(super) cursor: Option<String>,
     /// Names this run in keys, so that another with the same seed is another.
     pub(super) name: String,
@@ -209,6 +228,7 @@ impl Demo {
             talks: HashMap::new(),
             ids: HashMap::new(),
             purposes: HashMap::new(),
+            spoken_for: HashMap::new(),
             rings: HashMap::new(),
             unclaimed: Vec::new(),
             ready: VecDeque::new(),
@@ -364,7 +384,7 @@ impl Demo {
     }
 
     /// A request for a conversation; for the consumer of it on the application's socket.
-    fn ask_in(&mut self, number: u64, link: usize, kind: &str, body: &Value, metadata: &Value, purpose: Purpose) {
+    fn ask_in(&mut self, number: u64, link: usize, kind: &'static str, body: &Value, metadata: &Value, purpose: Purpose) {
         let Some(talk) = self.talks.get_mut(&number) else { return };
         talk.asked += 1;
         let mut headers = Vec::new();
@@ -375,6 +395,9 @@ impl Demo {
         let key = format!("{}-{}", self.name, self.tag + 1);
         let frame = json!({"kind": "req", "type": kind, "headers": headers, "body": body, "metadata": metadata});
         self.ask_kept(link, frame, key, purpose);
+        if link == FEED {
+            self.spoken_for.insert(self.tag, Spoken { kind, body: body.clone(), metadata: metadata.clone(), is_repeat: false });
+        }
     }
 
     pub(super) fn close(&mut self, talk: u64, id: &str, link: usize, field: &Value) {
@@ -467,14 +490,14 @@ impl Demo {
         let talk = Talk::new(self.plan.conversation(number));
         let consumer = talk.plan.consumer;
         self.talks.insert(number, talk);
-        if self.tokens.contains_key(&consumer) { self.open(number) } else { self.fetch(consumer, number) }
+        if self.tokens.contains_key(&consumer) { self.open(number) } else { self.fetch(consumer, Waiting::Opening(number)) }
     }
 
     /// Gets a consumer's token, for what waits for it.
-    pub(super) fn fetch(&mut self, consumer: usize, talk: u64) {
+    pub(super) fn fetch(&mut self, consumer: usize, what: Waiting) {
         self.tokens.remove(&consumer);
         let waiting = self.fetching.entry(consumer).or_default();
-        waiting.push(talk);
+        waiting.push(what);
         if waiting.len() > 1 {
             return;
         }
@@ -636,11 +659,15 @@ impl Demo {
             Job::Consumer { consumer, token } => {
                 let token = token.with_context(|| "a consumer's token")?;
                 self.tokens.insert(consumer, token);
-                for number in self.fetching.remove(&consumer).unwrap_or_default() {
-                    match self.talks.get(&number).map(|talk| talk.id.is_none()) {
-                        Some(true) => self.open(number),
-                        Some(false) => self.speak(number),
-                        None => {}
+                for waiting in self.fetching.remove(&consumer).unwrap_or_default() {
+                    match waiting {
+                        Waiting::Opening(number) => self.open(number),
+                        Waiting::Asking { talk, spoken: Spoken { kind, body, metadata, .. }, purpose } => {
+                            self.ask_in(talk, FEED, kind, &body, &metadata, purpose);
+                            self.spoken_for.get_mut(&self.tag).into_iter().for_each(|spoken| spoken.is_repeat = true);
+                            // It waited as something that is not answered, and is now asked as that.
+                            self.talks.get_mut(&talk).into_iter().for_each(|talk| talk.asked -= 1);
+                        }
                     }
                 }
             }

@@ -49,7 +49,7 @@ pub(super) struct Talk {
     pub(super) answers: usize,
     /// Requests that are not answered.
     pub(super) asked: usize,
-    /// The consumer's token was fetched anew since it was last refused.
+    /// Its opening was refused, and is asked again with another token.
     pub(super) is_renewed: bool,
     pub(super) book: Book,
 }
