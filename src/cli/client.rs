@@ -31,6 +31,22 @@ pub(super) struct Client {
     ca: Option<Vec<CertificateDer<'static>>>,
 }
 
+/// A gateway's refusal of a request.
+#[derive(Debug, thiserror::Error)]
+#[error("{status}: {text}")]
+pub(super) struct Refused {
+    pub(super) status: reqwest::StatusCode,
+    pub(super) text: String,
+    /// For how long the gateway asks to be left alone.
+    pub(super) wait: Option<Duration>,
+}
+
+/// For how long to wait before the same is asked again, if the answer says that this will help.
+pub(super) fn told_to_wait(status: u16, headers: &reqwest::header::HeaderMap) -> Option<Duration> {
+    let seconds = || headers.get("retry-after")?.to_str().ok()?.parse().ok();
+    matches!(status, 429 | 503).then(|| Duration::from_secs(seconds().unwrap_or(1)))
+}
+
 /// Either kind of byte stream.
 pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
@@ -92,6 +108,10 @@ impl Client {
         Ok(self.http.post(self.base.join(path)?))
     }
 
+    pub(super) fn put(&self, path: &str) -> anyhow::Result<RequestBuilder> {
+        Ok(self.http.put(self.base.join(path)?))
+    }
+
     pub(super) fn get(&self, path: &str) -> anyhow::Result<RequestBuilder> {
         Ok(self.http.get(self.base.join(path)?))
     }
@@ -105,9 +125,10 @@ impl Client {
     pub(super) async fn json(&self, request: RequestBuilder) -> anyhow::Result<Value> {
         let response = request.send().await.with_context(|| format!("{} does not answer; is `tieline serve` running there?", self.base))?;
         let status = response.status();
+        let wait = told_to_wait(status.as_u16(), response.headers());
         let text = response.text().await?;
         if !status.is_success() {
-            bail!("{status}: {text}");
+            return Err(Refused { status, text, wait }.into());
         }
         if text.is_empty() {
             return Ok(Value::Null);
@@ -135,6 +156,11 @@ impl Client {
 
     /// Opens a WebSocket.
     pub(super) async fn socket(&self, path: &str, authorization: &str) -> anyhow::Result<Socket> {
+        self.socket_with(path, &[("authorization", authorization)]).await
+    }
+
+    /// Opens a WebSocket, with headers of its own.
+    pub(super) async fn socket_with(&self, path: &str, headers: &[(&'static str, &str)]) -> anyhow::Result<Socket> {
         let mut url = self.base.join(path)?;
         let is_tls = url.scheme() == "https";
         url.set_scheme(if is_tls { "wss" } else { "ws" }).map_err(|()| anyhow::anyhow!("the URL must be http or https"))?;
@@ -144,7 +170,9 @@ impl Client {
         stream.set_nodelay(true)?;
         let stream: Box<dyn Io> = if is_tls { Box::new(self.tls(stream, &host).await?) } else { Box::new(stream) };
         let mut request = url.as_str().into_client_request()?;
-        request.headers_mut().insert("authorization", authorization.parse()?);
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse()?);
+        }
         let (socket, _) = tokio_tungstenite::client_async(request, stream).await?;
         Ok(socket)
     }
@@ -164,6 +192,24 @@ impl Client {
 /// A text member of an answer.
 pub(super) fn text(answer: &Value, member: &str) -> anyhow::Result<String> {
     answer[member].as_str().map(str::to_owned).with_context(|| format!("the answer has no {member}: {answer}"))
+}
+
+/// An agent's password: the one given, or the configuration's.
+pub(super) fn password(config: &Config, account: &str, login: &str, given: Option<&str>) -> anyhow::Result<String> {
+    let configured = || {
+        let account = config.accounts.iter().find(|known| known.id == account)?;
+        let agent = account.agents.iter().find(|agent| agent.login == login)?;
+        agent.password.as_ref().map(|password| password.expose_secret().to_owned())
+    };
+    given
+        .map(str::to_owned)
+        .or_else(configured)
+        .with_context(|| format!("the configuration has no password for the agent {login:?}; give it with --password or TIELINE_PASSWORD"))
+}
+
+/// Text from others on one line: it must not steer the terminal.
+pub(super) fn calm(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// `tieline health`

@@ -1,8 +1,11 @@
 //! The command line. Exit codes: 0 fine, 2 usage, 78 configuration (a supervisor must not loop on it), 1 anything else.
 
 mod backup;
+mod chat;
 mod client;
+mod demo;
 mod keys;
+mod link;
 mod operate;
 mod send;
 mod serve;
@@ -56,6 +59,10 @@ enum Command {
     Tail(tail::TailArgs),
     /// Send a text as a consumer
     Send(send::SendArgs),
+    /// Try a gateway by hand: a consumer, an agent, or both ends of a conversation in this terminal
+    Chat(chat::ChatArgs),
+    /// Lively traffic of believable conversations against a running gateway, checked while it runs
+    Demo(demo::DemoArgs),
     /// Where is it: when an event came, and to whom it was pushed, posted and acknowledged
     Trace(trace::TraceArgs),
     /// Copy the data folder, while the gateway runs or not
@@ -122,6 +129,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Token(args) => token::print(&Config::load(file)?, &args),
         Command::Tail(args) => client::block_on(tail::tail(Config::load(file)?, args)),
         Command::Send(args) => client::block_on(send::send(Config::load(file)?, args)),
+        Command::Chat(args) => client::block_on(chat::chat(Config::load(file)?, args)),
+        Command::Demo(args) => client::block_on(demo::demo(Config::load(file)?, args)),
         Command::Trace(args) => client::block_on(trace::trace(Config::load(file)?, args)),
         Command::Webhooks(args) => client::block_on(webhooks::webhooks(Config::load(file)?, args)),
         Command::Sessions(args) => client::block_on(operate::sessions(Config::load(file)?, args)),

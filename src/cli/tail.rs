@@ -2,13 +2,12 @@
 //! resumes each conversation behind the last number it has printed.
 
 use super::ServerArgs;
-use super::client::{Client, Socket, identity, text};
+use super::client::{Client, Socket, calm, identity, password, text};
 use crate::config::Config;
-use anyhow::{Context, bail};
+use anyhow::bail;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use clap::Args;
 use futures::{SinkExt, StreamExt};
-use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -41,12 +40,7 @@ type Printed = HashMap<String, u64>;
 
 pub(super) async fn tail(config: Config, args: TailArgs) -> anyhow::Result<ExitCode> {
     let login = identity(&args.who, "agent")?;
-    let password = args.password.clone().or_else(|| {
-        let account = config.accounts.iter().find(|account| account.id == args.account)?;
-        let agent = account.agents.iter().find(|agent| agent.login == login)?;
-        agent.password.as_ref().map(|password| password.expose_secret().to_owned())
-    });
-    let password = password.context("the configuration has no password for this agent; give it with --password or TIELINE_PASSWORD")?;
+    let password = password(&config, &args.account, &login, args.password.as_deref())?;
     let client = Client::new(&config, &args.server)?;
     let mut printed = Printed::new();
     let backoff = || {
@@ -192,7 +186,5 @@ fn show(args: &TailArgs, change: &Value, printed: &mut Printed) {
         _ => event.to_string(),
     };
     let number = change["sequence"].as_u64().map_or_else(|| "-".to_owned(), |sequence| sequence.to_string());
-    // A consumer's text must not steer the terminal.
-    let said: String = said.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    println!("{dialog} {number} {}: {said}", change["originatorMetadata"]["role"].as_str().unwrap_or("?"));
+    println!("{dialog} {number} {}: {}", change["originatorMetadata"]["role"].as_str().unwrap_or("?"), calm(&said));
 }

@@ -9,12 +9,14 @@
 mod backup;
 mod bad_input;
 mod catalogue;
+mod chat;
 mod checker;
 mod connector_api;
 mod console;
 mod crash;
 mod daemon;
 mod deliveries;
+mod demo;
 mod documents;
 mod double;
 mod fanout;
