@@ -174,11 +174,13 @@ fn close(gateway: &Gateway, dropped: &[Dropped], lost: &[Purpose]) -> usize {
     }
     // Which socket was let in by which key is not kept: all of the kind come back, and are let in again or not.
     for purpose in lost {
-        let is_meant = |actor: &Actor| match (purpose, actor) {
-            (Purpose::Agent, Actor::Agent { .. })
-            | (Purpose::App | Purpose::Consumer, Actor::Application { .. } | Actor::Consumer { app: Some(_), .. })
-            | (Purpose::SignUp, Actor::Consumer { app: None, .. }) => true,
-            _ => false,
+        let is_meant = |actor: &Actor| {
+            matches!(
+                (purpose, actor),
+                (Purpose::Agent, Actor::Agent { .. })
+                    | (Purpose::App | Purpose::Consumer, Actor::Application { .. } | Actor::Consumer { app: Some(_), .. })
+                    | (Purpose::SignUp, Actor::Consumer { app: None, .. })
+            )
         };
         closed += hub.close_where(is_meant, CloseCode::Restart);
     }

@@ -143,3 +143,59 @@ async fn without_agents_consumers_wait_for_people_and_go_on_when_these_write() {
     assert!(output.status.success() && said.contains("missed 0, doubled 0"), "{said}");
     assert!(conversations(&gateway).await.iter().all(|one| one["conversationDetails"]["stage"] == "CLOSE"), "Ctrl-C leaves in good order");
 }
+
+/// Has the gateway read a changed configuration, and waits until it says that it did.
+async fn reload(gateway: &TestProcess, dir: &Path, text: &str) {
+    std::fs::write(dir.join("test.toml"), text).unwrap();
+    let key = [("authorization", "Bearer the-admin-key")];
+    let said = gateway.api().call("POST", "/admin/v1/reload", &key, "").await;
+    assert_eq!(said.status, 200, "{}", said.text);
+}
+
+#[tokio::test]
+async fn nothing_is_missed_while_the_gateway_reloads_rotates_its_keys_is_backed_up_and_drains() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, text) = (free_port(), format!("[internal]\nadmin_key = \"the-admin-key\"\n{}", config()));
+    let mut gateway = TestProcess::start_with(dir.path(), port, &[], &text).await;
+    let demo = start(dir.path(), &gateway, &["--messages", "1500", "--rate", "150", "--seed", "8"]);
+    let closed = async |gateway: &TestProcess| {
+        conversations(gateway).await.iter().filter(|one| one["conversationDetails"]["stage"] == "CLOSE").count()
+    };
+    // Each step comes when the traffic has gone on since the one before.
+    let mut reached = 0;
+    let tieline = |words: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_tieline"))
+            .args(["--config", "test.toml"])
+            .args(words)
+            .current_dir(dir.path())
+            .env("TIELINE__SERVER__DATA_DIR", dir.path().join("data"))
+            .env("TIELINE_URL", gateway.api().url(""))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    for step in 0..4 {
+        let began = std::time::Instant::now();
+        while closed(&gateway).await < reached + 3 {
+            assert!(began.elapsed() < SOON * 2, "the demo goes on, after step {step}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        reached = closed(&gateway).await;
+        match step {
+            0 => reload(&gateway, dir.path(), &text.replace("[limits]", "[limits]\ntext = 7999")).await,
+            1 => tieline(&["keys", "rotate"]),
+            2 => tieline(&["backup", "copy"]),
+            _ => reload(&gateway, dir.path(), &text).await,
+        }
+    }
+    // In good order, as an update does it.
+    assert!(gateway.end("TERM").success());
+    let gateway = TestProcess::start_with(dir.path(), port, &[], &text).await;
+    let (output, said) = end(demo).await;
+    assert!(output.status.success() && said.contains("missed 0, doubled 0"), "{said}");
+    assert!(closed(&gateway).await > reached, "it went on behind the last step");
+    println!(
+        "demo: nothing missed over 2 reloads, a rotation of 5 keys, a backup and a drain: {}",
+        said.lines().last().unwrap_or_default()
+    );
+}

@@ -161,6 +161,7 @@ fn is_worth_repeating(line: &str) -> bool {
         "catalogue: ",
         "webhooks: ",
         "backup: ",
+        "demo: ",
         "package: ",
         "unit: ",
         "ok ",

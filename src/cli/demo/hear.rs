@@ -30,7 +30,7 @@ impl Demo {
             Happened::Down(why) => {
                 self.moved = Instant::now();
                 self.sides[link].is_up = false;
-                tracing::debug!(link, why, "a socket ended");
+                tracing::debug!(link, reason = why, "a socket ended");
             }
             Happened::Up { connection, id } => {
                 self.moved = Instant::now();
