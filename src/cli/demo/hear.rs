@@ -275,7 +275,8 @@ impl Demo {
             let (Some(sequence), Some(dialog)) = (change["sequence"].as_u64(), change["dialogId"].as_str()) else { continue };
             let is_new = talk.book.saw(link, dialog, sequence, None, &mut self.tally);
             let is_consumers = change["originatorMetadata"]["role"] == "CONSUMER" && is_content(change);
-            if is_new && is_consumers && talk.holder == Holder::Ours(link) {
+            // Whoever has just passed it on takes part no more, whether the feed has told so or not.
+            if is_new && is_consumers && talk.holder == Holder::Ours(link) && talk.progress != Progress::Moving {
                 self.receipt(number, link, sequence);
             }
         }
