@@ -332,3 +332,45 @@ fn the_command_line_says_what_is_wrong_and_with_which_code() {
     let token = String::from_utf8(token.stdout).unwrap();
     assert_eq!((token.lines().count(), token.trim().split('.').count()), (1, 3), "the token alone");
 }
+
+#[tokio::test]
+async fn a_supervisor_is_told_ready_alive_reloading_and_stopping() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let heard = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let port = free_port();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tieline"))
+        .arg("serve")
+        .current_dir(dir.path())
+        .env("TIELINE__SERVER__LISTEN", format!("127.0.0.1:{port}"))
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "600000")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut told = async |what: &str| {
+        let until = async {
+            loop {
+                let mut bytes = [0; 512];
+                let length = heard.recv(&mut bytes).await.unwrap();
+                let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+                if text.lines().any(|line| line == what) {
+                    return text;
+                }
+            }
+        };
+        tokio::time::timeout(SOON, until).await.unwrap_or_else(|_| panic!("{what} is told in time"))
+    };
+    told("READY=1").await;
+    // Ready means that connections are accepted.
+    TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    told("WATCHDOG=1").await;
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+    signal("-HUP");
+    assert!(told("RELOADING=1").await.contains("MONOTONIC_USEC="));
+    told("READY=1").await;
+    signal("-TERM");
+    told("STOPPING=1").await;
+    assert!(child.wait().unwrap().success());
+}

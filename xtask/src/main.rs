@@ -1,5 +1,5 @@
 //! `cargo xtask test [FILTER …]`: fetches what the tests need, runs every test, and repeats at the end what was skipped
-//! and which figures were measured.
+//! and which figures were measured. `cargo xtask screenshots`: makes the pictures in `docs/images` anew.
 
 use anyhow::{Context, bail};
 use std::io::{BufRead, BufReader, Write};
@@ -10,8 +10,9 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let done = match arguments.next().as_deref() {
         Some("test") => test(&arguments.collect::<Vec<_>>()),
+        Some("screenshots") => screenshots(),
         _ => {
-            eprintln!("usage: cargo xtask test [FILTER …]");
+            eprintln!("usage: cargo xtask test [FILTER …] | screenshots");
             return ExitCode::from(2);
         }
     };
@@ -168,6 +169,48 @@ fn is_worth_repeating(line: &str) -> bool {
     ]
     .iter()
     .any(|start| line.starts_with(start))
+}
+
+/// A process that ends when this does.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let ended = self.0.kill().and_then(|()| self.0.wait());
+        if let Err(error) = ended {
+            eprintln!("xtask: the gateway did not end: {error}");
+        }
+    }
+}
+
+/// Starts a gateway on a folder of its own, and photographs its console.
+fn screenshots() -> anyhow::Result<()> {
+    if !fetch() {
+        bail!("Node, its packages or Chromium are missing");
+    }
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    run(Command::new(cargo).args(["build", "--bin", "tieline"]).current_dir(root()))?;
+    let home = root().join("target/screenshots");
+    if home.exists() {
+        std::fs::remove_dir_all(&home)?;
+    }
+    std::fs::create_dir_all(&home)?;
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let address = format!("127.0.0.1:{port}");
+    let program = root().join("target/debug/tieline");
+    let gateway = Command::new(&program).arg("serve").current_dir(&home).env("TIELINE__SERVER__LISTEN", &address).spawn()?;
+    let _gateway = Running(gateway);
+    let url = format!("http://{address}");
+    let is_ready =
+        || Command::new(&program).args(["health", "--url", &url]).current_dir(&home).output().is_ok_and(|output| output.status.success());
+    let began = std::time::Instant::now();
+    while !is_ready() {
+        if began.elapsed().as_secs() > 30 {
+            bail!("the gateway did not become ready");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    run(Command::new("node").arg("console_shots.mjs").current_dir(root().join("tests/clients")).env("TIELINE_HTTP", &url))
 }
 
 fn test(filter: &[String]) -> anyhow::Result<()> {
