@@ -1,5 +1,6 @@
 //! The command line. Exit codes: 0 fine, 2 usage, 78 configuration (a supervisor must not loop on it), 1 anything else.
 
+mod admin;
 mod backup;
 mod chat;
 mod client;

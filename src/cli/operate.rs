@@ -1,8 +1,8 @@
 //! `tieline sessions`, `conversations`, `consumers`, `accounts`: who is there, by the admin's calls.
 
 use super::ServerArgs;
+use super::admin::{Admin, table};
 use super::client::Client;
-use super::webhooks::Admin;
 use crate::config::Config;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -131,30 +131,12 @@ pub(super) struct AccountsArgs {
     common: Common,
 }
 
-/// A value as a cell of a table.
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => "-".into(),
-        Value::String(text) if text.is_empty() => "-".into(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// Prints rows under a heading, each column as wide as it must be; or the JSON.
-fn table(common: &Common, answer: &Value, rows: &Value, columns: &[(&str, &str)]) -> anyhow::Result<ExitCode> {
+/// Prints rows as a table, or what was answered as JSON.
+fn show(common: &Common, answer: &Value, rows: &Value, columns: &[&str]) -> anyhow::Result<ExitCode> {
     if common.json {
-        println!("{}", serde_json::to_string_pretty(answer)?);
-        return Ok(ExitCode::SUCCESS);
+        return said(answer);
     }
-    let mut lines = vec![columns.iter().map(|(title, _)| (*title).to_owned()).collect::<Vec<_>>()];
-    lines.extend(rows.as_array().into_iter().flatten().map(|row| columns.iter().map(|(_, member)| cell(&row[*member])).collect()));
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..columns.len()).map(width).collect();
-    for line in &lines {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect::<Vec<_>>();
-        println!("{}", cells.join("  ").trim_end());
-    }
+    table(columns, rows.as_array().map_or(&[], Vec::as_slice), "there are none");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -170,16 +152,8 @@ pub(super) async fn sessions(config: Config, args: SessionsArgs) -> anyhow::Resu
             let mut wanted = vec![("limit", limit.to_string())];
             wanted.extend(account.map(|account| ("account", account)));
             let answer = admin.get_by("/admin/v1/sessions", &wanted).await?;
-            let columns = [
-                ("CONNECTION", "connection"),
-                ("ACCOUNT", "account"),
-                ("AS", "as"),
-                ("WHO", "id"),
-                ("SECONDS", "connectedSeconds"),
-                ("WAITING", "waiting"),
-                ("LAGGING", "lagging"),
-            ];
-            table(&args.common, &answer, &answer["sessions"], &columns)
+            let columns = ["connection", "account", "as", "id", "connectedSeconds", "waiting", "lagging"];
+            show(&args.common, &answer, &answer["sessions"], &columns)
         }
         Sessions::Show { connection } => said(&admin.get(&format!("/admin/v1/sessions/{connection}")).await?),
         Sessions::Kick { connection, code } => {
@@ -198,16 +172,8 @@ pub(super) async fn conversations(config: Config, args: ConversationsArgs) -> an
             let given = [("state", state), ("agent", agent), ("consumer", consumer)];
             wanted.extend(given.into_iter().filter_map(|(name, value)| Some((name, value?))));
             let answer = admin.get_by("/admin/v1/conversations", &wanted).await?;
-            let columns = [
-                ("CONVERSATION", "id"),
-                ("NUMBER", "number"),
-                ("STATE", "state"),
-                ("QUEUE", "queue"),
-                ("AGENT", "agent"),
-                ("WAITING", "waitingSeconds"),
-                ("UPDATED", "updated"),
-            ];
-            table(&args.common, &answer, &answer, &columns)
+            let columns = ["id", "number", "state", "queue", "agent", "waitingSeconds", "updated"];
+            show(&args.common, &answer, &answer, &columns)
         }
         Conversations::Show { conversation } => said(&admin.get(&Client::path(&["admin", "v1", "conversations", &conversation])?).await?),
     }
@@ -254,6 +220,6 @@ pub(super) async fn accounts(config: Config, args: AccountsArgs) -> anyhow::Resu
             apps.chain(agents).chain(queues).collect::<Vec<_>>()
         })
         .collect();
-    let columns = [("ACCOUNT", "account"), ("KIND", "kind"), ("ID", "id"), ("NAME", "name"), ("STATE", "state")];
-    table(&args.common, &answer, &Value::from(rows), &columns)
+    let columns = ["account", "kind", "id", "name", "state"];
+    show(&args.common, &answer, &Value::from(rows), &columns)
 }

@@ -1,8 +1,8 @@
 //! `tieline trace`: the way of one event, step by step.
 
 use super::ServerArgs;
+use super::admin::Admin;
 use super::client::Client;
-use super::webhooks::Admin;
 use crate::config::Config;
 use clap::Args;
 use jiff::Timestamp;

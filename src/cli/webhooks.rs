@@ -1,12 +1,11 @@
 //! `tieline webhooks …`: a running gateway's webhooks, by its admin key.
 
 use super::ServerArgs;
+use super::admin::{Admin, cell, table};
 use super::client::{Client, text};
 use crate::config::Config;
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Args, Subcommand};
-use reqwest::RequestBuilder;
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -86,43 +85,6 @@ struct Part {
     limit: usize,
 }
 
-/// The admin's side of a gateway.
-pub(super) struct Admin {
-    client: Client,
-    key: SecretString,
-}
-
-impl Admin {
-    /// For the key in the configuration, at the address of its own if the admin's calls have one.
-    pub(super) fn new(config: &Config, server: &ServerArgs) -> anyhow::Result<Self> {
-        let key = config.admin_key().context("set internal.admin_key, here as on the gateway: without it /admin is off")?;
-        Ok(Self { client: Client::internal(config, server)?, key })
-    }
-
-    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.ask(self.client.get(path)?).await
-    }
-
-    /// With parameters.
-    pub(super) async fn get_by(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Value> {
-        let mut request = self.client.get(path)?.build()?;
-        request.url_mut().query_pairs_mut().extend_pairs(parameters);
-        self.ask(self.client.again(request)).await
-    }
-
-    pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
-        self.ask(self.client.delete(path)?).await
-    }
-
-    pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        self.ask(self.client.post(path)?.json(body)).await
-    }
-
-    async fn ask(&self, request: RequestBuilder) -> anyhow::Result<Value> {
-        self.client.json(request.bearer_auth(self.key.expose_secret())).await
-    }
-}
-
 /// `tieline webhooks …`
 pub(super) async fn webhooks(config: Config, args: WebhooksArgs) -> anyhow::Result<ExitCode> {
     let admin = Admin::new(&config, &args.server)?;
@@ -200,33 +162,8 @@ fn rows<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
     answer[name].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// A value as people read it; none is a dash.
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => "-".into(),
-        Value::String(text) if text.is_empty() => "-".into(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
 fn members(value: &Value) {
     for (name, value) in value.as_object().into_iter().flatten() {
         println!("{name:14} {}", cell(value));
-    }
-}
-
-fn table(columns: &[&str], rows: &[Value], none: &str) {
-    if rows.is_empty() {
-        println!("{none}");
-        return;
-    }
-    let cells: Vec<Vec<String>> = rows.iter().map(|row| columns.iter().map(|column| cell(&row[*column])).collect()).collect();
-    let width = |place: usize| cells.iter().map(|row| row[place].chars().count()).chain([columns[place].len()]).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
-    let head: Vec<String> = columns.iter().map(|column| (*column).to_owned()).collect();
-    for row in std::iter::once(&head).chain(&cells) {
-        let line: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        println!("{}", line.join("  ").trim_end());
     }
 }

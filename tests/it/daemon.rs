@@ -349,7 +349,7 @@ async fn a_supervisor_is_told_ready_alive_reloading_and_stopping() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let mut told = async |what: &str| {
+    let told = async |what: &str| {
         let until = async {
             loop {
                 let mut bytes = [0; 512];

@@ -32,7 +32,12 @@ pub struct Copied {
 pub fn hold(folder: &Path, is_shared: bool) -> Result<Option<File>, OpenError> {
     let path = folder.join(BACKUP_LOCK);
     let failed = |source| OpenError::Folder { path: path.clone(), source };
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    // Only read where it is there: whoever made it may be another user than the gateway's.
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => File::options().create(true).truncate(false).write(true).open(&path),
+        opened => opened,
+    };
+    let file = file.map_err(failed)?;
     let taken = if is_shared { file.try_lock_shared() } else { file.try_lock() };
     match taken {
         Ok(()) => Ok(Some(file)),
