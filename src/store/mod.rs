@@ -297,8 +297,8 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
     /// What was taken away, and is not erased yet.
     fn removals(&self) -> BoxFuture<'static, Result<Vec<Removal>, ReadError>>;
 
-    /// Erases some of the rows of what was taken away; it may be called until [`Store::removals`] does not name it any more.
-    fn erase(&self, conversation: ConversationId) -> oneshot::Receiver<Result<(), StoreError>>;
+    /// Erases some of the rows of what was taken away. Whether there may be more: then it is to be called again.
+    fn erase(&self, conversation: ConversationId) -> BoxFuture<'static, Result<bool, StoreError>>;
 
     /// What was set up while running, of one kind, of all accounts.
     fn documents(&self, collection: &'static str) -> BoxFuture<'static, Result<Vec<Document>, ReadError>>;

@@ -54,7 +54,7 @@ impl Retention {
         let Some(_held) = (self.hold)() else { return Ok(()) };
         let store = self.gateway.store();
         for removal in store.removals().await? {
-            self.erase(removal).await?;
+            self.erase(removal).await;
         }
         let Some(kept) = kept else { return Ok(()) };
         let kept = Millis::try_from(kept.as_millis()).unwrap_or(Millis::MAX);
@@ -74,7 +74,7 @@ impl Retention {
                 }
             }
             for removal in store.removals().await? {
-                self.erase(removal).await?;
+                self.erase(removal).await;
             }
             if taken == 0 {
                 return Ok(());
@@ -83,29 +83,23 @@ impl Retention {
         }
     }
 
-    async fn erase(&self, removal: Removal) -> Result<(), ReadError> {
+    async fn erase(&self, removal: Removal) {
         let Removal { conversation, files, .. } = removal;
         // Files first: the rows that name them say what is left to do after a crash.
         for path in &files {
             if let Err(error) = self.gateway.files().delete(path).await {
-                tracing::warn!(%error, "a file that is kept no longer cannot be removed now");
-                return Ok(());
+                return tracing::warn!(%error, "a file that is kept no longer cannot be removed now");
             }
             metrics::counter!("tieline_retention_removed_total", "what" => "files").increment(1);
         }
-        let store = self.gateway.store();
         loop {
-            match store.erase(conversation.clone()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, %conversation, "a removed conversation cannot be erased now");
-                    return Ok(());
+            match self.gateway.store().erase(conversation.clone()).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::debug!(%conversation, "removed: it was kept long enough");
+                    return;
                 }
-                Err(_) => return Ok(()),
-            }
-            if !store.removals().await?.iter().any(|left| left.conversation == conversation) {
-                tracing::debug!(%conversation, "removed: it was kept long enough");
-                return Ok(());
+                Err(error) => return tracing::warn!(%error, %conversation, "a removed conversation cannot be erased now"),
             }
         }
     }

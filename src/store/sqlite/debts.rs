@@ -36,7 +36,8 @@ pub(super) fn entry(connection: &Connection, position: u64) -> rusqlite::Result<
         .optional()
 }
 
-fn count(limit: usize) -> i64 {
+/// A number of rows, for SQLite.
+pub(super) fn count(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 

@@ -25,6 +25,7 @@ use rusqlite::Connection;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -280,8 +281,14 @@ impl Store for SqliteStore {
         self.read(|connection, _| removal::pending(connection))
     }
 
-    fn erase(&self, conversation: ConversationId) -> oneshot::Receiver<Result<(), StoreError>> {
-        self.write(Durability::Written, move |connection| removal::erase(connection, &conversation))
+    fn erase(&self, conversation: ConversationId) -> BoxFuture<'static, Result<bool, StoreError>> {
+        let is_left = Arc::new(AtomicBool::new(true));
+        let told = is_left.clone();
+        let written = self.write(Durability::Written, move |connection| {
+            told.store(removal::erase(connection, &conversation)?, Ordering::Relaxed);
+            Ok(())
+        });
+        Box::pin(async move { written.await.unwrap_or(Err(StoreError::Unknown)).map(|()| is_left.load(Ordering::Relaxed)) })
     }
 
     fn documents(&self, collection: &'static str) -> BoxFuture<'static, Result<Vec<Document>, ReadError>> {

@@ -6,6 +6,7 @@
 
 use super::super::memory::Memory;
 use super::super::{Removal, StoreError};
+use super::debts::count;
 use super::{projection, row};
 use crate::domain::{Entry, Millis, OpenState, Sight};
 use rusqlite::{Connection, OptionalExtension};
@@ -18,7 +19,7 @@ const STEP: usize = 256;
 pub(super) fn expired(connection: &Connection, before: Millis, limit: usize) -> rusqlite::Result<Vec<ConversationId>> {
     let sql = "SELECT id FROM conversations WHERE open = 0 AND updated < ?1 ORDER BY updated LIMIT ?2";
     let mut statement = connection.prepare_cached(sql)?;
-    let found = statement.query_map((before, i64::try_from(limit).unwrap_or(i64::MAX)), |row| row.get::<_, String>(0))?;
+    let found = statement.query_map((before, count(limit)), |row| row.get::<_, String>(0))?;
     found.map(|id| id.map(ConversationId::from)).collect()
 }
 
@@ -85,26 +86,25 @@ pub(super) fn pending(connection: &Connection) -> rusqlite::Result<Vec<Removal>>
     Ok(all)
 }
 
-/// Erases the next rows of a conversation that was taken away. The last step forgets that it was.
-pub(super) fn erase(connection: &Connection, id: &ConversationId) -> rusqlite::Result<()> {
+/// Erases the next rows of a conversation that was taken away. The last step forgets that it was. Whether there may be more.
+pub(super) fn erase(connection: &Connection, id: &ConversationId) -> rusqlite::Result<bool> {
     let sql = "SELECT account, app, dialogs FROM removals WHERE conversation = ?1";
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-    let found: Option<(String, Option<String>, String)> = connection.prepare_cached(sql)?.query_row([id.as_str()], read).optional()?;
-    let Some((account, app, dialogs)) = found else { return Ok(()) };
-    let dialogs: Vec<String> = serde_json::from_str(&dialogs).unwrap_or_default();
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row::json(row, 2)?));
+    let found: Option<(String, Option<String>, Vec<String>)> = connection.prepare_cached(sql)?.query_row([id.as_str()], read).optional()?;
+    let Some((account, app, dialogs)) = found else { return Ok(false) };
     let mut positions: Vec<i64> = Vec::new();
     for dialog in &dialogs {
         let left = STEP - positions.len();
         let sql = "DELETE FROM events WHERE dialog = ?1 AND sequence IN (SELECT sequence FROM events WHERE dialog = ?1 ORDER BY sequence LIMIT ?2)
                    RETURNING position";
         let mut statement = connection.prepare_cached(sql)?;
-        positions.extend(statement.query_map((dialog, limit(left)), |row| row.get::<_, i64>(0))?.collect::<Result<Vec<_>, _>>()?);
+        positions.extend(statement.query_map((dialog, count(left)), |row| row.get::<_, i64>(0))?.collect::<Result<Vec<_>, _>>()?);
     }
     let left = STEP - positions.len();
     let sql = "DELETE FROM changes WHERE conversation = ?1 AND position IN (SELECT position FROM changes WHERE conversation = ?1 LIMIT ?2)
                RETURNING position";
     let mut statement = connection.prepare_cached(sql)?;
-    positions.extend(statement.query_map((id.as_str(), limit(left)), |row| row.get::<_, i64>(0))?.collect::<Result<Vec<_>, _>>()?);
+    positions.extend(statement.query_map((id.as_str(), count(left)), |row| row.get::<_, i64>(0))?.collect::<Result<Vec<_>, _>>()?);
     for position in &positions {
         connection.prepare_cached("DELETE FROM journal WHERE position = ?1")?.execute([position])?;
         connection.prepare_cached("DELETE FROM attempts WHERE position = ?1")?.execute([position])?;
@@ -124,11 +124,7 @@ pub(super) fn erase(connection: &Connection, id: &ConversationId) -> rusqlite::R
             connection.prepare_cached(sql)?.execute([id.as_str()])?;
         }
     }
-    Ok(())
-}
-
-fn limit(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
+    Ok(!positions.is_empty())
 }
 
 /// The answer of a removal: whether the conversation was taken.
