@@ -10,7 +10,7 @@ use crate::domain::Actor;
 use crate::gateway::Gateway;
 use crate::http::{AdminKey, Certificate, Listener, TlsError};
 use crate::identity::{Dropped, KeyError, Purpose};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use tieline_protocol::code::CloseCode;
 
 /// Reads the configuration anew, from where it was read at the start.
@@ -63,7 +63,7 @@ pub struct Reloader {
     /// Beside what the gateway takes: what the process does, such as how much it logs.
     and_then: Box<dyn Fn(&Config) + Send + Sync>,
     config: tokio::sync::Mutex<Config>,
-    reach: RwLock<Option<Reach>>,
+    reach: OnceLock<Reach>,
 }
 
 impl std::fmt::Debug for Reloader {
@@ -76,11 +76,14 @@ impl Reloader {
     /// For a gateway that was started with a configuration. Without a source it only says that it cannot.
     #[must_use]
     pub fn new(config: Config, source: Option<Source>, and_then: Box<dyn Fn(&Config) + Send + Sync>) -> Arc<Self> {
-        Arc::new(Self { source, and_then, config: tokio::sync::Mutex::new(config), reach: RwLock::default() })
+        Arc::new(Self { source, and_then, config: tokio::sync::Mutex::new(config), reach: OnceLock::new() })
     }
 
+    /// Says what to change. A gateway serves once.
     pub(crate) fn serve(&self, reach: Reach) {
-        *self.reach.write().unwrap_or_else(PoisonError::into_inner) = Some(reach);
+        if self.reach.set(reach).is_err() {
+            tracing::error!("a reloader serves two gateways; it changes the first");
+        }
     }
 
     /// Reads the configuration, the keys and the certificate anew, and takes them as a whole. Returns what changed for those who
@@ -112,16 +115,7 @@ impl Reloader {
         if !fixed.is_empty() {
             return Err(ReloadError::Fixed(fixed));
         }
-        let reach = self.reach.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|reach| Reach {
-            gateway: reach.gateway.clone(),
-            native: reach.native.clone(),
-            listener: reach.listener.clone(),
-            certificate: reach.certificate.clone(),
-            limits: reach.limits.clone(),
-            retention: reach.retention.clone(),
-            admin_key: reach.admin_key.clone(),
-        });
-        let reach = reach.ok_or(ReloadError::NoSource)?;
+        let reach = self.reach.get().ok_or(ReloadError::NoSource)?;
         let certificate = match &reach.certificate {
             Some(_) => Some(Certificate::read(&config)?),
             None => None,
@@ -165,7 +159,15 @@ fn close(gateway: &Gateway, dropped: &[Dropped], lost: &[Purpose]) -> usize {
     for one in dropped {
         closed += match one {
             Dropped::Account(account) => hub.close_all(account, CloseCode::Token),
-            Dropped::App(account, app) => gateway.identity().end_app(account, app),
+            Dropped::App(account, app) => {
+                // Their leases end, so that nothing is acked any more; whoever is still there is told at once.
+                gateway.identity().end_app(account, app);
+                let is_theirs = |actor: &Actor| match actor {
+                    Actor::Application { app: own, .. } | Actor::Consumer { app: Some(own), .. } => own == app,
+                    _ => false,
+                };
+                hub.close_where(|actor| actor.account() == account && is_theirs(actor), CloseCode::Token)
+            }
             Dropped::Agent(account, agent) => {
                 let is_theirs = |actor: &Actor| matches!(actor, Actor::Agent { user, .. } if user == agent);
                 hub.close_where(|actor| actor.account() == account && is_theirs(actor), CloseCode::Token)

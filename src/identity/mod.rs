@@ -347,11 +347,10 @@ impl Identity {
         lease
     }
 
-    /// Ends every socket of an application that is removed or disabled. How many there were, or had been of late.
-    pub fn end_app(&self, account: &AccountId, app: &ClientId) -> usize {
-        let ended = self.app_leases.remove(&(account.clone(), app.clone())).map(|(_, leases)| leases).unwrap_or_default();
-        ended.iter().for_each(Lease::revoke);
-        ended.len()
+    /// Ends every socket of an application that is removed or disabled.
+    pub fn end_app(&self, account: &AccountId, app: &ClientId) {
+        let ended = self.app_leases.remove(&(account.clone(), app.clone()));
+        ended.into_iter().flat_map(|(_, leases)| leases).for_each(|lease| lease.revoke());
     }
 
     /// Makes a token worthless from now on, on a double for tests; its sockets close. How many had a lease.
