@@ -4,6 +4,7 @@ use super::say;
 use crate::delivery::Deliveries;
 use crate::faults::Wanted;
 use crate::gateway::Gateway;
+use crate::identity::Account;
 use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::body::Bytes;
@@ -52,10 +53,15 @@ impl Admin {
             .with_state(admin)
     }
 
-    fn account(&self, id: Option<&str>) -> Result<AccountId, Box<Response>> {
+    /// The account that a call names.
+    pub(super) fn tenant(&self, id: Option<&str>) -> Result<Arc<Account>, Box<Response>> {
         let id = id.ok_or_else(|| Box::new(say(StatusCode::BAD_REQUEST, "account is missing")))?;
-        let known = self.gateway.identity().directory().account(id).map(|account| account.id.clone());
+        let known = self.gateway.identity().directory().account(id);
         known.ok_or_else(|| Box::new(say(StatusCode::NOT_FOUND, "there is no such account")))
+    }
+
+    fn account(&self, id: Option<&str>) -> Result<AccountId, Box<Response>> {
+        self.tenant(id).map(|account| account.id.clone())
     }
 }
 

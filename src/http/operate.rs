@@ -50,13 +50,6 @@ fn unreadable() -> Box<Response> {
     refuse(StatusCode::SERVICE_UNAVAILABLE, "the store cannot be read now; try again")
 }
 
-impl Admin {
-    fn tenant(&self, id: &str) -> Result<Arc<Account>, Box<Response>> {
-        let known = self.gateway.identity().directory().account(id);
-        known.ok_or_else(|| refuse(StatusCode::NOT_FOUND, "there is no such account"))
-    }
-}
-
 async fn accounts(State(admin): State<Admin>) -> Response {
     let hub = admin.gateway.hub();
     let shown = |account: Arc<Account>| {
@@ -107,8 +100,7 @@ async fn conversation(State(admin): State<Admin>, Path(id): Path<String>) -> Res
 
 impl Admin {
     async fn conversations(&self, wanted: Wanted) -> Answer {
-        let account = wanted.account.ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "account is missing"))?;
-        let mut filter = ConversationFilter::all(self.tenant(&account)?.id.clone());
+        let mut filter = ConversationFilter::all(self.tenant(wanted.account.as_deref())?.id.clone());
         filter.stages = match wanted.state.as_deref() {
             None => Vec::new(),
             Some("open") => vec![OpenState::Open],
@@ -222,7 +214,7 @@ struct Whom {
 }
 
 async fn revoked(State(admin): State<Admin>, Path(account): Path<String>) -> Response {
-    either(admin.tenant(&account).map(|account| json!(admin.gateway.identity().revoked_consumers(&account.id))))
+    either(admin.tenant(Some(&account)).map(|account| json!(admin.gateway.identity().revoked_consumers(&account.id))))
 }
 
 async fn revoke(State(admin): State<Admin>, Path(account): Path<String>, body: Bytes) -> Response {
@@ -240,7 +232,7 @@ impl Admin {
         let consumer = match whom {
             Whom { consumer_id: Some(id), client_id: None, ext_consumer_id: None } => ConsumerId::from(id),
             Whom { consumer_id: None, client_id: Some(app), ext_consumer_id: Some(name) } => {
-                let account = self.tenant(account)?;
+                let account = self.tenant(Some(account))?;
                 self.gateway.identity().consumer_id(&account.id, &ClientId::from(app), &name)
             }
             _ => return Err(bad("send consumerId, or clientId and extConsumerId")),
@@ -249,7 +241,7 @@ impl Admin {
     }
 
     async fn set_revoked(&self, account: &str, consumer: ConsumerId, is_revoked: bool) -> Answer {
-        let account = self.tenant(account)?;
+        let account = self.tenant(Some(account))?;
         let identity = self.gateway.identity();
         if identity.set_revoked(&account.id, &consumer, is_revoked).await.is_err() {
             return Err(refuse(
