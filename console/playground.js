@@ -5,7 +5,7 @@ import { customerName, summary } from './format.js';
 import { isConsumer } from './log.js';
 import { LANGUAGES, program, steps } from './snippets.js';
 import { Store } from './store.js';
-import { html, render, useEffect, useRef, useState } from './ui.js';
+import { html, onEnter, render, useEffect, useRef, useState, walkTabs } from './ui.js';
 import { FrameList, copy } from './views/frames.js';
 import { LineFault, LineState } from './views/line.js';
 import { Messages, receiptOf } from './views/messages.js';
@@ -45,11 +45,6 @@ function Chat({ state, customer }) {
     box.current.value = '';
     customer.say(words);
   };
-  const pressed = (event) => {
-    if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
-    event.preventDefault();
-    send();
-  };
   const attach = () => {
     const [chosen] = file.current.files;
     if (chosen) customer.attach(chosen, box.current.value.trim());
@@ -73,7 +68,7 @@ function Chat({ state, customer }) {
     ${state.error && html`<p class="banner notice" role="alert">${state.error}</p>`}
     ${state.isOpen && html`<form class="compose" onSubmit=${(event) => (event.preventDefault(), send())}>
       <textarea ref=${box} id="words" rows="1" maxlength="8000" dir="auto" aria-label="Your message" placeholder="Write a message" value=${draft}
-        onInput=${(event) => customer.draft(event.target.value)} onKeyDown=${pressed}></textarea>
+        onInput=${(event) => customer.draft(event.target.value)} onKeyDown=${onEnter(send)}></textarea>
       <div class="compose-foot">
         <input ref=${file} type="file" id="file" class="visually-hidden" tabindex="-1" aria-hidden="true" onChange=${attach} />
         <button type="button" class="attach" onClick=${() => file.current.click()}>Attach</button>
@@ -110,16 +105,8 @@ function Inside({ state, customer }) {
   const [shown, setShown] = useState('frames');
   const tab = (id, name) => html`<button type="button" class="small" role="tab" id=${`inside-${id}`} aria-controls="inside" aria-selected=${shown === id ? 'true' : 'false'}
     tabindex=${shown === id ? 0 : -1} onClick=${() => setShown(id)}>${name}</button>`;
-  const walk = (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    const tabs = [...event.currentTarget.querySelectorAll('[role=tab]')];
-    const next = tabs[(tabs.indexOf(document.activeElement) + step + tabs.length) % tabs.length];
-    next.focus();
-    next.click();
-  };
   const { frames } = customer;
-  return html`<div class="side-tabs" role="tablist" aria-label="What happens inside" onKeyDown=${walk}>${tab('frames', 'Frames')}
+  return html`<div class="side-tabs" role="tablist" aria-label="What happens inside" onKeyDown=${walkTabs}>${tab('frames', 'Frames')}
       ${Object.entries(LANGUAGES).map(([id, [name]]) => tab(id, name))}</div>
     <div class="inside" id="inside" role="tabpanel" aria-labelledby=${`inside-${shown}`}>
     ${shown !== 'frames' ? html`<${Code} language=${shown} state=${state} />`

@@ -18,3 +18,20 @@ export function useNow(period = 1000) {
 }
 
 export { Component, createRef, render, useEffect, useLayoutEffect, useRef, useState };
+
+/** Left and right go through the tabs of a list. */
+export function walkTabs(event) {
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  if (!step) return;
+  const tabs = [...event.currentTarget.querySelectorAll('[role=tab]')];
+  const next = tabs[(tabs.indexOf(document.activeElement) + step + tabs.length) % tabs.length];
+  next.focus();
+  next.click();
+}
+
+/** Enter sends what is in a box, unless it ends a composed character or asks for a new line. */
+export const onEnter = (send) => (event) => {
+  if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  send();
+};

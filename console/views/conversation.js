@@ -2,7 +2,7 @@
 
 import { isConsumer } from '../log.js';
 import { agentName, isMember, logOf, nameOf } from '../store.js';
-import { html, useEffect, useRef } from '../ui.js';
+import { html, onEnter, useEffect, useRef } from '../ui.js';
 import { Messages, receiptOf } from './messages.js';
 import { Avatar, queueName } from './sidebar.js';
 
@@ -67,11 +67,6 @@ function Compose({ state, one, desk }) {
     box.current.value = '';
     desk.say(one.id, words, isNote);
   };
-  const pressed = (event) => {
-    if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
-    event.preventDefault();
-    send();
-  };
   const attach = () => {
     const [chosen] = file.current.files;
     if (chosen) desk.attach(one.id, chosen, box.current.value.trim(), isNote);
@@ -81,7 +76,7 @@ function Compose({ state, one, desk }) {
   return html`<form class=${`compose ${isNote ? 'is-note' : ''}`} onSubmit=${(event) => (event.preventDefault(), send())}>
     <textarea ref=${box} id="words" rows="1" maxlength="8000" aria-label=${isNote ? 'Note to your colleagues' : 'Message to the customer'} dir="auto"
       placeholder=${isNote ? 'A note; the customer does not see it' : 'Write a message'} value=${text}
-      onInput=${(event) => desk.draft(one.id, event.target.value, isNote)} onKeyDown=${pressed}></textarea>
+      onInput=${(event) => desk.draft(one.id, event.target.value, isNote)} onKeyDown=${onEnter(send)}></textarea>
     <div class="compose-foot">
       <label class="switch"><input type="checkbox" class="note-switch" checked=${isNote} onChange=${(event) => desk.draft(one.id, text, event.target.checked)} /> Note</label>
       <input ref=${file} type="file" id="file" class="visually-hidden" tabindex="-1" aria-hidden="true" onChange=${attach} />

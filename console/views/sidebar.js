@@ -3,7 +3,7 @@
 import { initials, span, summary, timeOfDay } from '../format.js';
 import { unread } from '../log.js';
 import { agentName, logOf, nameOf, sorted } from '../store.js';
-import { html, useNow } from '../ui.js';
+import { html, useNow, walkTabs } from '../ui.js';
 
 /** Entries of a list that are in the page. */
 const SHOWN = 200;
@@ -75,16 +75,6 @@ function walk(event) {
   if (!next) return;
   event.preventDefault();
   next.focus();
-}
-
-/** Left and right go through the tabs. */
-function walkTabs(event) {
-  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-  if (!step) return;
-  const tabs = [...event.currentTarget.querySelectorAll('[role=tab]')];
-  const next = tabs[(tabs.indexOf(document.activeElement) + step + tabs.length) % tabs.length];
-  next.focus();
-  next.click();
 }
 
 export function Sidebar({ state, desk, store }) {

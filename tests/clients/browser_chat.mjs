@@ -17,7 +17,7 @@ import { chromium } from 'playwright-core';
 import WebSocket from 'ws';
 import harness from './harness.cjs';
 
-const { DEMO, Inbox, Mismatch, absent, call, claims, exactly, main, must, required, text, uuid } = harness;
+const { DEMO, Inbox, Mismatch, absent, call, claims, exactly, main, must, required, settled, text, uuid } = harness;
 
 const HTTP = required('TIELINE_HTTP');
 const HTTPS = process.env.TIELINE_HTTPS?.replace(/\/$/, '');
@@ -37,17 +37,7 @@ const EVENTS = '.ams.ms.OnlineEventDistribution';
 const plain = (message) => ({ type: 'ContentEvent', contentType: 'text/plain', message });
 const typing = (chatState) => ({ type: 'ChatStateEvent', chatState });
 
-/** Waits until what is read is as it must be. What it was at last is checked, so that a failure shows it. */
-async function until(checks, what, read, expected) {
-  const end = performance.now() + DEADLINE;
-  const holds = typeof expected === 'function' ? expected : (value) => isDeepStrictEqual(value, expected);
-  let value = await read();
-  while (!holds(value) && performance.now() < end) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    value = await read();
-  }
-  checks.match(what, value, typeof expected === 'function' ? expected : exactly(expected));
-}
+const until = (checks, what, read, expected) => settled(checks, what, read, expected, DEADLINE);
 
 /** An agent: a login, and a socket that hears every open conversation. */
 class Agent {

@@ -2,11 +2,10 @@
 // cut, and a customer behind the Connector API.
 
 import { connect, createServer } from 'node:net';
-import { isDeepStrictEqual } from 'node:util';
 import { chromium } from 'playwright-core';
 import harness from './harness.cjs';
 
-const { DEMO, Mismatch, call, exactly, required, text } = harness;
+const { DEMO, Mismatch, call, exactly, required, settled, text } = harness;
 
 export const HTTP = required('TIELINE_HTTP');
 export const { account } = DEMO;
@@ -17,17 +16,7 @@ export const launch = () =>
   // The sandbox needs rights that neither root nor most containers have; the only pages are ours.
   chromium.launch({ executablePath: process.env.TIELINE_CHROMIUM ?? '/usr/bin/chromium', chromiumSandbox: false });
 
-/** Waits until what is read is as it must be. What it was at last is checked, so that a failure shows it. */
-export async function until(checks, what, read, expected) {
-  const end = performance.now() + DEADLINE;
-  const holds = typeof expected === 'function' ? expected : (value) => isDeepStrictEqual(value, expected);
-  let value = await read();
-  while (!holds(value) && performance.now() < end) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    value = await read();
-  }
-  checks.match(what, value, typeof expected === 'function' ? expected : exactly(expected));
-}
+export const until = (checks, what, read, expected) => settled(checks, what, read, expected, DEADLINE);
 
 /** Stands between a browser and the gateway. It can cut what runs through it, or swallow what comes back. */
 export async function relay() {

@@ -192,7 +192,19 @@ function main(name, script, { deadline = RUN_DEADLINE } = {}) {
   script(checks).then(() => end(), end);
 }
 
+/** Waits until what is read is as it must be. What it was at last is checked, so that a failure shows it. */
+async function settled(checks, what, read, expected, deadline) {
+  const end = performance.now() + deadline;
+  const holds = typeof expected === 'function' ? expected : (value) => isDeepStrictEqual(value, expected);
+  let value = await read();
+  while (!holds(value) && performance.now() < end) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    value = await read();
+  }
+  checks.match(what, value, typeof expected === 'function' ? expected : exactly(expected));
+}
+
 module.exports = {
   AGENTS, DEMO, Inbox, Mismatch, absent, anArray, anObject, atLeast, call, claims, exactly, greaterThan, main, members, millis, must,
-  required, text, until, uuid,
+  required, settled, text, until, uuid,
 };
