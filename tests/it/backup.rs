@@ -14,10 +14,9 @@ const CONVERSATIONS: usize = 16;
 /// Messages that are published between two copies, at least.
 const MORE: u64 = 400;
 
-fn tieline(dir: &Path, data: &Path, args: &[&str]) -> (bool, String) {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_tieline")).args(args).current_dir(dir).env("TIELINE__SERVER__DATA_DIR", data).output().unwrap();
-    (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+/// A command on a data folder, which needs no gateway.
+fn offline(dir: &Path, data: &Path, words: &[&str]) -> (bool, String) {
+    tieline(dir, data, "http://127.0.0.1:9", words)
 }
 
 /// The journal of a database, row for row, up to a position.
@@ -92,7 +91,7 @@ async fn every_backup_under_load_is_a_gap_free_prefix_and_a_gateway_goes_on_from
         let (began, target, folder) = (Instant::now(), to.clone(), data.clone());
         let cwd = dir.path().to_owned();
         let (is_done, said) =
-            tokio::task::spawn_blocking(move || tieline(&cwd, &folder, &["backup", target.to_str().unwrap()])).await.unwrap();
+            tokio::task::spawn_blocking(move || offline(&cwd, &folder, &["backup", target.to_str().unwrap()])).await.unwrap();
         assert!(is_done, "{said}");
         slowest = slowest.max(began.elapsed());
         copies.push((to, acked));
@@ -116,7 +115,7 @@ async fn every_backup_under_load_is_a_gap_free_prefix_and_a_gateway_goes_on_from
         let home = dir.path().join(format!("home-{round}"));
         std::fs::create_dir(&home).unwrap();
         let began = Instant::now();
-        let (is_done, said) = tieline(&home, &home.join("data"), &["restore", copy.to_str().unwrap()]);
+        let (is_done, said) = offline(&home, &home.join("data"), &["restore", copy.to_str().unwrap()]);
         assert!(is_done, "{said}");
         let restored = TestProcess::start(&home, free_port(), &[]).await;
         restoring = restoring.max(began.elapsed());
@@ -146,30 +145,15 @@ async fn a_backup_holds_attachments_and_keys_and_a_restore_replaces_nothing_unas
     let ann = api.speaker("ann").await;
     let conversation = ann.open().await;
     let png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0".to_vec();
-    let body = json!({"fileSize": png.len(), "fileType": "PNG"});
-    let url = ann.post(SEND, request("u", "ms.GenerateURLForUploadFile", body).to_string()).await.json()["body"].clone();
-    let query = |url: &Value| {
-        let value = |name: &str| url["queryParams"][name].as_str().map_or_else(|| url["queryParams"][name].to_string(), str::to_owned);
-        format!(
-            "{}?temp_url_sig={}&temp_url_expires={}",
-            url["relativePath"].as_str().unwrap(),
-            value("temp_url_sig"),
-            value("temp_url_expires")
-        )
-    };
-    let put = reqwest::Client::new().put(api.url(&query(&url))).body(png.clone()).send().await.unwrap();
-    assert_eq!(put.status(), 201);
-    let file =
-        json!({"type": "ContentEvent", "contentType": "hosted/file", "message": {"relativePath": url["relativePath"], "fileType": "PNG"}});
-    let shown = ann.post(SEND, request("p", "ms.PublishEvent", json!({"dialogId": conversation, "event": file})).to_string()).await;
-    assert_eq!(shown.status, 200, "{}", shown.text);
+    let path = ann.upload(png.clone(), "PNG").await;
+    ann.show_file(&conversation, &path, "PNG").await;
     // Into a folder that holds something nothing is copied.
     let copy = dir.path().join("copy");
-    assert!(!tieline(dir.path(), &data, &["backup", data.to_str().unwrap()]).0);
-    assert!(tieline(dir.path(), &data, &["backup", copy.to_str().unwrap()]).0);
+    assert!(!offline(dir.path(), &data, &["backup", data.to_str().unwrap()]).0);
+    assert!(offline(dir.path(), &data, &["backup", copy.to_str().unwrap()]).0);
     assert_eq!(ann.say(&conversation, "after the copy").await, 1);
     // A gateway that runs is not replaced, nor a folder that holds data.
-    let restore = |more: &[&str]| tieline(dir.path(), &data, &[&["restore", copy.to_str().unwrap()], more].concat());
+    let restore = |more: &[&str]| offline(dir.path(), &data, &[&["restore", copy.to_str().unwrap()], more].concat());
     let (is_done, said) = restore(&["--replace"]);
     assert!(!is_done && said.contains("is in use by another process"), "{said}");
     server.kill();
@@ -180,23 +164,23 @@ async fn a_backup_holds_attachments_and_keys_and_a_restore_replaces_nothing_unas
     assert!(Command::new("cp").args(["-r", copy.to_str().unwrap(), broken.to_str().unwrap()]).status().unwrap().success());
     let database = std::fs::read(broken.join("tieline.db")).unwrap();
     std::fs::write(broken.join("tieline.db"), &database[..database.len() / 2]).unwrap();
-    let (is_done, said) = tieline(dir.path(), &data, &["restore", broken.to_str().unwrap(), "--replace"]);
+    let (is_done, said) = offline(dir.path(), &data, &["restore", broken.to_str().unwrap(), "--replace"]);
     assert!(!is_done && said.contains("nothing was changed"), "{said}");
     std::fs::remove_file(broken.join("backup.json")).unwrap();
-    let (is_done, said) = tieline(dir.path(), &data, &["restore", broken.to_str().unwrap(), "--replace"]);
+    let (is_done, said) = offline(dir.path(), &data, &["restore", broken.to_str().unwrap(), "--replace"]);
     assert!(!is_done && said.contains("this is no whole backup"), "{said}");
     // What a restore leaves that is cut off is not started on.
     std::fs::create_dir(data.join(".restoring")).unwrap();
-    let started = tieline(dir.path(), &data, &["serve"]);
+    let started = offline(dir.path(), &data, &["serve"]);
     assert!(!started.0 && started.1.contains("run `tieline restore` again"), "{}", started.1);
     let (is_done, said) = restore(&["--replace"]);
     assert!(is_done, "{said}");
     let back = TestProcess::start(dir.path(), free_port(), &[]).await;
     let speaker = Speaker { api: back.api(), account: "demo".into(), app: ann.app.clone(), jws: ann.jws.clone() };
     assert_eq!(speaker.say(&conversation, "after the restore").await, 1);
-    let asked = request("d", "ms.GenerateURLForDownloadFile", json!({"relativePath": url["relativePath"]}));
+    let asked = request("d", "ms.GenerateURLForDownloadFile", json!({"relativePath": path}));
     let download = speaker.post(SEND, asked.to_string()).await.json()["body"].clone();
-    let got = reqwest::get(back.api().url(&query(&download))).await.unwrap();
+    let got = reqwest::get(back.api().url(&signed(&download))).await.unwrap();
     assert_eq!(got.bytes().await.unwrap(), png);
     // What was there is kept, with what was said after the copy.
     let aside =

@@ -163,16 +163,10 @@ async fn nothing_is_missed_while_the_gateway_reloads_rotates_its_keys_is_backed_
     };
     // Each step comes when the traffic has gone on since the one before.
     let mut reached = 0;
-    let tieline = |words: &[&str]| {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_tieline"))
-            .args(["--config", "test.toml"])
-            .args(words)
-            .current_dir(dir.path())
-            .env("TIELINE__SERVER__DATA_DIR", dir.path().join("data"))
-            .env("TIELINE_URL", gateway.api().url(""))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let beside = |words: &[&str]| {
+        let words = [&["--config", "test.toml"], words].concat();
+        let (is_done, said) = tieline(dir.path(), &dir.path().join("data"), &gateway.api().url(""), &words);
+        assert!(is_done, "{words:?}: {said}");
     };
     for step in 0..4 {
         let began = std::time::Instant::now();
@@ -183,8 +177,8 @@ async fn nothing_is_missed_while_the_gateway_reloads_rotates_its_keys_is_backed_
         reached = closed(&gateway).await;
         match step {
             0 => reload(&gateway, dir.path(), &text.replace("[limits]", "[limits]\ntext = 7999")).await,
-            1 => tieline(&["keys", "rotate"]),
-            2 => tieline(&["backup", "copy"]),
+            1 => beside(&["keys", "rotate"]),
+            2 => beside(&["backup", "copy"]),
             _ => reload(&gateway, dir.path(), &text).await,
         }
     }

@@ -31,16 +31,9 @@ fn kid(token: &str) -> String {
     serde_json::from_slice::<Value>(&head).unwrap()["kid"].as_str().unwrap().to_owned()
 }
 
-fn tieline(dir: &Path, args: &[&str], address: std::net::SocketAddr) -> (bool, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_tieline"))
-        .args(["--config", "test.toml"])
-        .args(args)
-        .current_dir(dir)
-        .env("TIELINE__SERVER__DATA_DIR", dir.join("data"))
-        .env("TIELINE_URL", format!("http://{address}"))
-        .output()
-        .unwrap();
-    (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+/// A command with the gateway's configuration and folder.
+fn beside(dir: &Path, words: &[&str], address: std::net::SocketAddr) -> (bool, String) {
+    tieline(dir, &dir.join("data"), &format!("http://{address}"), &[&["--config", "test.toml"], words].concat())
 }
 
 async fn login(api: &Api, login: &str, password: &str) -> u16 {
@@ -138,7 +131,7 @@ async fn keys_are_rotated_with_overlap_and_revoked_at_once() {
     let signed_up = api.sign_up().await;
     let published = async || api.get("/.well-known/jwks.json").await.json()["keys"].as_array().unwrap().len();
     assert_eq!(published().await, 5);
-    let (is_done, said) = tieline(dir.path(), &["keys", "rotate", "app", "consumer"], server.address);
+    let (is_done, said) = beside(dir.path(), &["keys", "rotate", "app", "consumer"], server.address);
     assert!(is_done && said.contains("the gateway has read them"), "{said}");
     // Both keys are good, the new one signs, and nobody was disturbed.
     assert_eq!(published().await, 7);
@@ -147,24 +140,24 @@ async fn keys_are_rotated_with_overlap_and_revoked_at_once() {
     assert_ne!(kid(&old.jws), kid(&new.jws));
     assert_eq!((old.say(&conversation, "old").await, new.say(&conversation, "new").await), (0, 1));
     assert_eq!(old_socket.ask(&request("c", "GetClock", json!({}))).await["code"], 200);
-    let (_, listed) = tieline(dir.path(), &["keys", "list"], server.address);
+    let (_, listed) = beside(dir.path(), &["keys", "list"], server.address);
     let state = |kid: &str| listed.lines().find(|line| line.starts_with(kid)).unwrap().split_whitespace().nth(2).unwrap().to_owned();
     assert_eq!((state(&kid(&old.app)), state(&kid(&new.app))), ("checks".into(), "signs".into()), "{listed}");
     // Revoked: what the old key signed is worthless at once, its sockets come back, others are not touched.
-    let (is_done, said) = tieline(dir.path(), &["keys", "revoke", &kid(&old.app)], server.address);
+    let (is_done, said) = beside(dir.path(), &["keys", "revoke", &kid(&old.app)], server.address);
     assert!(is_done, "{said}");
     assert_eq!(old_socket.closed().await.0, 1012);
     assert_eq!(old.post(SEND, publish("2", &conversation, "x").to_string()).await.error_code(), 40102);
     assert_eq!(new.say(&conversation, "still").await, 2);
     assert_eq!(agent.ask(&request("c", "GetClock", json!({}))).await["code"], 200);
     // The key that signs: another takes its place.
-    let (is_done, said) = tieline(dir.path(), &["keys", "revoke", &kid(&new.app)], server.address);
+    let (is_done, said) = beside(dir.path(), &["keys", "revoke", &kid(&new.app)], server.address);
     assert!(is_done && said.contains("signs app tokens"), "{said}");
     assert_eq!(new.post(SEND, publish("2", &conversation, "x").to_string()).await.error_code(), 40102);
     assert_eq!(api.speaker("ann").await.say(&conversation, "newest").await, 3);
     // A consumer's own token is signed by a key that was not touched.
     assert!(api.socket("/ws_api/account/demo/messaging/consumer?v=3", &[("authorization", &signed_up)]).await.is_ok());
-    let (is_done, said) = tieline(dir.path(), &["keys", "revoke", "app-000000000000"], server.address);
+    let (is_done, said) = beside(dir.path(), &["keys", "revoke", "app-000000000000"], server.address);
     assert!(!is_done && said.contains("there is no key"), "{said}");
     assert!(
         !dir.path().join("data/keys").read_dir().unwrap().any(|file| file.unwrap().path().extension().is_some_and(|end| end == "partial"))

@@ -44,23 +44,10 @@ async fn close(speaker: &Speaker, conversation: &str) {
 }
 
 /// Puts a file and shows it; its path.
-async fn show_file(speaker: &Speaker, conversation: &str, name: &str) -> String {
-    let text = format!("{name}\n");
-    let wanted = request("u", "ms.GenerateURLForUploadFile", json!({"fileSize": text.len(), "fileType": "TXT"}));
-    let url = speaker.post(SEND, wanted.to_string()).await.json()["body"].clone();
-    let path = url["relativePath"].as_str().unwrap().to_owned();
-    let value = |name: &str| url["queryParams"][name].as_str().map_or_else(|| url["queryParams"][name].to_string(), str::to_owned);
-    let put = format!("{path}?temp_url_sig={}&temp_url_expires={}", value("temp_url_sig"), value("temp_url_expires"));
-    let put = reqwest::Client::new().put(speaker.api.url(&put)).body(text).send().await.unwrap();
-    assert_eq!(put.status(), 201, "{}", put.text().await.unwrap());
-    show(speaker, conversation, &path).await;
+async fn put_and_show(speaker: &Speaker, conversation: &str, name: &str) -> String {
+    let path = speaker.upload(format!("{name}\n").into_bytes(), "TXT").await;
+    speaker.show_file(conversation, &path, "TXT").await;
     path
-}
-
-async fn show(speaker: &Speaker, conversation: &str, path: &str) {
-    let event = json!({"type": "ContentEvent", "contentType": "hosted/file", "message": {"relativePath": path, "fileType": "TXT"}});
-    let shown = speaker.post(SEND, request("p", "ms.PublishEvent", json!({"dialogId": conversation, "event": event})).to_string()).await;
-    assert_eq!(shown.status, 200, "{}", shown.text);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,9 +66,9 @@ async fn what_was_kept_long_enough_goes_over_kills_while_others_publish_and_noth
     socket.response("1499").await;
     ann.say(&other, KEPT).await;
     bob.say(&open, KEPT).await;
-    let only = show_file(&ann, &old, "only here").await;
-    let both = show_file(&ann, &old, "in both").await;
-    show(&ann, &other, &both).await;
+    let only = put_and_show(&ann, &old, "only here").await;
+    let both = put_and_show(&ann, &old, "in both").await;
+    ann.show_file(&other, &both, "TXT").await;
     close(&ann, &old).await;
     let file = |path: &str| data.join(path.trim_start_matches('/')).is_file();
     assert!(file(&only) && file(&both), "{only}");
@@ -145,6 +132,13 @@ async fn ann_again(api: &Api) -> Speaker {
     api.speaker("ann").await
 }
 
+/// When the gateway last looked for what is kept no longer, in seconds since 1970.
+async fn looked(api: &Api) -> i64 {
+    let metrics = api.get("/metrics").await.text;
+    let line = metrics.lines().find_map(|line| line.strip_prefix("tieline_retention_last_run_timestamp_seconds "));
+    line.map_or(0, |at| at.parse::<f64>().unwrap().round() as i64)
+}
+
 #[tokio::test]
 async fn nothing_is_removed_while_a_backup_is_made() {
     let dir = tempfile::tempdir().unwrap();
@@ -157,8 +151,9 @@ async fn nothing_is_removed_while_a_backup_is_made() {
     let held = tieline::store::sqlite::backup::hold(&data, true).unwrap().expect("nothing is removed yet");
     close(&ann, &old).await;
     close(&ann, &newest).await;
-    // Longer than it is kept, and several looks.
-    tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+    // It was looked for what is old, when this was: the gauge is set behind each look.
+    let closed = jiff::Timestamp::now().as_second();
+    until("a look when it is old enough", async || looked(&api).await >= closed + 3).await;
     assert_eq!(status(&api, &old).await, 200);
     drop(held);
     until("it goes when the backup is done", async || status(&api, &old).await == 404).await;

@@ -269,6 +269,18 @@ impl Drop for TestProcess {
 }
 
 /// A port that was free a moment ago.
+/// Runs the program to its end, with a data folder and a gateway to talk to; whether it was good, and what it said.
+pub fn tieline(dir: &Path, data: &Path, url: &str, words: &[&str]) -> (bool, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tieline"))
+        .args(words)
+        .current_dir(dir)
+        .env("TIELINE__SERVER__DATA_DIR", data)
+        .env("TIELINE_URL", url)
+        .output()
+        .unwrap();
+    (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+}
+
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -468,6 +480,23 @@ impl Speaker {
         reply.json()["body"]["sequence"].as_u64().unwrap()
     }
 
+    /// Puts a file where a URL says that it asks for; its path.
+    pub async fn upload(&self, bytes: Vec<u8>, kind: &str) -> String {
+        let wanted = request("u", "ms.GenerateURLForUploadFile", json!({"fileSize": bytes.len(), "fileType": kind}));
+        let url = self.post(SEND, wanted.to_string()).await.json()["body"].clone();
+        let put = reqwest::Client::new().put(self.api.url(&signed(&url))).body(bytes).send().await.unwrap();
+        assert_eq!(put.status(), 201, "{}", put.text().await.unwrap());
+        url["relativePath"].as_str().unwrap().to_owned()
+    }
+
+    /// Publishes a file that was put.
+    pub async fn show_file(&self, conversation: &str, path: &str, kind: &str) {
+        let event = json!({"type": "ContentEvent", "contentType": "hosted/file", "message": {"relativePath": path, "fileType": kind}});
+        let body = json!({"dialogId": conversation, "event": event});
+        let shown = self.post(SEND, request("p", "ms.PublishEvent", body).to_string()).await;
+        assert_eq!(shown.status, 200, "{}", shown.text);
+    }
+
     pub async fn consumer_socket(&self) -> Ws {
         let headers = [("authorization", self.app.as_str()), ("x-lp-on-behalf", self.jws.as_str())];
         self.api.socket(&format!("/ws_api/account/{}/messaging/consumer?v=3", self.account), &headers).await.unwrap()
@@ -477,6 +506,13 @@ impl Speaker {
         let path = format!("/ws_api/account/{}/messaging/connector?v=3", self.account);
         self.api.socket(&path, &[("authorization", &self.app)]).await.unwrap()
     }
+}
+
+/// The path and the query of a URL that a file is put to, or got from.
+pub fn signed(url: &Value) -> String {
+    let value = |name: &str| url["queryParams"][name].as_str().map_or_else(|| url["queryParams"][name].to_string(), str::to_owned);
+    let path = url["relativePath"].as_str().unwrap_or_else(|| panic!("no URL: {url}"));
+    format!("{path}?temp_url_sig={}&temp_url_expires={}", value("temp_url_sig"), value("temp_url_expires"))
 }
 
 pub fn request(id: &str, kind: &str, body: Value) -> Value {
