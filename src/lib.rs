@@ -6,7 +6,7 @@
 //! # The map
 //!
 //! ```text
-//! main -> cli -> lib -> http -> dialect -> session -> gateway -> identity -> hub, store, files -> domain -> protocol
+//! main -> cli -> lib -> reload -> http -> dialect -> session -> gateway -> identity -> hub, store, files -> domain -> protocol
 //!                lib -> work -> gateway;  dialect -> delivery -> hub, store
 //! ```
 //!
@@ -22,11 +22,12 @@
 //! | [`hub`] | who is connected, who wants to hear what, fan-out |
 //! | [`identity`] | tokens, keys, sessions, leases |
 //! | [`gateway`] | the operations: every command and query there is |
-//! | [`work`] | what runs by itself: the search for agents, and what falls due |
+//! | [`work`] | what runs by itself: the search for agents, what falls due, and the removal of what is kept no longer |
 //! | [`session`] | one connected peer without its socket |
 //! | [`delivery`] | webhooks: what is owed to whom, attempts, signatures |
 //! | [`dialect`] | a folder per vendor: their frames to our operations and back |
-//! | [`http`] | the listener, its limits, the WebSocket loop, health and metrics |
+//! | [`http`] | the listener, its limits, the WebSocket loop, health and metrics, the admin's calls, the console's files |
+//! | [`reload`] | another configuration, taken while running |
 //! | [`cli`] | the command line |
 //!
 //! # The life of a message

@@ -1,4 +1,4 @@
-//! What runs by itself: the search for agents, and what falls due.
+//! What runs by itself: the search for agents, what falls due, and the removal of what is kept no longer.
 //!
 //! Nothing here is of record. What must happen is read from conversations, and happens by decisions like everybody
 //! else's, so a restart forgets nothing and two gateways at the same work would do it once.
