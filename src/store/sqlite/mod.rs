@@ -36,6 +36,12 @@ use tokio::sync::{oneshot, watch};
 /// Decisions that may wait for the writer. When it is full, callers are refused with [`StoreError::Busy`] at once.
 const QUEUE: usize = 16_384;
 
+/// KiB of the database that the writer may keep in memory: what live conversations' rows and the indexes above them need.
+const CACHE: usize = 32 * 1024;
+/// Pages of the write-ahead log, of 4 KiB, after which they are copied into the database. Until then a page that is written
+/// again and again is copied once.
+const CHECKPOINT: usize = 4_096;
+
 mod migrations {
     refinery::embed_migrations!("src/store/sqlite/migrations");
 }
@@ -98,6 +104,7 @@ impl SqliteStore {
         }
         let path = folder.join(backup::DATABASE);
         let mut connection = connect(&path)?;
+        connection.execute_batch(&format!("PRAGMA cache_size = -{CACHE}; PRAGMA wal_autocheckpoint = {CHECKPOINT};"))?;
         migrations::migrations::runner().run(&mut connection)?;
         projection::rename_copy(&connection)?;
         let epoch = projection::epoch(&connection)?;

@@ -7,7 +7,7 @@ use crate::domain::{AgentState, Consumer, Conversation, Entry, OpenState, Sight}
 use rusqlite::{Connection, OptionalExtension, Transaction};
 use std::collections::HashSet;
 use std::sync::Arc;
-use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId};
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId};
 
 fn meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
     connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?.query_row([key], |row| row.get(0)).optional()
@@ -135,71 +135,87 @@ pub(super) fn consumer_of(sight: &Sight) -> Option<(AccountId, ConsumerId)> {
     Some((sight.account.clone(), consumer.clone()))
 }
 
-/// Brings the projections on from `cursor` by at most `most` entries, in one transaction. Returns the new cursor.
+/// Bringing the projections on to a position, in small transactions between which decisions are taken.
 ///
-/// That transaction need not be synced: if it is lost, the journal still has what it held. The next commit of the
-/// journal syncs it along.
-pub(super) fn project(connection: &mut Connection, memory: &Memory, cursor: u64, most: usize) -> rusqlite::Result<u64> {
-    let chunk: Vec<Arc<Sight>> = memory.read().after(cursor).map_or_else(Vec::new, |tail| tail.take(most).cloned().collect());
-    let Some(last) = chunk.last() else { return Ok(cursor) };
-    let conversations: Vec<ConversationId> = unique(chunk.iter().filter_map(|sight| sight.entry.conversation().cloned()));
-    let consumers: Vec<(AccountId, ConsumerId)> = unique(chunk.iter().filter_map(|sight| consumer_of(sight)));
-    connection.execute_batch("PRAGMA synchronous = NORMAL")?;
-    let done = write(connection, memory, &chunk, &conversations, &consumers, last.position);
-    connection.execute_batch("PRAGMA synchronous = FULL")?;
-    done?;
-    memory.write().projected(last.position, &conversations, &consumers);
-    Ok(last.position)
+/// Rows are written sorted, so that what lies together on disk is written together, and a conversation's state once,
+/// however many of its entries there are: that makes a long sweep much cheaper for each entry than many short ones. Until it
+/// is through the cursor stands; rows that are ahead of it hurt nobody, because memory is asked first and each state says
+/// which entries it holds. If a step is lost, the journal still has what it held: it need not be synced.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    /// Up to here.
+    target: u64,
+    /// Entries of applications' feeds, in journal order.
+    feeds: Vec<Arc<Sight>>,
+    /// All entries, by conversation.
+    sights: Vec<Arc<Sight>>,
+    /// Conversations of which more than events is new.
+    changed: HashSet<ConversationId>,
+    /// How many of `feeds`, and then of `sights`, are written.
+    done: usize,
 }
 
-fn unique<T: Clone + Eq + std::hash::Hash>(all: impl Iterator<Item = T>) -> Vec<T> {
-    let mut seen = HashSet::new();
-    all.filter(|one| seen.insert(one.clone())).collect()
-}
+impl Sweep {
+    /// Of everything behind a cursor; nothing, if there is nothing.
+    pub(super) fn begin(memory: &Memory, cursor: u64) -> Option<Self> {
+        Self::of_some(memory, cursor, usize::MAX)
+    }
 
-fn write(
-    connection: &mut Connection,
-    memory: &Memory,
-    chunk: &[Arc<Sight>],
-    conversations: &[ConversationId],
-    consumers: &[(AccountId, ConsumerId)],
-    cursor: u64,
-) -> rusqlite::Result<()> {
-    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    {
-        let mut event = transaction.prepare_cached("INSERT OR IGNORE INTO events (dialog, sequence, position) VALUES (?1, ?2, ?3)")?;
+    /// Of so many entries behind a cursor.
+    pub(super) fn of_some(memory: &Memory, cursor: u64, most: usize) -> Option<Self> {
+        let mut sights: Vec<Arc<Sight>> = memory.read().after(cursor)?.take(most).cloned().collect();
+        let target = sights.last()?.position;
+        let feeds = sights.iter().filter(|sight| app_of(sight).is_some()).cloned().collect();
+        sights.sort_by(|one, other| one.entry.conversation().cmp(&other.entry.conversation()).then(one.position.cmp(&other.position)));
+        let changes = sights.iter().filter(|sight| sight.message().is_none());
+        let changed = changes.filter_map(|sight| sight.entry.conversation().cloned()).collect();
+        Some(Self { target, feeds, sights, changed, done: 0 })
+    }
+
+    /// Writes about so many rows, in one transaction. The new cursor, when that was the last of it.
+    pub(super) fn step(&mut self, connection: &mut Connection, memory: &Memory, most: usize) -> rusqlite::Result<Option<u64>> {
+        let all = self.feeds.len() + self.sights.len();
+        let to = self.done.saturating_add(most).min(all);
+        set_synchronous(connection, Synchronous::Normal)?;
+        let written = self.write(connection, memory, to);
+        set_synchronous(connection, Synchronous::Full)?;
+        written?;
+        self.done = to;
+        if to < all {
+            return Ok(None);
+        }
+        let conversations: Vec<ConversationId> = unique(self.sights.iter().filter_map(|sight| sight.entry.conversation().cloned()));
+        let consumers: Vec<(AccountId, ConsumerId)> = unique(self.sights.iter().filter_map(|sight| consumer_of(sight)));
+        memory.write().projected(self.target, &conversations, &consumers);
+        Ok(Some(self.target))
+    }
+
+    fn write(&self, connection: &mut Connection, memory: &Memory, to: usize) -> rusqlite::Result<()> {
+        let place = |number: usize| number.saturating_sub(self.feeds.len());
+        let feeds = &self.feeds[self.done.min(self.feeds.len())..to.min(self.feeds.len())];
+        let sights = &self.sights[place(self.done)..place(to)];
+        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         let mut feed = transaction.prepare_cached("INSERT OR IGNORE INTO feeds (account, app, position) VALUES (?1, ?2, ?3)")?;
-        for sight in chunk {
-            let position = sight.position.cast_signed();
-            if let Some(message) = sight.message() {
-                event.execute((message.dialog.as_str(), message.sequence.cast_signed(), position))?;
-                if let Some(file) = &message.file {
-                    transaction
-                        .prepare_cached("INSERT OR IGNORE INTO file_uses (account, path, conversation, whisper) VALUES (?1, ?2, ?3, ?4)")?
-                        .execute((sight.account.as_str(), file, message.conversation.as_str(), message.whisper))?;
-                }
-            }
-            if let (None, Some(conversation)) = (sight.message(), sight.entry.conversation()) {
-                transaction
-                    .prepare_cached("INSERT OR IGNORE INTO changes (conversation, position) VALUES (?1, ?2)")?
-                    .execute((conversation.as_str(), position))?;
-            }
-            if let Some(state) = AgentState::of(&sight.account, &sight.entry, sight.at, sight.position) {
-                transaction
-                    .prepare_cached("INSERT OR REPLACE INTO agents (account, agent, applied, state) VALUES (?1, ?2, ?3, ?4)")?
-                    .execute((state.account.as_str(), state.agent.as_str(), position, to_json(&state)?))?;
-            }
-            if let Some(app) = sight.audience.as_ref().and_then(|audience| audience.app.as_ref()) {
-                feed.execute((sight.account.as_str(), app.as_str(), position))?;
+        for sight in feeds {
+            if let Some(app) = app_of(sight) {
+                feed.execute((sight.account.as_str(), app.as_str(), sight.position.cast_signed()))?;
             }
         }
+        drop(feed);
+        sights.iter().try_for_each(|sight| write_entry(&transaction, sight))?;
+        // A conversation's state is written with the last of its entries.
+        let after = self.sights.get(place(to)).and_then(|sight| sight.entry.conversation());
+        let touched = unique(sights.iter().filter_map(|sight| sight.entry.conversation()).filter(|id| after != Some(*id)));
         let states: Vec<At<Conversation>> = {
             let memory = memory.read();
-            conversations.iter().filter_map(|id| memory.dirty(id).cloned()).collect()
+            touched.into_iter().filter_map(|id| memory.dirty(id).cloned()).collect()
         };
         for at in &states {
-            write_conversation(&transaction, at)?;
+            if self.changed.contains(&at.state.details.id) || !write_state(&transaction, at)? {
+                write_conversation(&transaction, at)?;
+            }
         }
+        let consumers = unique(sights.iter().filter_map(|sight| consumer_of(sight)));
         let states: Vec<At<Consumer>> = {
             let memory = memory.read();
             consumers.iter().filter_map(|key| memory.dirty_consumer(key).cloned()).collect()
@@ -209,13 +225,88 @@ fn write(
                 .prepare_cached("INSERT OR REPLACE INTO consumers (account, id, applied, state) VALUES (?1, ?2, ?3, ?4)")?
                 .execute((state.account.as_str(), state.id.as_str(), applied.cast_signed(), to_json(state)?))?;
         }
-        set_meta(&transaction, "projected", &cursor.to_string())?;
+        if to == self.feeds.len() + self.sights.len() {
+            set_meta(&transaction, "projected", &self.target.to_string())?;
+        }
+        transaction.commit()
     }
-    transaction.commit()
+}
+
+/// How a commit is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Synchronous {
+    /// Written; the next full one takes it along.
+    Normal,
+    /// On disk.
+    Full,
+}
+
+pub(super) fn set_synchronous(connection: &Connection, mode: Synchronous) -> rusqlite::Result<()> {
+    connection.execute_batch(match mode {
+        Synchronous::Normal => "PRAGMA synchronous = NORMAL",
+        Synchronous::Full => "PRAGMA synchronous = FULL",
+    })
+}
+
+fn unique<T: Clone + Eq + std::hash::Hash>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    all.filter(|one| seen.insert(one.clone())).collect()
+}
+
+/// The application whose feed an entry belongs to.
+fn app_of(sight: &Sight) -> Option<&ClientId> {
+    sight.audience.as_ref()?.app.as_ref()
+}
+
+/// What an entry adds beside the states.
+fn write_entry(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Result<()> {
+    let position = sight.position.cast_signed();
+    if let Some(message) = sight.message() {
+        transaction
+            .prepare_cached("INSERT OR IGNORE INTO events (dialog, sequence, position) VALUES (?1, ?2, ?3)")?
+            .execute((message.dialog.as_str(), message.sequence.cast_signed(), position))?;
+        if let Some(file) = &message.file {
+            transaction
+                .prepare_cached("INSERT OR IGNORE INTO file_uses (account, path, conversation, whisper) VALUES (?1, ?2, ?3, ?4)")?
+                .execute((sight.account.as_str(), file, message.conversation.as_str(), message.whisper))?;
+        }
+    } else if let Some(conversation) = sight.entry.conversation() {
+        transaction
+            .prepare_cached("INSERT OR IGNORE INTO changes (conversation, position) VALUES (?1, ?2)")?
+            .execute((conversation.as_str(), position))?;
+    }
+    if let Some(state) = AgentState::of(&sight.account, &sight.entry, sight.at, sight.position) {
+        transaction
+            .prepare_cached("INSERT OR REPLACE INTO agents (account, agent, applied, state) VALUES (?1, ?2, ?3, ?4)")?
+            .execute((state.account.as_str(), state.agent.as_str(), position, to_json(&state)?))?;
+    }
+    Ok(())
 }
 
 pub(super) fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+/// Writes a conversation of which only events are new, where its row says nothing else that is not so any more: then no index
+/// is touched. Whether that was all.
+fn write_state(transaction: &Transaction<'_>, At { state, applied }: &At<Conversation>) -> rusqlite::Result<bool> {
+    let details = &state.details;
+    let written = transaction
+        .prepare_cached(
+            "UPDATE conversations SET applied = ?2, state = ?3
+             WHERE id = ?1 AND consumer = ?4 AND open = ?5 AND updated = ?6 AND wakes IS ?7 AND pending = ?8",
+        )?
+        .execute((
+            details.id.as_str(),
+            applied.cast_signed(),
+            to_json(state)?,
+            details.consumer.as_str(),
+            details.stage == OpenState::Open,
+            state.updated,
+            state.wakes(),
+            state.is_pending(),
+        ))?;
+    Ok(written == 1)
 }
 
 fn write_conversation(transaction: &Transaction<'_>, At { state, applied }: &At<Conversation>) -> rusqlite::Result<()> {

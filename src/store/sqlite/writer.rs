@@ -2,6 +2,7 @@
 
 use super::super::memory::{Memory, Name, name_of};
 use super::super::{Announce, Clock, Committed, Decided, Decision, Document, Health, Retry, SessionRow, StoreError};
+use super::projection::{Sweep, Synchronous, set_synchronous};
 use super::{OpenError, projection, removal, row};
 use crate::domain::{AgentState, Consumer, Conversation, Draft, Millis, Outcome, ScopeKey, Sight, View};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
@@ -15,10 +16,13 @@ use tokio::sync::{oneshot, watch};
 
 /// Most decisions in one commit: bounds how long the first of them waits.
 const BATCH: usize = 1_024;
-/// Most entries projected in one go: bounds how long a decision waits behind it.
+/// Rows projected in one go when nothing waits.
 const CHUNK: usize = 512;
-/// Entries that may wait to be projected; beyond it each commit is followed by some projecting, waiting decisions or not.
-const TAIL: usize = 8_192;
+/// Rows projected between two commits at least: bounds how long a decision waits behind them.
+const SLICE: usize = 128;
+/// Entries that may wait to be projected; beyond it each commit is followed by some projecting, waiting decisions or not. The
+/// more they are, the less each costs.
+const TAIL: u64 = 8_192;
 /// How long the writer waits for the next decision before it projects what is left.
 const QUIET: Duration = Duration::from_millis(5);
 
@@ -79,6 +83,7 @@ pub(super) struct Writer {
     health: watch::Sender<Health>,
     position: u64,
     projected: u64,
+    sweep: Option<Sweep>,
     numbers: HashMap<AccountId, i64>,
 }
 
@@ -167,7 +172,7 @@ impl Writer {
         if position > projected {
             tracing::info!(entries = position - projected, "projections go on from the journal");
         }
-        Ok(Self { connection, memory, clock, announce, health, position, projected, numbers: HashMap::new() })
+        Ok(Self { connection, memory, clock, announce, health, position, projected, sweep: None, numbers: HashMap::new() })
     }
 
     /// Runs until every sender is gone, or a sync has failed.
@@ -178,7 +183,7 @@ impl Writer {
                     Ok(job) => Some(job),
                     Err(RecvTimeoutError::Disconnected) => break,
                     Err(RecvTimeoutError::Timeout) => {
-                        self.project();
+                        self.project(CHUNK);
                         None
                     }
                 }
@@ -192,9 +197,14 @@ impl Writer {
                 let mut batch = vec![first];
                 batch.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(BATCH - 1));
                 metrics::gauge!("tieline_store_waiting").decrement(batch.len() as f64);
+                let before = self.position;
                 self.step(batch);
-                // Under load nobody rests, and what is not projected must not grow.
-                while self.position - self.projected > TAIL as u64 && !self.has_failed() && self.project() {}
+                // Under load nobody rests, and what is not projected must not grow: a sweep that has begun gets on faster than
+                // it is added to. There are two rows or so for each entry.
+                if !self.has_failed() && (self.sweep.is_some() || self.position - self.projected > TAIL) {
+                    let added = usize::try_from(self.position - before).unwrap_or(usize::MAX);
+                    self.project(SLICE.max(added.saturating_mul(4)));
+                }
             }
             if self.has_failed() {
                 for job in queue {
@@ -204,7 +214,7 @@ impl Writer {
                 return;
             }
         }
-        while self.projected < self.position && self.project() {}
+        while self.projected < self.position && self.project(CHUNK) {}
         // The whole database in one file, for whoever copies it while nothing runs.
         if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
             tracing::warn!(%error, "the write-ahead log stays beside the database");
@@ -262,13 +272,12 @@ impl Writer {
         if is_synced {
             return self.transact(batch);
         }
-        let set = |connection: &Connection, mode: &str| connection.execute_batch(&format!("PRAGMA synchronous = {mode}"));
-        if let Err(error) = set(&self.connection, "NORMAL") {
+        if let Err(error) = set_synchronous(&self.connection, Synchronous::Normal) {
             return Err((error, batch.into_iter().map(unanswered).collect()));
         }
         let done = self.transact(batch);
         // Without it the next ack would not mean on disk.
-        match set(&self.connection, "FULL") {
+        match set_synchronous(&self.connection, Synchronous::Full) {
             Ok(()) => done,
             Err(error) => Err((error, done.map_or_else(|(_, waiting)| waiting, |(_, waiting)| waiting))),
         }
@@ -592,7 +601,11 @@ impl Writer {
         for sight in &sights {
             memory.push(sight.clone());
         }
-        removed.iter().for_each(|id| memory.forget(id));
+        if !removed.is_empty() {
+            removed.iter().for_each(|id| memory.forget(id));
+            // What it still has of them must not be written any more.
+            self.sweep = None;
+        }
         for (id, after) in conversations {
             // Not from memory, which may have let go of it during the batch.
             let before = before.remove(&id);
@@ -616,23 +629,27 @@ impl Writer {
         Committed { sights, changes, decisions }
     }
 
-    /// Brings the projections on; whether that worked.
-    fn project(&mut self) -> bool {
+    /// Brings the projections on by so many rows; whether that worked.
+    fn project(&mut self, rows: usize) -> bool {
         let began = Instant::now();
-        match projection::project(&mut self.connection, &self.memory, self.projected, CHUNK) {
-            Ok(cursor) => {
+        let Some(mut sweep) = self.sweep.take().or_else(|| Sweep::begin(&self.memory, self.projected)) else { return true };
+        let done = sweep.step(&mut self.connection, &self.memory, rows);
+        match done {
+            Ok(Some(cursor)) => {
                 self.projected = cursor;
-                metrics::histogram!("tieline_store_projection_seconds").record(began.elapsed().as_secs_f64());
                 metrics::gauge!("tieline_store_unprojected").set((self.position - self.projected) as f64);
-                true
             }
+            Ok(None) => self.sweep = Some(sweep),
             Err(error) => {
+                self.sweep = Some(sweep);
                 self.failed(&error);
                 // What is not projected stays in memory; a full disk is tried again, but not in a tight loop.
                 std::thread::sleep(Duration::from_millis(50));
-                false
+                return false;
             }
         }
+        metrics::histogram!("tieline_store_projection_seconds").record(began.elapsed().as_secs_f64());
+        true
     }
 
     /// What a failed write means for those who wait, and for the store.
@@ -709,7 +726,9 @@ impl Writer {
     }
 
     pub(super) fn project_some(&mut self, most: usize) {
-        self.projected = projection::project(&mut self.connection, &self.memory, self.projected, most).unwrap();
+        if let Some(mut sweep) = Sweep::of_some(&self.memory, self.projected, most) {
+            self.projected = sweep.step(&mut self.connection, &self.memory, usize::MAX).unwrap().unwrap();
+        }
     }
 }
 
