@@ -9,6 +9,7 @@ mod pages;
 mod tls;
 mod trace;
 mod webhooks;
+mod wire;
 mod ws;
 
 pub use admin::{AdminKey, Reload};

@@ -1,30 +1,35 @@
 //! WebSockets: the upgrade, and the one loop that every socket of every dialect runs in.
 //!
-//! The loop does I/O and keeps time; what frames mean is the session's business. One task per socket, and the only
-//! place that writes is [`write_ready`].
+//! The loop does I/O and keeps time; what frames mean is the session's business. One task per socket. It has four reasons to
+//! wake ([`wakes`]), and looks only at those parts that woke it: a socket that is written to is not read, and no timer is
+//! touched for a message.
 
+mod wakes;
+
+use self::wakes::{Part, Wakes};
 use super::connection::Progress;
+use super::wire::{LeasedLine, Socket};
 use crate::config::Limits;
 use crate::gateway::Gateway;
-use crate::hub::{ConnectionId, Frame};
+use crate::hub::{ConnectionId, Frame, put_frame};
 use crate::session::{Admission, Admitted, Codec, Doorway, Greeting, Out, Session, SessionLimits};
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
-use futures::{FutureExt, Sink, SinkExt, Stream, StreamExt};
+use futures::future::poll_fn;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use std::pin::pin;
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tieline_protocol::code::CloseCode;
-use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::CapacityError;
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +38,10 @@ const TURN: usize = 128;
 /// How long a close frame may take to be written, and the peer's to come. With it a socket whose credential has ended
 /// is gone within the promised 5 s.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Bytes read at once. The buffer is there for each connection as long as it lives, and is zeroed at each read.
+const READ: usize = 1024;
+/// Bytes written at once, about.
+const WRITE: usize = 64 * 1024;
 /// Bytes read on after a close frame was sent, so that what is in flight does not reset the connection before the
 /// peer has read it.
 const LINGER: usize = 4 * 1024 * 1024;
@@ -64,13 +73,11 @@ impl Upgrade {
     }
 }
 
-/// Bounds on what a peer can make us hold. The read buffer is small because it is allocated for each connection and
-/// zeroed at each poll.
+/// Bounds on what a peer can make us hold.
 fn config(limits: &Limits) -> WebSocketConfig {
     WebSocketConfig::default()
-        .read_buffer_size(4 * 1024)
-        .write_buffer_size(16 * 1024)
-        .max_write_buffer_size(64 * 1024 * 1024)
+        .read_buffer_size(READ)
+        .write_buffer_size(0)
         .max_message_size(Some(limits.message.0))
         .max_frame_size(Some(limits.message.0))
 }
@@ -95,11 +102,10 @@ pub(super) async fn serve<D: Doorway>(
     connection: ConnectionId,
     progress: Progress,
 ) {
-    let io = match on.await {
-        Ok(io) => TokioIo::new(io),
+    let mut socket = match on.await {
+        Ok(io) => Socket::new(io, config(&around.limits)),
         Err(error) => return tracing::debug!(%error, "the upgrade failed"),
     };
-    let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config(&around.limits))).await;
     let code = match admission {
         Admission::Turned(code) => Some(code),
         Admission::Known(admitted) => run(&around, &mut socket, *admitted, None, connection, &progress).await,
@@ -117,27 +123,21 @@ pub(super) async fn serve<D: Doorway>(
 }
 
 /// Sends the close frame, then reads on a little so that it arrives.
-async fn farewell<S>(mut socket: WebSocketStream<S>, code: CloseCode)
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
+async fn farewell(mut socket: Socket, code: CloseCode) {
     let said = timeout(FAREWELL, async {
         // The answer to the peer's own close waits to be flushed, and is all there is to say then.
         let frame = CloseFrame { code: code.number().into(), reason: code.reason().into() };
-        let sent = if code == CloseCode::Normal { socket.flush().await } else { socket.send(Message::Close(Some(frame))).await };
-        match sent {
-            Ok(()) | Err(WsError::ConnectionClosed | WsError::AlreadyClosed) => true,
-            Err(_) => false,
-        }
+        let put = if code == CloseCode::Normal { Ok(()) } else { socket.put(Message::Close(Some(frame))) };
+        let is_put = matches!(put, Ok(()) | Err(WsError::ConnectionClosed | WsError::AlreadyClosed));
+        is_put && socket.wire.flush().await.is_ok()
     });
     if said.await != Ok(true) || code == CloseCode::Normal {
         return;
     }
-    let mut io = socket.into_inner();
     let linger = async {
         let mut buffer = [0; 4096];
         let mut left = LINGER;
-        while let Ok(read @ 1..) = io.read(&mut buffer).await {
+        while let Ok(read @ 1..) = poll_fn(|context| socket.wire.poll_read(context, &mut buffer)).await {
             left = left.saturating_sub(read);
             // The peer's answer to our close is small and the last thing it sends.
             if left == 0 || read as u64 <= LARGEST_SIGN {
@@ -149,11 +149,11 @@ where
 }
 
 /// Waits for a peer to say who it is. Nothing else can be asked here.
-async fn identify<S, D>(around: &Surroundings, socket: &mut S, mut doorway: D) -> Result<(Frame, Admitted<D::Codec>), Option<CloseCode>>
-where
-    S: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Unpin,
-    D: Doorway,
-{
+async fn identify<D: Doorway>(
+    around: &Surroundings,
+    socket: &mut Socket,
+    mut doorway: D,
+) -> Result<(Frame, Admitted<D::Codec>), Option<CloseCode>> {
     let deadline = Instant::now() + around.limits.identify_timeout.0;
     let mut refused = 0;
     loop {
@@ -162,9 +162,13 @@ where
             () = around.stop.cancelled() => return Err(Some(CloseCode::Restart)),
             message = socket.next() => message,
         };
-        let text = match message.map_or(Err(None), read)? {
+        let text = match read(message)? {
             Heard::Text(text) => text,
-            Heard::Sign => continue,
+            Heard::Sign => {
+                // Its answer waits on the wire.
+                say(around, socket, None).await?;
+                continue;
+            }
         };
         match doorway.greet(text.as_str()) {
             Greeting::Welcome(reply, admitted) => return Ok((reply, *admitted)),
@@ -174,13 +178,24 @@ where
                 if refused >= around.limits.bad_frames {
                     return Err(Some(CloseCode::Policy));
                 }
-                match timeout(around.limits.write_timeout.0, socket.send(Message::Text(reply))).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return Err(None),
-                    Err(_) => return Err(Some(CloseCode::SlowConsumer)),
-                }
+                say(around, socket, Some(reply)).await?;
             }
         }
+    }
+}
+
+/// Sends a reply, and what waits before it.
+async fn say(around: &Surroundings, socket: &mut Socket, reply: Option<Frame>) -> Result<(), Option<CloseCode>> {
+    let said = async {
+        match reply {
+            Some(reply) => socket.send(Message::Text(reply)).await.is_ok(),
+            None => socket.wire.flush().await.is_ok(),
+        }
+    };
+    match timeout(around.limits.write_timeout.0, said).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(None),
+        Err(_) => Err(Some(CloseCode::SlowConsumer)),
     }
 }
 
@@ -214,32 +229,73 @@ fn read(message: Result<Message, WsError>) -> Result<Heard, Option<CloseCode>> {
     }
 }
 
-fn is_reset(error: &tokio_tungstenite::tungstenite::error::ProtocolError) -> bool {
-    matches!(error, tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)
+fn is_reset(error: &ProtocolError) -> bool {
+    matches!(error, ProtocolError::ResetWithoutClosingHandshake)
 }
 
 /// Runs a session to its end; the code to close with, if anybody is left to be told.
-async fn run<S, C>(
+async fn run<C: Codec>(
     around: &Surroundings,
-    socket: &mut S,
+    socket: &mut Socket,
     admitted: Admitted<C>,
     reply: Option<Frame>,
     connection: ConnectionId,
     progress: &Progress,
-) -> Option<CloseCode>
-where
-    S: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Unpin,
-    C: Codec,
-{
+) -> Option<CloseCode> {
     let membership = around.gateway.hub().join(connection, admitted.actor.clone());
     let limits = SessionLimits { pending: around.limits.pending, bad_frames: around.limits.bad_frames };
-    let mut session = Session::begin(around.gateway.clone(), membership, admitted, limits);
+    let lease = admitted.lease.clone();
+    let session = Session::begin(around.gateway.clone(), membership, admitted, limits);
+    session.connect(Arc::new(LeasedLine { wire: socket.wire.clone(), lease: lease.clone() }));
     if let Some(reply) = reply
-        && timeout(around.limits.write_timeout.0, socket.send(Message::Text(reply))).await.is_err()
+        && let Err(code) = say(around, socket, Some(reply)).await
     {
-        return Some(CloseCode::SlowConsumer);
+        return code;
     }
-    drive(around, socket, &mut session, progress).await
+    let wakes = Wakes::new();
+    let now = Instant::now();
+    let mut serving = Serving {
+        limits: &around.limits,
+        progress,
+        socket,
+        session,
+        clocks: Clocks::start(&around.limits, progress),
+        leave_by: None,
+        end: None,
+        is_readable: true,
+        held: None,
+        writing: None,
+    };
+    let mut ended = pin!(lease.ended());
+    let mut stopped = pin!(async {
+        around.stop.cancelled().await;
+        sleep(around.spread.mul_f64(crate::random::fraction())).await;
+    });
+    let mut clock = pin!(sleep_until(now));
+    poll_fn(|context| {
+        let mut woken = wakes.woken(context);
+        if woken.contains(Part::Time) {
+            let context = &mut wakes.context(Part::Time);
+            if ended.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Some(CloseCode::Token));
+            }
+            if serving.leave_by.is_none() && stopped.as_mut().poll(context).is_ready() {
+                // Until then what was asked may still be answered.
+                serving.leave_by = Some(Instant::now() + FAREWELL);
+            }
+            if let Err(code) = serving.look(clock.as_mut(), context) {
+                return Poll::Ready(Some(code));
+            }
+            woken.add(Part::Session);
+        }
+        let done = serving.turn(&wakes, woken);
+        if done.is_pending() && serving.has_new_deadline() {
+            // Looked at in the next turn, which comes at once.
+            wakes.wake(Part::Time);
+        }
+        done
+    })
+    .await
 }
 
 /// The largest ping, pong or close from a client, with its head and mask.
@@ -303,143 +359,207 @@ impl Clocks {
     }
 }
 
-/// The loop. It returns the code to close with, if anybody is left to be told.
-async fn drive<S, C>(around: &Surroundings, socket: &mut S, session: &mut Session<C>, progress: &Progress) -> Option<CloseCode>
-where
-    S: Stream<Item = Result<Message, WsError>> + Sink<Message, Error = WsError> + Unpin,
-    C: Codec,
-{
-    let limits = &around.limits;
-    let mut clocks = Clocks::start(limits, progress);
-    let mut ended = pin!(session.lease().clone().ended());
-    let mut stopped = pin!(async {
-        around.stop.cancelled().await;
-        sleep(around.spread.mul_f64(crate::random::fraction())).await;
-    });
-    // Set when the gateway drains: until then what was asked may still be answered.
-    let mut leave_by: Option<Instant> = None;
-    let mut end: Option<CloseCode> = None;
-    let mut control: Option<Message> = None;
-    loop {
-        let is_reading = leave_by.is_none() && session.is_accepting();
-        let clock = clocks.next(limits, is_reading);
-        let clock = leave_by.map_or(clock, |leave_by| leave_by.min(clock));
-        // Only what can be dropped without loss is waited for here; the work is done behind the arrows.
-        tokio::select! {
-            () = &mut ended => return Some(CloseCode::Token),
-            () = &mut stopped, if leave_by.is_none() => leave_by = Some(Instant::now() + FAREWELL),
-            () = session.ready() => {}
-            message = socket.next(), if is_reading => {
-                let mut next = Some(message);
-                let mut taken = 0;
-                while let Some(message) = next.take() {
-                    clocks.heard(progress, matches!(message, Some(Ok(Message::Text(_)))));
-                    match message.map_or(Err(None), read) {
-                        // A credential that has ended asks for nothing more.
-                        Ok(Heard::Text(_)) if session.lease().is_over() => return Some(CloseCode::Token),
-                        Ok(Heard::Text(text)) => end = end.or(session.accept(text.as_str()).err()),
-                        Ok(Heard::Sign) => {}
-                        Err(code) => return code,
-                    }
-                    taken += 1;
-                    if taken < TURN && end.is_none() && session.is_accepting() {
-                        next = socket.next().now_or_never();
-                    }
-                }
-            }
-            () = sleep_until(clock) => match clocks.look(limits, progress, is_reading) {
-                Ok(ping) => control = ping,
-                Err(code) => return Some(code),
-            },
-        }
-        // Polled once more without waiting: what was just accepted may be answered already.
-        let _ = session.ready().now_or_never();
-        // Whatever became ready with the credential's end is not told any more.
-        if session.lease().is_over() {
-            return Some(CloseCode::Token);
-        }
-        if let Some(end) = session.end() {
-            if end == CloseCode::SlowConsumer {
-                metrics::counter!("tieline_slow_consumers_total").increment(1);
-            }
-            return Some(end);
-        }
-        let began = Instant::now();
-        let write = steadily(limits.write_timeout.0, progress, write_ready(socket, session, control.take()));
-        let written = tokio::select! {
-            // In order: a write that is done is not taken back by a lease that ends just then.
-            biased;
-            written = write => written,
-            () = &mut ended => return Some(CloseCode::Token),
-        };
-        match written {
-            // Who took a long write was there, though nothing could be read meanwhile.
-            Some(Ok(())) if began.elapsed() > FAREWELL => clocks.heard = Instant::now(),
-            Some(Ok(())) => {}
-            Some(Err(error)) => {
-                tracing::debug!(%error, "the socket broke");
-                return None;
-            }
-            None => {
-                metrics::counter!("tieline_slow_consumers_total").increment(1);
-                return Some(CloseCode::SlowConsumer);
-            }
-        }
-        if end.is_some() {
-            return end;
-        }
-        if leave_by.is_some_and(|leave_by| session.is_settled() || Instant::now() >= leave_by) {
-            return Some(CloseCode::Restart);
-        }
-    }
-}
-
 /// The least that a peer must take within each write timeout, to count as slow and not as stalled.
 const TRICKLE: u64 = 4 * 1024;
 
-/// Waits for a write as long as it gets on; none if it stalls.
-async fn steadily<T>(time: Duration, progress: &Progress, write: impl Future<Output = T>) -> Option<T> {
-    let mut write = pin!(write);
-    loop {
-        let before = progress.written();
-        match timeout(time, write.as_mut()).await {
-            Ok(done) => return Some(done),
-            Err(_) if progress.written() >= before + TRICKLE => {}
-            Err(_) => return None,
+/// A write that the peer has not taken all of.
+struct Writing {
+    began: Instant,
+    /// By when it must have got on, from how many bytes.
+    by: Instant,
+    from: u64,
+    /// Whether it must leave alone.
+    is_alone: bool,
+    /// Whether the clock knows of it.
+    is_timed: bool,
+}
+
+/// A socket being served.
+struct Serving<'s, C: Codec> {
+    limits: &'s Limits,
+    progress: &'s Progress,
+    socket: &'s mut Socket,
+    session: Session<C>,
+    clocks: Clocks,
+    /// Set when the gateway drains.
+    leave_by: Option<Instant>,
+    /// The code with which it ends when everything is said.
+    end: Option<CloseCode>,
+    /// Whether there may be something to read.
+    is_readable: bool,
+    /// A frame that must leave alone, and waits for those before it.
+    held: Option<Frame>,
+    writing: Option<Writing>,
+}
+
+thread_local! {
+    /// Where frames are put together for one write.
+    static FRAMES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl<C: Codec> Serving<'_, C> {
+    fn is_reading(&self) -> bool {
+        self.leave_by.is_none() && self.end.is_none() && self.writing.is_none() && self.session.is_accepting()
+    }
+
+    /// Looks at the clocks, and sets the time at which they must be looked at next.
+    fn look(&mut self, mut clock: Pin<&mut Sleep>, context: &mut Context<'_>) -> Result<(), CloseCode> {
+        let now = Instant::now();
+        if let Some(writing) = &mut self.writing {
+            writing.is_timed = true;
+            if now >= writing.by {
+                if self.progress.written() < writing.from + TRICKLE {
+                    return Err(self.slow());
+                }
+                (writing.by, writing.from) = (now + self.limits.write_timeout.0, self.progress.written());
+            }
+        } else if let Some(ping) = self.clocks.look(self.limits, self.progress, self.is_reading())? {
+            // Whatever is wrong with the socket shows when it is read.
+            let _ = self.socket.put(ping);
+        }
+        let next = match &self.writing {
+            Some(writing) => writing.by,
+            None => self.clocks.next(self.limits, self.is_reading()),
+        };
+        clock.as_mut().reset(self.leave_by.map_or(next, |leave_by| leave_by.min(next)));
+        if clock.poll(context).is_ready() {
+            context.waker().wake_by_ref();
+        }
+        Ok(())
+    }
+
+    /// Whether there is a deadline that the clock was not set to.
+    fn has_new_deadline(&self) -> bool {
+        self.writing.as_ref().is_some_and(|writing| !writing.is_timed)
+    }
+
+    fn slow(&self) -> CloseCode {
+        metrics::counter!("tieline_slow_consumers_total").increment(1);
+        CloseCode::SlowConsumer
+    }
+
+    /// Does what there is to do. Ready with the code to close with, if anybody is left to be told.
+    fn turn(&mut self, wakes: &Wakes, woken: wakes::Woken) -> Poll<Option<CloseCode>> {
+        self.is_readable |= woken.contains(Part::Read);
+        let mut may_have_more = woken.contains(Part::Session);
+        let mut taken = 0;
+        loop {
+            // A credential that has ended asks for nothing more, and is told nothing more.
+            if self.session.lease().is_over() {
+                return Poll::Ready(Some(CloseCode::Token));
+            }
+            if self.writing.is_some() {
+                match self.socket.wire.poll_flush(&mut wakes.context(Part::Write)) {
+                    Poll::Pending if self.leave_by.is_some_and(|leave_by| Instant::now() >= leave_by) => {
+                        return Poll::Ready(Some(CloseCode::Restart));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(error)) => return Poll::Ready(lost(&error)),
+                    Poll::Ready(Ok(())) => self.written(),
+                }
+                may_have_more = true;
+            }
+            while self.is_readable && self.is_reading() && taken < TURN {
+                match self.socket.poll_next(&mut wakes.context(Part::Read)) {
+                    Poll::Pending => self.is_readable = false,
+                    Poll::Ready(message) => {
+                        self.clocks.heard(self.progress, matches!(message, Ok(Message::Text(_))));
+                        match read(message) {
+                            Ok(Heard::Text(text)) => self.end = self.session.accept(text.as_str()).err(),
+                            Ok(Heard::Sign) => {}
+                            Err(code) => return Poll::Ready(code),
+                        }
+                        taken += 1;
+                        may_have_more = true;
+                    }
+                }
+            }
+            if std::mem::take(&mut may_have_more) && self.session.poll(&mut wakes.context(Part::Session)).is_ready() {
+                if let Some(end) = self.session.end() {
+                    return Poll::Ready(Some(if end == CloseCode::SlowConsumer { self.slow() } else { end }));
+                }
+            }
+            match self.write(&mut wakes.context(Part::Write)) {
+                Ok(true) => may_have_more = true,
+                Ok(false) => break,
+                Err(error) => return Poll::Ready(lost(&error)),
+            }
+        }
+        if self.end.is_some() {
+            return Poll::Ready(self.end);
+        }
+        if self.leave_by.is_some_and(|leave_by| self.session.is_settled() || Instant::now() >= leave_by) {
+            return Poll::Ready(Some(CloseCode::Restart));
+        }
+        if self.is_readable && self.is_reading() {
+            // Others have their turn first.
+            wakes.wake(Part::Read);
+        } else {
+            self.session.rest();
+        }
+        Poll::Pending
+    }
+
+    /// Writes some of what is ready, in one write. Whether there was anything.
+    fn write(&mut self, context: &mut Context<'_>) -> std::io::Result<bool> {
+        FRAMES.with_borrow_mut(|frames| {
+            frames.clear();
+            let mut is_alone = false;
+            if let Some(held) = self.held.take() {
+                put_frame(frames, held.as_bytes());
+                is_alone = true;
+            }
+            while !is_alone && frames.len() < WRITE {
+                match self.session.pop() {
+                    Some(Out::Frame(frame)) => put_frame(frames, frame.as_bytes()),
+                    Some(Out::Framed(framed)) => frames.extend_from_slice(&framed),
+                    Some(Out::Alone(frame)) if frames.is_empty() => {
+                        put_frame(frames, frame.as_bytes());
+                        is_alone = true;
+                    }
+                    Some(Out::Alone(frame)) => {
+                        self.held = Some(frame);
+                        break;
+                    }
+                    None => break,
+                }
+            }
+            let was_empty = frames.is_empty();
+            let sent = self.socket.wire.poll_send(context, frames);
+            if frames.capacity() > 4 * WRITE {
+                *frames = Vec::new();
+            }
+            if let Poll::Ready(Err(error)) = sent {
+                return Err(error);
+            }
+            // What answers a ping may have waited on the wire, without any frame of ours.
+            if was_empty && sent.is_ready() {
+                return Ok(false);
+            }
+            let (began, from) = (Instant::now(), self.progress.written());
+            self.writing = Some(Writing { began, by: began + self.limits.write_timeout.0, from, is_alone, is_timed: false });
+            if sent.is_ready() {
+                self.written();
+            }
+            Ok(true)
+        })
+    }
+
+    /// Everything written has left.
+    fn written(&mut self) {
+        let Some(writing) = self.writing.take() else { return };
+        self.session.sent();
+        if writing.is_alone {
+            self.session.flushed();
+        }
+        // Who took a long write was there, though nothing could be read meanwhile.
+        if writing.is_timed && writing.began.elapsed() > FAREWELL {
+            self.clocks.heard = Instant::now();
         }
     }
 }
 
-/// Writes everything that is ready, in as few writes as may be.
-async fn write_ready<S, C>(socket: &mut S, session: &mut Session<C>, control: Option<Message>) -> Result<(), WsError>
-where
-    S: Sink<Message, Error = WsError> + Unpin,
-    C: Codec,
-{
-    let mut is_dirty = false;
-    if let Some(control) = control {
-        socket.feed(control).await?;
-        is_dirty = true;
-    }
-    while let Some(out) = session.pop() {
-        match out {
-            Out::Frame(frame) => {
-                socket.feed(Message::Text(frame)).await?;
-                is_dirty = true;
-            }
-            Out::Alone(frame) => {
-                if std::mem::take(&mut is_dirty) {
-                    socket.flush().await?;
-                }
-                socket.send(Message::Text(frame)).await?;
-                session.sent();
-                session.flushed();
-            }
-        }
-    }
-    if is_dirty {
-        socket.flush().await?;
-        session.sent();
-    }
-    Ok(())
+fn lost(error: &std::io::Error) -> Option<CloseCode> {
+    tracing::debug!(%error, "the socket broke");
+    None
 }

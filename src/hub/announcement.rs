@@ -5,6 +5,9 @@ use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use tieline_protocol::ids::{ConversationId, DialogId};
+use tokio_tungstenite::tungstenite::Bytes;
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data as OpData, OpCode};
 
 /// A text ready to be sent, shared without copying.
 pub type Frame = tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -25,23 +28,110 @@ impl Frames {
     }
 }
 
-/// A committed event on its way to those who follow its dialog.
+/// How one event is told to who is there when it happens, as text; nothing, if it is not shown.
+pub type EventEncoder = fn(&Sight) -> Option<String>;
+
+/// Consecutive events of one dialog that were committed together, on their way to those who follow it.
 #[derive(Debug)]
-pub struct Announcement {
-    /// The entry.
-    pub sight: Arc<Sight>,
-    frames: Frames,
+pub struct Run {
+    /// The dialog.
+    pub dialog: DialogId,
+    /// The entries, by number and without holes.
+    pub events: Vec<Arc<Sight>>,
+    /// Who should hear of all of them.
+    pub audience: Arc<Audience>,
+    /// The number of the first.
+    pub first: u64,
+    /// Whether some are only for the brand's side.
+    pub has_whispers: bool,
+    bytes: usize,
+    encoded: [OnceLock<Encoded>; SLOTS],
 }
 
-impl Announcement {
-    pub(super) fn new(sight: Arc<Sight>) -> Self {
-        Self { sight, frames: Frames::default() }
+/// The frames of a run, one for each event, as they go over a socket.
+#[derive(Debug)]
+pub struct Encoded {
+    frames: Bytes,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+/// Most events and bytes of one run.
+const RUN: usize = 128;
+const RUN_BYTES: usize = 128 * 1024;
+
+impl Run {
+    /// Begins a run; nothing, if the entry is no event or nobody is known who should hear of it.
+    pub(super) fn begin(sight: Arc<Sight>) -> Option<Self> {
+        let audience = sight.audience.clone()?;
+        let message = sight.message()?;
+        let (dialog, first, has_whispers, bytes) = (message.dialog.clone(), message.sequence, message.whisper, message.bytes());
+        Some(Self { dialog, events: vec![sight], audience, first, has_whispers, bytes, encoded: Default::default() })
     }
 
-    /// The encoding of a slot.
-    pub fn frame(&self, slot: Slot, encode: impl FnOnce(&Arc<Sight>) -> Frame) -> Frame {
-        self.frames.get(slot, || encode(&self.sight))
+    /// Adds the next event of the dialog; it is given back where it does not go with the others.
+    pub(super) fn add(&mut self, sight: Arc<Sight>) -> Result<(), Arc<Sight>> {
+        let Some(message) = sight.message() else { return Err(sight) };
+        let is_next = message.dialog == self.dialog && message.sequence == self.end();
+        let is_same = sight.audience.as_ref().is_some_and(|audience| Arc::ptr_eq(audience, &self.audience));
+        if !is_next || !is_same || self.events.len() >= RUN || self.bytes >= RUN_BYTES {
+            return Err(sight);
+        }
+        self.has_whispers |= message.whisper;
+        self.bytes += message.bytes();
+        self.events.push(sight);
+        Ok(())
     }
+
+    /// The number behind the last.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.first + self.events.len() as u64
+    }
+
+    /// About how many bytes it keeps alive.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The frames for a slot.
+    pub fn encoded(&self, Slot(slot): Slot, encode: EventEncoder) -> &Encoded {
+        self.encoded[slot].get_or_init(|| {
+            // What surrounds a message is about as long again as a short one.
+            let mut frames = Vec::with_capacity(self.bytes + self.events.len() * 512);
+            let mut ends = Vec::with_capacity(self.events.len());
+            for sight in &self.events {
+                if let Some(text) = encode(sight) {
+                    put_frame(&mut frames, text.as_bytes());
+                }
+                ends.push(frames.len());
+            }
+            Encoded { frames: frames.into(), ends }
+        })
+    }
+}
+
+impl Encoded {
+    /// The frames of some of the events, by their places in the run.
+    #[must_use]
+    pub fn of(&self, places: std::ops::Range<usize>) -> Bytes {
+        let end = |place: usize| place.checked_sub(1).and_then(|last| self.ends.get(last)).copied().unwrap_or(0);
+        self.frames.slice(end(places.start)..end(places.end))
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &Bytes {
+        &self.frames
+    }
+}
+
+/// Appends a text to what goes over a socket, as one frame of a server.
+pub fn put_frame(to: &mut Vec<u8>, text: &[u8]) {
+    let header = FrameHeader { opcode: OpCode::Data(OpData::Text), ..FrameHeader::default() };
+    // A vector takes everything.
+    let _ = header.format(text.len() as u64, to);
+    to.extend_from_slice(text);
 }
 
 /// A conversation that changed, as it was and as it is.

@@ -1,23 +1,24 @@
 //! Who is connected, who wants to hear what, and the way from a committed entry to each session's outbox.
 //!
 //! The log is the truth; an announcement is only a hint that there is something to read. Topics are sharded by
-//! conversation and each shard is served by one announcer, so a dialog's events reach every session in order. An
-//! announcement is encoded once per kind of codec and shared; a session's part of it is a pointer in a bounded
-//! [`Outbox`].
+//! conversation and each shard is served by one announcer, so a dialog's events reach every session in order. Events of a
+//! dialog that were committed together are a [`Run`], encoded once per kind of codec and shared: a session at rest gets it
+//! written to its socket at once, for another it is a pointer in a bounded [`Outbox`].
 
 mod announcement;
 mod outbox;
 mod trace;
 
-pub use announcement::{Announcement, ConversationChange, Frame, SLOTS, Slot, Typing, coalesce};
-pub use outbox::{Item, Outbox, Taken};
+pub use announcement::{ConversationChange, Encoded, EventEncoder, Frame, Run, SLOTS, Slot, Typing, coalesce, put_frame};
+use outbox::Pushed;
+pub use outbox::{Item, Line, Live, Outbox, Sent, Taken};
 pub use trace::{Commit, Push, Traces};
 
 use crate::domain::{Actor, AgentState, Audience, Conversation, ConversationFilter, Millis, Sight};
 use dashmap::DashMap;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tieline_protocol::code::CloseCode;
@@ -164,30 +165,42 @@ struct Presence {
 struct Shard {
     queue: Mutex<Queue>,
     wake: Notify,
-    index: Mutex<HashMap<Topic, HashMap<ConnectionId, Subscriber>>>,
+    index: Mutex<HashMap<Topic, Followers>>,
 }
 
-#[derive(Debug)]
+/// Who follows a topic, by connection. Whoever announces keeps what it found, so that nobody waits for it to be through.
+type Followers = Arc<Vec<Subscriber>>;
+
+#[derive(Debug, Clone)]
 struct Subscriber {
     connection: ConnectionId,
     outbox: Arc<Outbox>,
     /// How many interests of the connection this stands for.
     times: u32,
+    /// How the session stands to the dialog, if that is the topic.
+    live: Option<Arc<Live>>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     items: VecDeque<Announced>,
+    /// Items, each event of a run counted.
+    count: usize,
+    /// Where the newest run of a dialog stands among the items, to which events may be added as long as it waits.
+    newest: HashMap<DialogId, usize>,
     /// What did not fit: the first number missed of each dialog, and the coalesced change of each conversation.
     missed: HashMap<DialogId, (u64, Arc<Audience>)>,
-    feeds: HashSet<Topic>,
     changes: HashMap<ConversationId, Arc<ConversationChange>>,
+    /// Applications' feeds in which there is something new.
+    feeds: HashSet<Topic>,
     /// The newest that agents said.
     agents: HashMap<(AccountId, UserId), AgentState>,
 }
 
 /// Announcements delivered in one go.
 const SLICE: usize = 256;
+/// Sessions told before others get their turn.
+const TURN: usize = 64;
 
 impl Queue {
     fn is_empty(&self) -> bool {
@@ -196,18 +209,77 @@ impl Queue {
 
     /// The next items; with the last of them what did not fit, which is newer.
     fn slice(&mut self) -> Self {
-        if self.items.len() <= SLICE {
+        let mut count = 0;
+        let is_too_much = |item: &Announced| {
+            count += item.count();
+            count > SLICE
+        };
+        let end = self.items.iter().position(is_too_much).unwrap_or(self.items.len()).max(1);
+        if end >= self.items.len() {
             return std::mem::take(self);
         }
-        Self { items: self.items.drain(..SLICE).collect(), ..Self::default() }
+        Self { items: self.items.drain(..end).collect(), ..Self::default() }
+    }
+
+    /// Adds an event: to those of its dialog that wait, so that they are told together, or as a new run. Of one that does not
+    /// fit the number is kept.
+    fn put_event(&mut self, sight: Arc<Sight>) {
+        let Some(dialog) = sight.message().map(|message| &message.dialog) else { return };
+        let waiting = self.newest.get(dialog).and_then(|place| match self.items.get_mut(*place) {
+            Some(Announced::Events(run)) => Some(run),
+            _ => None,
+        });
+        let is_full = self.count >= QUEUE;
+        let Some(run) = (match waiting.filter(|_| !is_full) {
+            Some(run) => run.add(sight).err(),
+            None => Some(sight),
+        })
+        .map(Run::begin) else {
+            self.count += 1;
+            return;
+        };
+        let Some(run) = run else { return };
+        if !is_full {
+            self.count += 1;
+            self.newest.insert(run.dialog.clone(), self.items.len());
+            return self.items.push_back(Announced::Events(Box::new(run)));
+        }
+        let missed = self.missed.entry(run.dialog).or_insert_with(|| (run.first, run.audience.clone()));
+        if missed.1.agents != run.audience.agents {
+            let mut all = (*missed.1).clone();
+            all.agents.extend(run.audience.agents.iter().filter(|agent| !missed.1.agents.contains(agent)).cloned());
+            missed.1 = Arc::new(all);
+        }
+    }
+
+    /// Adds a change. Events that come behind it are told behind it.
+    fn put_change(&mut self, change: Arc<ConversationChange>) {
+        for dialog in &change.after.details.dialogs {
+            self.newest.remove(&dialog.id);
+        }
+        if self.count >= QUEUE || self.changes.contains_key(change.id()) {
+            coalesce(&mut self.changes, change);
+        } else {
+            self.count += 1;
+            self.items.push_back(Announced::Change(change));
+        }
     }
 }
 
 #[derive(Debug)]
 enum Announced {
-    Event(Arc<Announcement>),
+    Events(Box<Run>),
     Change(Arc<ConversationChange>),
     Typing(Arc<Typing>),
+}
+
+impl Announced {
+    fn count(&self) -> usize {
+        match self {
+            Self::Events(run) => run.events.len(),
+            Self::Change(_) | Self::Typing(_) => 1,
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -245,7 +317,7 @@ impl Hub {
         }
         self.sessions.insert(connection, Handle { actor, outbox: outbox.clone(), since: Instant::now() });
         metrics::gauge!("tieline_sessions").increment(1.0);
-        Membership { hub: self.clone(), connection, outbox, was_told: AtomicBool::new(false) }
+        Membership { hub: self.clone(), connection, outbox }
     }
 
     /// Whether an agent has a socket, or had one until less than a time ago. At the start everybody counts as just gone.
@@ -281,12 +353,7 @@ impl Hub {
 
     /// A place beside the map, for a part of the gateway that hears announcements without being a session.
     pub fn listen(self: &Arc<Self>) -> Membership {
-        Membership {
-            hub: self.clone(),
-            connection: self.next_connection(),
-            outbox: Arc::new(Outbox::default()),
-            was_told: AtomicBool::new(false),
-        }
+        Membership { hub: self.clone(), connection: self.next_connection(), outbox: Arc::new(Outbox::default()) }
     }
 
     /// Closes every socket of an account with a code; how many.
@@ -342,7 +409,7 @@ impl Hub {
         let mut all = Vec::new();
         for shard in &self.shards {
             let index = lock(&shard.index);
-            all.extend(index.iter().filter(|(_, subscribers)| subscribers.contains_key(&connection)).map(|(topic, _)| topic.to_string()));
+            all.extend(index.iter().filter(|(_, followers)| place_of(followers, connection).is_ok()).map(|(topic, _)| topic.to_string()));
         }
         all.sort();
         all.dedup();
@@ -358,40 +425,29 @@ impl Hub {
     /// Announces what a batch changed. It does not block.
     pub fn announce(&self, sights: Vec<Arc<Sight>>, changes: Vec<(Option<Conversation>, Conversation)>) {
         let mut touched = HashSet::new();
+        let mut feeds: HashSet<(usize, Topic)> = HashSet::new();
         for sight in sights {
             if let Some(state) = AgentState::of(&sight.account, &sight.entry, sight.at, sight.position) {
                 lock(&self.shards[0].queue).agents.insert((state.account.clone(), state.agent.clone()), state);
                 touched.insert(0);
             }
-            let Some(audience) = sight.audience.clone() else { continue };
+            let Some(audience) = &sight.audience else { continue };
             let shard = self.shard(&audience.conversation);
-            let mut queue = lock(&self.shards[shard].queue);
-            if queue.items.len() < QUEUE {
-                queue.items.push_back(Announced::Event(Arc::new(Announcement::new(sight))));
-            } else {
-                for_feed(&audience, |topic| {
-                    queue.feeds.insert(topic.clone());
-                });
-                if let Some(message) = sight.message() {
-                    let missed = queue.missed.entry(message.dialog.clone()).or_insert_with(|| (message.sequence, audience.clone()));
-                    if missed.1.agents != audience.agents {
-                        let mut all = (*missed.1).clone();
-                        all.agents.extend(audience.agents.iter().filter(|agent| !missed.1.agents.contains(agent)).cloned());
-                        missed.1 = Arc::new(all);
-                    }
-                }
+            for_feed(audience, |topic| {
+                feeds.insert((shard, topic.clone()));
+            });
+            if sight.message().is_some() {
+                lock(&self.shards[shard].queue).put_event(sight);
+                touched.insert(shard);
             }
+        }
+        for (shard, topic) in feeds {
+            lock(&self.shards[shard].queue).feeds.insert(topic);
             touched.insert(shard);
         }
         for (before, after) in changes {
             let shard = self.shard(&after.details.id);
-            let mut queue = lock(&self.shards[shard].queue);
-            let change = Arc::new(ConversationChange::new(before, after));
-            if queue.items.len() >= QUEUE || queue.changes.contains_key(change.id()) {
-                coalesce(&mut queue.changes, change);
-            } else {
-                queue.items.push_back(Announced::Change(change));
-            }
+            lock(&self.shards[shard].queue).put_change(Arc::new(ConversationChange::new(before, after)));
             touched.insert(shard);
         }
         for shard in touched {
@@ -404,7 +460,8 @@ impl Hub {
     pub fn show_typing(&self, typing: Typing) {
         let shard = &self.shards[self.shard(&typing.audience.conversation)];
         let mut queue = lock(&shard.queue);
-        if queue.items.len() < QUEUE / 2 {
+        if queue.count < QUEUE / 2 {
+            queue.count += 1;
             queue.items.push_back(Announced::Typing(Arc::new(typing)));
             shard.wake.notify_one();
         }
@@ -422,7 +479,7 @@ impl Hub {
                 }
                 // In slices, so that sessions come to their turn before their outboxes overflow.
                 while !batch.is_empty() {
-                    shard.deliver(batch.slice());
+                    shard.deliver(batch.slice(), &self.traces).await;
                     tokio::task::yield_now().await;
                 }
             }
@@ -456,62 +513,105 @@ impl Hub {
 }
 
 impl Shard {
-    fn deliver(&self, batch: Queue) {
-        let index = lock(&self.index);
-        let mut woken: Vec<Arc<Outbox>> = Vec::new();
+    fn followers(&self, topic: &Topic) -> Followers {
+        lock(&self.index).get(topic).cloned().unwrap_or_default()
+    }
+
+    async fn deliver(&self, batch: Queue, traces: &Traces) {
         let mut deliveries = 0_u64;
-        let mut tell = |topic: &Topic, push: &mut dyn FnMut(&Subscriber) -> bool| {
-            for subscriber in index.get(topic).into_iter().flat_map(HashMap::values) {
-                deliveries += 1;
-                if push(subscriber) {
-                    woken.push(subscriber.outbox.clone());
-                }
-            }
-        };
         for item in batch.items {
             match item {
-                Announced::Event(event) => {
-                    let Some(audience) = event.sight.audience.clone() else { continue };
-                    if let Some(message) = event.sight.message() {
-                        // Who hears this twice, by dialog and as an agent, drops the second by its number.
-                        let mut push = |subscriber: &Subscriber| subscriber.outbox.push_event(&event);
-                        tell(&Topic::Dialog(audience.conversation.clone(), message.dialog.clone()), &mut push);
-                        for_agents(&audience, |topic| tell(topic, &mut push));
-                    }
-                    for_feed(&audience, |topic| tell(topic, &mut |subscriber| subscriber.outbox.push_feed()));
-                }
-                Announced::Change(change) => tell_change(&change, &mut tell),
+                Announced::Events(run) => deliveries += self.tell_run(&Arc::from(run), traces).await,
+                Announced::Change(change) => deliveries += self.tell_change(&change),
                 Announced::Typing(typing) => {
                     // Nothing numbers a typing state, so it is sent to each connection once.
                     let mut told = HashSet::new();
                     let mut push = |subscriber: &Subscriber| told.insert(subscriber.connection) && subscriber.outbox.push_typing(&typing);
-                    tell(&Topic::Dialog(typing.audience.conversation.clone(), typing.dialog.clone()), &mut push);
-                    for_agents(&typing.audience, |topic| tell(topic, &mut push));
-                    for_feed(&typing.audience, |topic| tell(topic, &mut push));
-                    tell(&Topic::Typing(typing.audience.account.clone()), &mut push);
+                    deliveries += self.tell(&Topic::Dialog(typing.audience.conversation.clone(), typing.dialog.clone()), &mut push);
+                    for_agents(&typing.audience, |topic| deliveries += self.tell(topic, &mut push));
+                    for_feed(&typing.audience, |topic| deliveries += self.tell(topic, &mut push));
+                    deliveries += self.tell(&Topic::Typing(typing.audience.account.clone()), &mut push);
                 }
             }
         }
         for (dialog, (sequence, audience)) in batch.missed {
             let mut push = |subscriber: &Subscriber| subscriber.outbox.push_gap(&dialog, sequence);
-            tell(&Topic::Dialog(audience.conversation.clone(), dialog.clone()), &mut push);
-            for_agents(&audience, |topic| tell(topic, &mut push));
+            deliveries += self.tell(&Topic::Dialog(audience.conversation.clone(), dialog.clone()), &mut push);
+            for_agents(&audience, |topic| deliveries += self.tell(topic, &mut push));
         }
         for topic in batch.feeds {
-            tell(&topic, &mut |subscriber| subscriber.outbox.push_feed());
+            deliveries += self.tell(&topic, &mut |subscriber| subscriber.outbox.push_feed());
         }
         for change in batch.changes.into_values() {
-            tell_change(&change, &mut tell);
+            deliveries += self.tell_change(&change);
         }
         for state in batch.agents.into_values() {
-            tell(&Topic::Agents(state.account.clone()), &mut |subscriber| subscriber.outbox.push_agent(&state));
+            deliveries += self.tell(&Topic::Agents(state.account.clone()), &mut |subscriber| subscriber.outbox.push_agent(&state));
         }
-        drop(index);
         metrics::counter!("tieline_deliveries_total").increment(deliveries);
-        for outbox in woken {
-            outbox.wake();
-        }
     }
+
+    /// Tells everybody who follows a topic, and wakes those of whom `push` says so; how many they are.
+    fn tell(&self, topic: &Topic, push: &mut dyn FnMut(&Subscriber) -> bool) -> u64 {
+        let followers = self.followers(topic);
+        for subscriber in followers.iter() {
+            if push(subscriber) {
+                subscriber.outbox.wake();
+            }
+        }
+        followers.len() as u64
+    }
+
+    /// Events of a dialog go to who follows it, and to the agents of its conversation.
+    async fn tell_run(&self, run: &Arc<Run>, traces: &Traces) -> u64 {
+        let followers = self.followers(&Topic::Dialog(run.audience.conversation.clone(), run.dialog.clone()));
+        let mut told: Vec<u64> = Vec::new();
+        let mut pushes = 0;
+        for turn in followers.chunks(TURN) {
+            if pushes > 0 {
+                tokio::task::yield_now().await;
+            }
+            pushes += turn.len() as u64;
+            for subscriber in turn {
+                match subscriber.outbox.push_run(run, subscriber.live.as_deref()) {
+                    Pushed::Sent => told.push(subscriber.connection.0),
+                    Pushed::Waits(true) => subscriber.outbox.wake(),
+                    Pushed::Waits(false) => {}
+                }
+            }
+        }
+        if !told.is_empty() {
+            let positions = run.events.iter().map(|sight| sight.position).collect();
+            traces.sent(positions, told, jiff::Timestamp::now().as_millisecond());
+        }
+        // Who hears this twice, by dialog and as an agent, drops the second by its number.
+        let mut push = |subscriber: &Subscriber| subscriber.outbox.push_run(run, None) == Pushed::Waits(true);
+        for_agents(&run.audience, |topic| pushes += self.tell(topic, &mut push));
+        pushes
+    }
+
+    /// A change reaches everybody who could see the conversation before or can see it now, each once.
+    fn tell_change(&self, change: &Arc<ConversationChange>) -> u64 {
+        let details = &change.after.details;
+        let account = &details.account;
+        let both = || change.before.iter().chain([&change.after]).map(|conversation| &conversation.details);
+        let agents: HashSet<_> =
+            both().flat_map(|details| &details.participants).filter_map(|participant| participant.person.user()).collect();
+        let consumers: HashSet<_> = both().map(|details| &details.consumer).collect();
+        let offered: HashSet<_> = both().filter_map(|details| details.ring.as_ref()?.agent.user()).collect();
+        let reaches = [Reach::Account(account.clone()), Reach::Conversation(account.clone(), details.id.clone())];
+        let agents = agents.into_iter().map(|agent| Reach::Agent(account.clone(), agent.clone()));
+        let consumers = consumers.into_iter().map(|consumer| Reach::Consumer(account.clone(), consumer.clone()));
+        let offered = offered.into_iter().map(|agent| Reach::Offers(account.clone(), agent.clone()));
+        let mut told = HashSet::new();
+        let mut push = |subscriber: &Subscriber| told.insert(subscriber.connection) && subscriber.outbox.push_change(change);
+        reaches.into_iter().chain(agents).chain(consumers).chain(offered).map(|reach| self.tell(&Topic::Changes(reach), &mut push)).sum()
+    }
+}
+
+/// Where a connection stands among those who follow a topic, or would stand.
+fn place_of(followers: &[Subscriber], connection: ConnectionId) -> Result<usize, usize> {
+    followers.binary_search_by_key(&connection, |subscriber| subscriber.connection)
 }
 
 fn agent_of(actor: &Actor) -> Option<(AccountId, UserId)> {
@@ -533,34 +633,12 @@ fn for_feed(audience: &Audience, mut tell: impl FnMut(&Topic)) {
     }
 }
 
-/// A change reaches everybody who could see the conversation before or can see it now, each once.
-fn tell_change(change: &Arc<ConversationChange>, tell: &mut impl FnMut(&Topic, &mut dyn FnMut(&Subscriber) -> bool)) {
-    let details = &change.after.details;
-    let account = &details.account;
-    let both = || change.before.iter().chain([&change.after]).map(|conversation| &conversation.details);
-    let agents: HashSet<_> = both().flat_map(|details| &details.participants).filter_map(|participant| participant.person.user()).collect();
-    let consumers: HashSet<_> = both().map(|details| &details.consumer).collect();
-    let offered: HashSet<_> = both().filter_map(|details| details.ring.as_ref()?.agent.user()).collect();
-    let reaches = [Reach::Account(account.clone()), Reach::Conversation(account.clone(), details.id.clone())];
-    let agents = agents.into_iter().map(|agent| Reach::Agent(account.clone(), agent.clone()));
-    let consumers = consumers.into_iter().map(|consumer| Reach::Consumer(account.clone(), consumer.clone()));
-    let offered = offered.into_iter().map(|agent| Reach::Offers(account.clone(), agent.clone()));
-    let agents = agents.chain(consumers).chain(offered);
-    let mut told = HashSet::new();
-    for reach in reaches.into_iter().chain(agents) {
-        let mut push = |subscriber: &Subscriber| told.insert(subscriber.connection) && subscriber.outbox.push_change(change);
-        tell(&Topic::Changes(reach), &mut push);
-    }
-}
-
 /// A session's place on the map; dropping it leaves.
 #[derive(Debug)]
 pub struct Membership {
     hub: Arc<Hub>,
     connection: ConnectionId,
     outbox: Arc<Outbox>,
-    /// Whether an event was written to it.
-    was_told: AtomicBool,
 }
 
 impl Membership {
@@ -578,17 +656,37 @@ impl Membership {
 
     /// The entries at these positions were written to the socket, now.
     pub fn pushed(&self, positions: impl Iterator<Item = u64>, now: Millis) {
-        self.was_told.store(true, Ordering::Relaxed);
+        self.outbox.told();
         self.hub.traces.pushed(self.connection.0, positions, now);
     }
 
     /// Takes an interest in a topic until the guard is dropped. Interests are counted: two in one topic hear once.
     #[must_use]
     pub fn follow(&self, topic: Topic) -> Interest {
+        self.follow_as(topic, None)
+    }
+
+    /// Takes an interest in a dialog. `live` says from when on, and what, may be sent to the session at once; the newest of
+    /// several in one dialog counts.
+    #[must_use]
+    pub fn follow_dialog(&self, conversation: ConversationId, dialog: DialogId, live: Arc<Live>) -> Interest {
+        self.follow_as(Topic::Dialog(conversation, dialog), Some(live))
+    }
+
+    fn follow_as(&self, topic: Topic, live: Option<Arc<Live>>) -> Interest {
         for shard in self.hub.shards_of(&topic) {
             let mut index = lock(&self.hub.shards[shard].index);
-            let fresh = || Subscriber { connection: self.connection, outbox: self.outbox.clone(), times: 0 };
-            index.entry(topic.clone()).or_default().entry(self.connection).or_insert_with(fresh).times += 1;
+            let followers = Arc::make_mut(index.entry(topic.clone()).or_default());
+            match place_of(followers, self.connection) {
+                Ok(place) => {
+                    followers[place].times += 1;
+                    followers[place].live = live.clone();
+                }
+                Err(place) => {
+                    let fresh = Subscriber { connection: self.connection, outbox: self.outbox.clone(), times: 1, live: live.clone() };
+                    followers.insert(place, fresh);
+                }
+            }
         }
         Interest { hub: self.hub.clone(), connection: self.connection, topic }
     }
@@ -596,8 +694,9 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
+        self.outbox.retire();
         // Who looks for it finds it in one place or the other.
-        if self.was_told.load(Ordering::Relaxed)
+        if self.outbox.was_told()
             && let Some(actor) = self.hub.sessions.get(&self.connection).map(|session| session.actor.clone())
         {
             self.hub.traces.left(self.connection.0, actor, jiff::Timestamp::now().as_millisecond());
@@ -625,14 +724,15 @@ impl Drop for Interest {
     fn drop(&mut self) {
         for shard in self.hub.shards_of(&self.topic) {
             let mut index = lock(&self.hub.shards[shard].index);
-            let Some(subscribers) = index.get_mut(&self.topic) else { continue };
-            if let Some(subscriber) = subscribers.get_mut(&self.connection) {
-                subscriber.times -= 1;
-                if subscriber.times == 0 {
-                    subscribers.remove(&self.connection);
+            let Some(followers) = index.get_mut(&self.topic) else { continue };
+            let followers = Arc::make_mut(followers);
+            if let Ok(place) = place_of(followers, self.connection) {
+                followers[place].times -= 1;
+                if followers[place].times == 0 {
+                    followers.remove(place);
                 }
             }
-            if subscribers.is_empty() {
+            if followers.is_empty() {
                 index.remove(&self.topic);
             }
         }

@@ -1,18 +1,23 @@
-//! What waits for one session, in bounded memory.
+//! What waits for one session, in bounded memory; and the short way past it.
+//!
+//! A session that has nothing to do says that it is at rest. Events of a dialog that it follows and has all of are then
+//! written to its socket by whoever announces them: its task need not be woken, which would cost as much again as the write.
+//! The lock makes the two sides take turns: the session looks here before it writes anything itself, which ends its rest.
 //!
 //! Items wait in the order they were announced. When there are too many, no more memory is spent on them: of each
 //! dialog only the first missed number is kept, and the session reads the rest from the log; of each conversation
 //! only its oldest *before* and newest *after*; typing states are dropped.
 
-use super::announcement::{Announcement, ConversationChange, Typing, coalesce};
+use super::announcement::{ConversationChange, EventEncoder, Run, Slot, Typing, coalesce};
 use crate::domain::AgentState;
 use futures::task::AtomicWaker;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 use tieline_protocol::code::CloseCode;
-use tieline_protocol::ids::{AccountId, ConversationId, DialogId, UserId};
+use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, UserId};
+use tokio_tungstenite::tungstenite::Bytes;
 
 /// Most items that wait, and how many bytes of shared encodings they may keep alive.
 const ITEMS: usize = 1_024;
@@ -25,8 +30,8 @@ const MISSED: usize = 16_384;
 /// One thing announced to a session.
 #[derive(Debug, Clone)]
 pub enum Item {
-    /// An event.
-    Event(Arc<Announcement>),
+    /// Events of a dialog.
+    Events(Arc<Run>),
     /// A changed conversation.
     Change(Arc<ConversationChange>),
     /// Somebody types.
@@ -64,10 +69,78 @@ impl Taken {
     }
 }
 
+/// Where a session's frames go.
+pub trait Line: std::fmt::Debug + Send + Sync {
+    /// Sends frames, unless something speaks against it. It does not block.
+    fn send(&self, frames: &Bytes) -> Sent;
+}
+
+/// What became of frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// They left.
+    All,
+    /// They are taken, and the session's task must see that the rest of them leaves.
+    Part,
+    /// They were not taken; the session's task will know why.
+    Nothing,
+}
+
+/// How a session stands to a dialog that it follows, for those who announce its events. The session's task changes it while
+/// it is awake, whoever announces while it is at rest; the outbox's lock lies between.
+#[derive(Debug)]
+pub struct Live {
+    next: AtomicU64,
+    is_open: AtomicBool,
+    slot: Slot,
+    encode: EventEncoder,
+    sees_whispers: bool,
+    /// The consumer whose session this is: what is handed to another identity it hears no more.
+    owner: Option<ConsumerId>,
+}
+
+impl Live {
+    /// Not open yet.
+    #[must_use]
+    pub fn new(slot: Slot, encode: EventEncoder, sees_whispers: bool, owner: Option<ConsumerId>) -> Self {
+        Self { next: AtomicU64::new(0), is_open: AtomicBool::new(false), slot, encode, sees_whispers, owner }
+    }
+
+    /// The next number to send.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Sets the next number to send.
+    pub fn set_next(&self, next: u64) {
+        self.next.store(next, Ordering::Relaxed);
+    }
+
+    /// Says whether the next number may be sent as soon as it is there.
+    pub fn set_open(&self, is_open: bool) {
+        self.is_open.store(is_open, Ordering::Relaxed);
+    }
+
+    /// The frames of a run, if it is what comes next here and all of it is shown.
+    fn frames<'r>(&self, run: &'r Run) -> Option<&'r Bytes> {
+        let is_owned = self.owner.as_ref().is_none_or(|owner| *owner == run.audience.consumer);
+        let fits =
+            self.is_open.load(Ordering::Relaxed) && self.next() == run.first && is_owned && (self.sees_whispers || !run.has_whispers);
+        fits.then(|| run.encoded(self.slot, self.encode).all())
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     taken: Taken,
+    /// How many items wait, each event of a run counted, and the bytes that they keep alive.
+    count: usize,
     bytes: usize,
+    /// Set when something was put in and the session has not looked yet, so that it is woken once.
+    signalled: bool,
+    is_at_rest: bool,
+    is_retired: bool,
 }
 
 /// The outbox of one session.
@@ -75,36 +148,85 @@ struct State {
 pub struct Outbox {
     state: Mutex<State>,
     waker: AtomicWaker,
-    /// Set when something was put in and the session has not looked yet, so that it is woken once.
-    signalled: AtomicBool,
+    line: OnceLock<Arc<dyn Line>>,
+    /// Whether an event was written to its socket.
+    was_told: AtomicBool,
+}
+
+/// What became of events that were announced to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// They went over the line.
+    Sent,
+    /// They wait, or the line does; the session is to be woken, or is awake already.
+    Waits(bool),
 }
 
 impl Outbox {
-    fn put(&self, put: impl FnOnce(&mut State)) -> bool {
-        put(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
-        !self.signalled.swap(true, Ordering::AcqRel)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts an event in; whether the session must be woken.
-    pub(super) fn push_event(&self, event: &Arc<Announcement>) -> bool {
-        self.put(|state| {
-            let Some(message) = event.sight.message() else { return };
-            // Behind a gap everything of the dialog is read from the log.
-            if state.full() || state.taken.gaps.contains_key(&message.dialog) {
-                state.miss(&message.dialog, message.sequence);
-            } else {
-                state.bytes += message.bytes();
-                state.taken.items.push_back(Item::Event(event.clone()));
+    fn put(&self, put: impl FnOnce(&mut State)) -> bool {
+        let mut state = self.lock();
+        put(&mut state);
+        state.is_at_rest = false;
+        !std::mem::replace(&mut state.signalled, true)
+    }
+
+    /// Says where the session's frames go, once.
+    pub fn connect(&self, line: Arc<dyn Line>) {
+        let _ = self.line.set(line);
+    }
+
+    /// Remembers that the session was told of an event.
+    pub(super) fn told(&self) {
+        self.was_told.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn was_told(&self) -> bool {
+        self.was_told.load(Ordering::Relaxed)
+    }
+
+    /// Puts events in, or sends them past it.
+    pub(super) fn push_run(&self, run: &Arc<Run>, live: Option<&Live>) -> Pushed {
+        let mut state = self.lock();
+        if state.is_at_rest
+            && let (Some(live), Some(line)) = (live, self.line.get())
+            && let Some(frames) = live.frames(run)
+        {
+            let sent = line.send(frames);
+            if sent != Sent::Nothing {
+                live.set_next(run.end());
+                self.told();
             }
-        })
+            if sent == Sent::All {
+                return Pushed::Sent;
+            }
+            state.is_at_rest = false;
+            if sent == Sent::Part {
+                return Pushed::Waits(!std::mem::replace(&mut state.signalled, true));
+            }
+        }
+        state.is_at_rest = false;
+        // Behind a gap everything of the dialog is read from the log.
+        if state.is_full() || state.taken.gaps.contains_key(&run.dialog) {
+            state.miss(&run.dialog, run.first);
+        } else {
+            state.count += run.events.len();
+            state.bytes += run.bytes();
+            state.taken.items.push_back(Item::Events(run.clone()));
+        }
+        Pushed::Waits(!std::mem::replace(&mut state.signalled, true))
     }
 
     pub(super) fn push_change(&self, change: &Arc<ConversationChange>) -> bool {
         self.put(|state| {
-            if state.full() || state.taken.changes.contains_key(change.id()) {
+            if state.is_full() || state.taken.changes.contains_key(change.id()) {
                 coalesce(&mut state.taken.changes, change.clone());
                 state.taken.lost |= state.taken.changes.len() > MISSED;
             } else {
+                state.count += 1;
                 state.bytes += CHANGE;
                 state.taken.items.push_back(Item::Change(change.clone()));
             }
@@ -113,7 +235,8 @@ impl Outbox {
 
     pub(super) fn push_typing(&self, typing: &Arc<Typing>) -> bool {
         self.put(|state| {
-            if state.taken.items.len() < ITEMS / 2 && state.bytes < BYTES / 2 {
+            if state.count < ITEMS / 2 && state.bytes < BYTES / 2 {
+                state.count += 1;
                 state.bytes += typing.event.get().len();
                 state.taken.items.push_back(Item::Typing(typing.clone()));
             }
@@ -135,13 +258,13 @@ impl Outbox {
         self.put(|state| state.taken.feed = true)
     }
 
-    /// Lets the session end with a code.
     /// How many items wait, and whether some were missed.
     pub(super) fn fill(&self) -> (usize, bool) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.taken.items.len(), !state.taken.gaps.is_empty() || state.taken.lost)
+        let state = self.lock();
+        (state.count, !state.taken.gaps.is_empty() || state.taken.lost)
     }
 
+    /// Lets the session end with a code.
     pub(super) fn close(&self, code: CloseCode) {
         self.put(|state| state.taken.close = Some(code));
     }
@@ -151,22 +274,34 @@ impl Outbox {
         self.waker.wake();
     }
 
-    /// Takes everything that waits. If nothing does, `waker` is called when that changes.
+    /// Takes everything that waits, and ends the session's rest. If nothing does, `waker` is called when that changes.
     pub fn take(&self, waker: &Waker) -> Option<Taken> {
         self.waker.register(waker);
-        self.signalled.store(false, Ordering::Release);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        (state.signalled, state.is_at_rest) = (false, false);
         if state.taken.is_empty() {
             return None;
         }
-        state.bytes = 0;
+        (state.count, state.bytes) = (0, 0);
         Some(std::mem::take(&mut state.taken))
+    }
+
+    /// Says that the session has nothing to do, and all that it wrote has left. It is not so if something waits.
+    pub fn rest(&self) {
+        let mut state = self.lock();
+        state.is_at_rest = state.taken.is_empty() && !state.signalled && !state.is_retired;
+    }
+
+    /// The session is over: nobody writes to its socket any more.
+    pub(super) fn retire(&self) {
+        let mut state = self.lock();
+        (state.is_at_rest, state.is_retired) = (false, true);
     }
 }
 
 impl State {
-    fn full(&self) -> bool {
-        self.taken.items.len() >= ITEMS || self.bytes >= BYTES
+    fn is_full(&self) -> bool {
+        self.count >= ITEMS || self.bytes >= BYTES
     }
 
     fn miss(&mut self, dialog: &DialogId, sequence: u64) {

@@ -12,6 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const PUSHES: usize = 512 * 1024;
 /// Sessions push side by side; each shard has a lock and a part of the records of its own.
 const SHARDS: usize = 16;
+/// Words that records of what was sent to many at once may take: 4 MiB.
+const SENT: usize = 512 * 1024;
 /// Records of commits.
 const COMMITS: usize = 128 * 1024;
 /// Sessions that ended and may still be named by a push.
@@ -43,15 +45,25 @@ pub struct Push {
 #[derive(Debug)]
 pub struct Traces {
     shards: [Mutex<Ring<Push>>; SHARDS],
+    sent: Mutex<Ring<Sent>>,
     commits: Mutex<Ring<Commit>>,
     gone: Mutex<BTreeMap<u64, (Actor, Millis)>>,
     since: Millis,
+}
+
+/// Events that were written together to the sockets of several sessions.
+#[derive(Debug)]
+struct Sent {
+    positions: Box<[u64]>,
+    connections: Box<[u64]>,
+    at: Millis,
 }
 
 /// Records in the order of their times, of which the oldest are dropped.
 #[derive(Debug)]
 struct Ring<T> {
     records: VecDeque<T>,
+    weight: usize,
     most: usize,
     /// The time of the newest record that was dropped.
     dropped: Option<Millis>,
@@ -59,6 +71,22 @@ struct Ring<T> {
 
 trait Timed {
     fn at(&self) -> Millis;
+
+    /// How much of its ring it takes.
+    fn weight(&self) -> usize {
+        1
+    }
+}
+
+impl Timed for Sent {
+    fn at(&self) -> Millis {
+        self.at
+    }
+
+    fn weight(&self) -> usize {
+        // Its own words, too.
+        self.positions.len() + self.connections.len() + 8
+    }
 }
 
 impl Timed for Push {
@@ -75,18 +103,20 @@ impl Timed for Commit {
 
 impl<T: Timed> Ring<T> {
     fn new(most: usize) -> Self {
-        Self { records: VecDeque::new(), most, dropped: None }
+        Self { records: VecDeque::new(), weight: 0, most, dropped: None }
     }
 
     fn push(&mut self, record: T) {
-        if self.records.len() >= self.most {
+        self.weight += record.weight();
+        self.records.push_back(record);
+        while self.weight > self.most && self.records.len() > 1 {
             self.drop_oldest();
         }
-        self.records.push_back(record);
     }
 
     fn drop_oldest(&mut self) {
         if let Some(oldest) = self.records.pop_front() {
+            self.weight -= oldest.weight();
             self.dropped = self.dropped.max(Some(oldest.at()));
         }
     }
@@ -111,6 +141,7 @@ impl Traces {
     pub fn new(now: Millis) -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::new(Ring::new(PUSHES / SHARDS))),
+            sent: Mutex::new(Ring::new(SENT)),
             commits: Mutex::new(Ring::new(COMMITS)),
             gone: Mutex::default(),
             since: now,
@@ -123,6 +154,11 @@ impl Traces {
         for position in positions {
             ring.push(Push { position, connection, at: now });
         }
+    }
+
+    /// The same events were written to the sockets of several connections, now.
+    pub(super) fn sent(&self, positions: Vec<u64>, connections: Vec<u64>, now: Millis) {
+        lock(&self.sent).push(Sent { positions: positions.into(), connections: connections.into(), at: now });
     }
 
     /// Decisions were committed: in order, by the first position of each and when it was received.
@@ -164,6 +200,12 @@ impl Traces {
             found.extend(ring.records.iter().filter(|push| push.position == position).copied());
             since = since.max(ring.dropped.unwrap_or(self.since));
         }
+        let ring = lock(&self.sent);
+        for sent in ring.records.iter().filter(|sent| sent.positions.contains(&position)) {
+            found.extend(sent.connections.iter().map(|connection| Push { position, connection: *connection, at: sent.at }));
+        }
+        since = since.max(ring.dropped.unwrap_or(self.since));
+        drop(ring);
         found.sort_by_key(|push| (push.at, push.connection));
         (found, since)
     }
@@ -171,6 +213,7 @@ impl Traces {
     /// Forgets what is older.
     pub fn forget(&self, before: Millis) {
         self.shards.iter().for_each(|shard| lock(shard).forget(before));
+        lock(&self.sent).forget(before);
         lock(&self.commits).forget(before);
         lock(&self.gone).retain(|_, (_, left)| *left >= before);
     }
@@ -203,6 +246,20 @@ mod tests {
         assert_eq!(traces.pushes(9), (vec![], 9));
         assert_eq!(traces.pushes(10).0, [Push { position: 10, connection: 2, at: 10 }]);
         assert_eq!(lock(&traces.shards[2]).records.len() as u64, most);
+    }
+
+    #[test]
+    fn what_was_sent_to_many_at_once_is_found_for_each_and_bounded_by_what_it_takes() {
+        let traces = Traces::new(0);
+        traces.pushed(7, std::iter::once(4), 9);
+        traces.sent(vec![4, 5], vec![1, 2], 10);
+        let push = |position, connection, at| Push { position, connection, at };
+        assert_eq!(traces.pushes(4), (vec![push(4, 7, 9), push(4, 1, 10), push(4, 2, 10)], 0));
+        assert_eq!(traces.pushes(5).0, [push(5, 1, 10), push(5, 2, 10)]);
+        traces.sent(vec![6], (0..SENT as u64 - 20).collect(), 11);
+        assert_eq!(traces.pushes(5), (vec![], 10), "the oldest made room, and that is said");
+        traces.forget(12);
+        assert_eq!((traces.pushes(6).0.len(), lock(&traces.sent).weight), (0, 0));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::domain::{Actor, AgentState, Conversation, ConversationFilter, Millis, Ring, Sight};
 use crate::gateway::{Error, Found, Query, Request};
-use crate::hub::{Frame, Slot, Typing};
+use crate::hub::{EventEncoder, Frame, Slot, Typing};
 use crate::identity::Lease;
 use crate::store::Decided;
 use std::sync::Arc;
@@ -19,6 +19,9 @@ pub trait Codec: Send + 'static {
 
     /// The kind of encoding: codecs of one slot encode alike.
     fn slot(&self) -> Slot;
+
+    /// How an event is told to peers of this slot as it happens.
+    fn encoder(&self) -> EventEncoder;
 
     /// Whether the peer hears the events of its agent's conversations without asking.
     fn hears_unasked(&self) -> bool;

@@ -4,10 +4,10 @@
 //! something is missing, so the log is read. Catching up after a subscription, after a full outbox and after a gap are
 //! the same case. One batch is read per turn, so a long catch-up never keeps the loop from its other duties.
 
-use super::{Codec, Hold, Outgoing};
+use super::{Codec, Hold, Out, Outgoing};
 use crate::domain::{Actor, Audience, Conversation, Sight};
 use crate::gateway::{CATCH_UP, Followed, Gateway};
-use crate::hub::{Announcement, Interest, Slot};
+use crate::hub::{EventEncoder, Interest, Live, Run, Slot};
 use crate::store::{Range, ReadError};
 use futures::future::BoxFuture;
 use std::collections::HashMap;
@@ -30,6 +30,7 @@ pub(super) struct Start {
     pub(super) conversation: ConversationId,
     pub(super) dialog: DialogId,
     pub(super) interest: Interest,
+    pub(super) live: Arc<Live>,
     pub(super) followed: Followed,
 }
 
@@ -38,8 +39,8 @@ type Read<T> = BoxFuture<'static, Result<T, ReadError>>;
 struct Cursor {
     /// None for a dialog that is heard unasked.
     conversation: Option<ConversationId>,
-    /// The next number to send.
-    next: u64,
+    /// The next number to send, and whether whoever announces it may do so.
+    live: Arc<Live>,
     reading: Option<Read<Vec<Arc<Sight>>>>,
     /// Whether the log must be read again.
     behind: bool,
@@ -56,11 +57,17 @@ impl Cursor {
     fn needs_a_look(&self) -> bool {
         self.hold != Hold::Over || self.behind || self.reading.is_some()
     }
+
+    /// To be called when that may have changed.
+    fn settle(&self) {
+        self.live.set_open(!self.needs_a_look());
+    }
 }
 
 /// The dialogs of a session.
 pub(super) struct Dialogs {
     slot: Slot,
+    encode: EventEncoder,
     sees_whispers: bool,
     /// The consumer whose session this is: what is handed to another identity it hears no more.
     owner: Option<Actor>,
@@ -72,21 +79,30 @@ pub(super) struct Dialogs {
 }
 
 impl Dialogs {
-    pub(super) fn new(slot: Slot, actor: &Actor, unasked: Option<Interest>) -> Self {
+    pub(super) fn new((slot, encode): (Slot, EventEncoder), actor: &Actor, unasked: Option<Interest>) -> Self {
         let sees_whispers = matches!(actor, Actor::Agent { .. });
         let owner = Some(actor.clone()).filter(|actor| matches!(actor, Actor::Consumer { .. }));
-        Self { slot, sees_whispers, owner, cursors: HashMap::new(), restless: Vec::new(), unasked }
+        Self { slot, encode, sees_whispers, owner, cursors: HashMap::new(), restless: Vec::new(), unasked }
+    }
+
+    /// How the session will stand to a dialog that it begins to follow.
+    pub(super) fn live(&self) -> Arc<Live> {
+        let owner = self.owner.as_ref().and_then(|owner| match owner {
+            Actor::Consumer { id, .. } => Some(id.clone()),
+            _ => None,
+        });
+        Arc::new(Live::new(self.slot, self.encode, self.sees_whispers, owner))
     }
 
     /// Follows a dialog. One that is followed already is replayed and goes on, each event live once.
     pub(super) fn follow(&mut self, start: Start) {
-        let Start { conversation, dialog, interest, followed } = start;
+        let Start { conversation, dialog, interest, live, followed } = start;
         let known = self.cursors.remove(&dialog);
-        let next = known.as_ref().map_or(followed.next, |known| known.next.min(followed.next));
+        live.set_next(known.as_ref().map_or(followed.next, |known| known.live.next().min(followed.next)));
         let is_restless = known.is_some_and(|known| known.is_restless);
         let cursor = Cursor {
             conversation: Some(conversation),
-            next,
+            live,
             reading: None,
             behind: true,
             hold: Hold::Flush,
@@ -125,31 +141,41 @@ impl Dialogs {
         self.belongs(audience) && (self.unasked.is_some() || self.cursors.contains_key(dialog)) && (!whisper || self.sees_whispers)
     }
 
-    pub(super) fn event<C: Codec>(&mut self, event: &Arc<Announcement>, codec: &C, out: &mut Outgoing) {
-        let Some(message) = event.sight.message() else { return };
-        if event.sight.audience.as_ref().is_some_and(|audience| !self.belongs(audience)) {
-            self.cursors.remove(&message.dialog);
+    pub(super) fn events(&mut self, run: &Run, out: &mut Outgoing) {
+        if !self.belongs(&run.audience) {
+            self.cursors.remove(&run.dialog);
             return;
         }
-        let Some(cursor) = self.cursor(&message.dialog, message.sequence) else { return };
-        let is_live = cursor.hold == Hold::Over && cursor.reading.is_none() && !cursor.behind;
-        if !is_live || message.sequence < cursor.next {
+        let sees_whispers = self.sees_whispers;
+        let (slot, encode) = (self.slot, self.encode);
+        let Some(cursor) = self.cursor(&run.dialog, run.first) else { return };
+        let next = cursor.live.next();
+        if cursor.needs_a_look() || run.end() <= next {
             return;
         }
-        if message.sequence > cursor.next {
+        if run.first > next {
             cursor.behind = true;
-            return self.stir(&message.dialog);
+            cursor.settle();
+            return self.stir(&run.dialog);
         }
-        cursor.next += 1;
-        if !message.whisper || self.sees_whispers {
-            let encode = |sight: &Arc<Sight>| codec.events(&message.dialog, std::slice::from_ref(sight)).pop().unwrap_or_default();
-            out.tell([event.frame(self.slot, encode)], std::iter::once(event.sight.position));
+        cursor.live.set_next(run.end());
+        let encoded = run.encoded(slot, encode);
+        let first = usize::try_from(next - run.first).unwrap_or(usize::MAX);
+        if sees_whispers || !run.has_whispers {
+            let positions = run.events[first..].iter().map(|sight| sight.position);
+            return out.tell([Out::Framed(encoded.of(first..run.events.len()))], positions);
+        }
+        for (place, sight) in run.events.iter().enumerate().skip(first) {
+            if sight.message().is_some_and(|message| !message.whisper) {
+                out.tell([Out::Framed(encoded.of(place..place + 1))], std::iter::once(sight.position));
+            }
         }
     }
 
     pub(super) fn gap(&mut self, dialog: DialogId, sequence: u64) {
         if let Some(cursor) = self.cursor(&dialog, sequence) {
             cursor.behind = true;
+            cursor.settle();
             self.stir(&dialog);
         }
     }
@@ -160,9 +186,11 @@ impl Dialogs {
             if self.cursors.len() >= UNASKED {
                 self.cursors.retain(|_, cursor| cursor.interest.is_some() || cursor.needs_a_look());
             }
+            let live = self.live();
+            live.set_next(sequence);
             let fresh = Cursor {
                 conversation: None,
-                next: sequence,
+                live,
                 reading: None,
                 behind: false,
                 hold: Hold::Over,
@@ -202,6 +230,7 @@ impl Dialogs {
             if cursor.hold.is_over(now) && (cursor.behind || cursor.reading.is_some()) && !out.is_full() {
                 cursor.read_on(context, dialog, (owner.as_ref(), *sees_whispers), gateway, codec, out);
             }
+            cursor.settle();
             cursor.is_restless = cursor.needs_a_look();
             cursor.is_restless
         });
@@ -221,7 +250,7 @@ impl Cursor {
         let reading = self.reading.get_or_insert_with(|| {
             self.behind = false;
             let owner = owner.cloned().zip(self.conversation.clone());
-            let (gateway, dialog, from) = (gateway.clone(), dialog.clone(), self.next);
+            let (gateway, dialog, from) = (gateway.clone(), dialog.clone(), self.live.next());
             match owner {
                 None => gateway.store().events(dialog, Range::Forward { from, to: u64::MAX, limit: CATCH_UP }),
                 Some((owner, conversation)) => Box::pin(async move { gateway.follow_on(&owner, conversation, dialog, from).await }),
@@ -236,7 +265,9 @@ impl Cursor {
             return;
         };
         let last = sights.last().and_then(|sight| sight.message()).map(|message| message.sequence + 1);
-        self.next = last.unwrap_or(self.next);
+        if let Some(next) = last {
+            self.live.set_next(next);
+        }
         // A read may give less than there is, by count or by bytes, and of a gap only its beginning is known: there may be
         // more until a read finds nothing.
         self.behind |= last.is_some();
@@ -244,7 +275,7 @@ impl Cursor {
             sights.into_iter().filter(|sight| sees_whispers || sight.message().is_none_or(|message| !message.whisper)).collect();
         if !shown.is_empty() || (self.first && !self.behind) {
             self.first = false;
-            out.tell(codec.events(dialog, &shown), shown.iter().map(|sight| sight.position));
+            out.tell(codec.events(dialog, &shown).into_iter().map(Out::Frame), shown.iter().map(|sight| sight.position));
         }
         if self.behind {
             context.waker().wake_by_ref();
@@ -308,7 +339,7 @@ impl FeedCursor {
         self.after = reached;
         // Other entries are nothing that anybody traces.
         let events = entries.iter().filter(|(sight, _)| sight.message().is_some()).map(|(sight, _)| sight.position);
-        out.tell(codec.feed(gateway.store().epoch(), gateway.identity().now(), &entries), events);
+        out.tell(codec.feed(gateway.store().epoch(), gateway.identity().now(), &entries).into_iter().map(Out::Frame), events);
         if self.behind {
             context.waker().wake_by_ref();
         }

@@ -20,7 +20,7 @@ use self::follow::{Dialogs, FeedCursor};
 use self::watch::{Shows, Watches};
 use crate::domain::{Actor, Command, ConversationFilter, Refusal};
 use crate::gateway::{Error, Gateway, Pending as Answering};
-use crate::hub::{Frame, Item, Membership, Taken, Topic};
+use crate::hub::{Frame, Item, Line, Membership, Taken, Topic};
 use crate::identity::Lease;
 use futures::future::BoxFuture;
 use std::collections::{HashMap, VecDeque};
@@ -32,6 +32,7 @@ use std::time::Duration;
 use tieline_protocol::code::{CloseCode, ErrorCode};
 use tieline_protocol::ids::{ConversationId, UserId};
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_tungstenite::tungstenite::Bytes;
 
 /// How long the first notification of a subscription waits behind its reply. Measured on loopback with a real client:
 /// up to 10 ms some notifications were read together with the reply and lost; one second is too late for another.
@@ -59,14 +60,14 @@ struct Outgoing {
 
 impl Outgoing {
     fn push(&mut self, out: Out) {
-        self.bytes += out.frame().len();
+        self.bytes += out.len();
         self.frames.push_back((out, 0));
     }
 
     /// Adds frames that hold events, which have left when the last of the frames has.
-    fn tell(&mut self, frames: impl IntoIterator<Item = Frame>, positions: impl Iterator<Item = u64>) {
+    fn tell(&mut self, frames: impl IntoIterator<Item = Out>, positions: impl Iterator<Item = u64>) {
         let before = self.frames.len();
-        self.extend(frames.into_iter().map(Out::Frame));
+        self.extend(frames);
         if self.frames.len() == before {
             return;
         }
@@ -85,7 +86,7 @@ impl Outgoing {
     fn pop(&mut self) -> Option<Out> {
         let (out, events) = self.frames.pop_front()?;
         self.popped += events;
-        self.bytes -= out.frame().len();
+        self.bytes -= out.len();
         Some(out)
     }
 
@@ -105,19 +106,22 @@ impl Extend<Out> for Outgoing {
     }
 }
 
-/// A frame to send.
+/// What to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Out {
-    /// May share a write with others.
+    /// The text of a frame, which may share a write with others.
     Frame(Frame),
-    /// Must leave in a write of its own; [`Session::flushed`] must be called after it.
+    /// One that must leave in a write of its own; [`Session::flushed`] must be called after it.
     Alone(Frame),
+    /// Whole frames, as they go over the socket.
+    Framed(Bytes),
 }
 
 impl Out {
-    fn frame(&self) -> &Frame {
+    fn len(&self) -> usize {
         match self {
-            Self::Frame(frame) | Self::Alone(frame) => frame,
+            Self::Frame(frame) | Self::Alone(frame) => frame.len(),
+            Self::Framed(frames) => frames.len(),
         }
     }
 }
@@ -240,7 +244,7 @@ impl<C: Codec> Session<C> {
             _ => None,
         };
         Self {
-            dialogs: Dialogs::new(codec.slot(), &actor, unasked),
+            dialogs: Dialogs::new((codec.slot(), codec.encoder()), &actor, unasked),
             watches: Watches::default(),
             agents: AgentWatches::default(),
             feed: None,
@@ -348,10 +352,11 @@ impl<C: Codec> Session<C> {
             Ask::Follow { .. } if self.dialogs.is_full() => (ready(Err(too_many_subscriptions())), Then::Nothing),
             Ask::Follow { actor, conversation, dialog, from, epoch } => {
                 // The interest comes before the head is read, so that nothing falls between.
-                let interest = self.membership.follow(Topic::Dialog(conversation.clone(), dialog.clone()));
+                let live = self.dialogs.live();
+                let interest = self.membership.follow_dialog(conversation.clone(), dialog.clone(), live.clone());
                 let start = async move {
                     let followed = gateway.follow(&actor, &conversation, &dialog, from, epoch.as_deref()).await?;
-                    Ok(follow::Start { conversation, dialog, interest, followed })
+                    Ok(follow::Start { conversation, dialog, interest, live, followed })
                 };
                 (Waiting::Follow(Box::pin(start)), Then::Nothing)
             }
@@ -382,6 +387,19 @@ impl<C: Codec> Session<C> {
     /// Waits until there is something to send, or the session is lost. It may be dropped at any time.
     pub async fn ready(&mut self) {
         poll_fn(|context| self.poll(context)).await;
+    }
+
+    /// Says that everything has left, nothing is asked, and nothing is to do: until the session is polled again, events may be
+    /// written to its socket by whoever announces them.
+    pub fn rest(&self) {
+        if self.is_settled() && self.end.is_none() {
+            self.membership.outbox().rest();
+        }
+    }
+
+    /// Says where the frames go, for events that need not wait for this session's turn.
+    pub fn connect(&self, line: Arc<dyn Line>) {
+        self.membership.outbox().connect(line);
     }
 
     /// The next frame to send.
@@ -425,15 +443,19 @@ impl<C: Codec> Session<C> {
         }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// As [`Session::ready`].
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if !self.out.is_empty() || self.end.is_some() {
             return Poll::Ready(());
         }
+        // First of all, for it ends the rest. What is not taken now waits in the outbox, which is bounded.
+        let mut taken = self.membership.outbox().take(context.waker());
         self.poll_replies(context);
-        // What is not taken now waits in the outbox, which is bounded.
-        while !self.out.is_full() {
-            let Some(taken) = self.membership.outbox().take(context.waker()) else { break };
-            self.hear(taken);
+        while let Some(heard) = taken.take() {
+            self.hear(heard);
+            if !self.out.is_full() {
+                taken = self.membership.outbox().take(context.waker());
+            }
         }
         let now = Instant::now();
         self.opened.retain(|_, hold| !hold.is_over(now));
@@ -517,7 +539,7 @@ impl<C: Codec> Session<C> {
         self.end = self.end.or(close).or(lost);
         for item in items {
             match item {
-                Item::Event(event) => self.dialogs.event(&event, &self.codec, &mut self.out),
+                Item::Events(run) => self.dialogs.events(&run, &mut self.out),
                 Item::Change(change) => {
                     self.watches.change_heard(&change, &self.codec, &self.opened, self.gateway.identity().now(), &mut self.out)
                 }
@@ -614,10 +636,10 @@ mod tests {
     #[test]
     fn an_event_has_left_when_the_last_of_its_frames_was_popped_and_no_sooner() {
         let mut out = Outgoing::default();
-        let frame = |text: &'static str| Frame::from(text);
-        out.push(Out::Alone(frame("a reply")));
+        let frame = |text: &'static str| Out::Frame(Frame::from(text));
+        out.push(Out::Alone(Frame::from("a reply")));
         out.tell([frame("one"), frame("two")], [7, 8].into_iter());
-        out.push(Out::Frame(frame("typing")));
+        out.push(frame("typing"));
         out.tell([frame("three")], std::iter::once(9));
         out.tell(Vec::new(), std::iter::once(10));
         let expected: [&[u64]; 5] = [&[], &[], &[7, 8], &[], &[9]];
@@ -632,7 +654,7 @@ mod tests {
     fn what_is_popped_together_has_left_together() {
         let mut out = Outgoing::default();
         for position in 1..4 {
-            out.tell([Frame::from("event")], std::iter::once(position));
+            out.tell([Out::Frame(Frame::from("event"))], std::iter::once(position));
         }
         out.pop();
         out.pop();

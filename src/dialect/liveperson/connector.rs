@@ -7,7 +7,7 @@ use super::{Native, error, render};
 use crate::config::ReplySequence;
 use crate::domain::{Actor, AgentState, Command, Conversation, Millis, Outcome, Ring, Sight};
 use crate::gateway::{Error, IdempotencyKey, Request};
-use crate::hub::{Frame, Slot, Typing};
+use crate::hub::{EventEncoder, Frame, Slot, Typing};
 use crate::identity::{Account, AppIdentity};
 use crate::session::{Admitted, Answer, Ask, Asked, ChangeKind, Codec, Doorway, Greeting, count_request};
 use crate::store::Decided;
@@ -468,6 +468,11 @@ impl Codec for ConnectorCodec {
         Slot(2)
     }
 
+    fn encoder(&self) -> EventEncoder {
+        // An application follows its feed, not single dialogs.
+        |_| None
+    }
+
     fn hears_unasked(&self) -> bool {
         false
     }
@@ -526,7 +531,6 @@ impl Codec for ConnectorCodec {
     }
 
     fn events(&self, _: &DialogId, _: &[Arc<Sight>]) -> Vec<Frame> {
-        // An application follows its feed, not single dialogs.
         Vec::new()
     }
 

@@ -25,7 +25,11 @@ pub(super) fn to_text(value: &impl Serialize) -> String {
 }
 
 pub(super) fn notification<B: Serialize>(kind_name: &str, body: B) -> Frame {
-    to_frame(&Notification { kind: NotificationKind::Notification, kind_name, body })
+    Frame::from(notification_text(kind_name, body))
+}
+
+pub(super) fn notification_text<B: Serialize>(kind_name: &str, body: B) -> String {
+    to_text(&Notification { kind: NotificationKind::Notification, kind_name, body })
 }
 
 /// An agent's old id.

@@ -6,7 +6,7 @@ use super::request::{Caller, Client, kind_of, success_text};
 use crate::domain::{Actor, AgentState, Command, Conversation, Millis, Outcome, Person, Ring, Sight};
 use crate::files::{EXPIRES, SIGNATURE};
 use crate::gateway::{Error, Found, Request};
-use crate::hub::{Frame, Slot, Typing};
+use crate::hub::{EventEncoder, Frame, Slot, Typing};
 use crate::identity::{Agent, FormUse, Lease, SignedIn};
 use crate::session::{Admitted, Answer, Ask, Asked, ChangeKind, Codec, Doorway, Greeting, batches};
 use serde::Serialize;
@@ -149,6 +149,13 @@ impl Codec for SocketCodec {
         slot_of(self.version)
     }
 
+    fn encoder(&self) -> EventEncoder {
+        match self.version {
+            Version::V2 => |sight| event_text(Version::V2, sight),
+            Version::V3 => |sight| event_text(Version::V3, sight),
+        }
+    }
+
     fn hears_unasked(&self) -> bool {
         self.version == Version::V2
     }
@@ -279,21 +286,29 @@ pub(super) fn events_frames(version: Version, dialog: &DialogId, events: &[Arc<S
     if version == Version::V2 {
         return all.into_iter().map(|change| render::notification(name, change)).collect();
     }
-    let notification = |changes| {
-        let body = Changes { subscription_id: None, sent_ts: None, dialog_id: Some(dialog.as_str()), cursor: None, changes };
-        render::notification(name, body)
-    };
+    let notification = |changes: Vec<_>| render::notification(name, dialog_changes(dialog.as_str(), changes));
     batches(all, NOTIFICATION, |change| change.get().len()).into_iter().map(notification).collect()
+}
+
+/// An event as it is told when it happens.
+fn event_text(version: Version, sight: &Sight) -> Option<String> {
+    let dialog = sight.message()?.dialog.as_str();
+    let name = events_notification(version);
+    render::with_event(version, sight, |change| match version {
+        Version::V2 => render::notification_text(name, change),
+        Version::V3 => render::notification_text(name, dialog_changes(dialog, [change])),
+    })
+}
+
+fn dialog_changes<T>(dialog: &str, changes: impl Into<Vec<T>>) -> Changes<'_, T> {
+    Changes { subscription_id: None, sent_ts: None, dialog_id: Some(dialog), cursor: None, changes: changes.into() }
 }
 
 pub(super) fn typing_frame(version: Version, typing: &Typing) -> Frame {
     let name = events_notification(version);
     render::with_typing(version, typing, |change| match version {
         Version::V2 => render::notification(name, change),
-        Version::V3 => {
-            let dialog_id = Some(typing.dialog.as_str());
-            render::notification(name, Changes { subscription_id: None, sent_ts: None, dialog_id, cursor: None, changes: vec![change] })
-        }
+        Version::V3 => render::notification(name, dialog_changes(typing.dialog.as_str(), [change])),
     })
 }
 

@@ -262,9 +262,11 @@ fn app_of(sight: &Sight) -> Option<&ClientId> {
 fn write_entry(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Result<()> {
     let position = sight.position.cast_signed();
     if let Some(message) = sight.message() {
-        transaction
-            .prepare_cached("INSERT OR IGNORE INTO events (dialog, sequence, position) VALUES (?1, ?2, ?3)")?
-            .execute((message.dialog.as_str(), message.sequence.cast_signed(), position))?;
+        transaction.prepare_cached("INSERT OR IGNORE INTO events (dialog, sequence, position) VALUES (?1, ?2, ?3)")?.execute((
+            message.dialog.as_str(),
+            message.sequence.cast_signed(),
+            position,
+        ))?;
         if let Some(file) = &message.file {
             transaction
                 .prepare_cached("INSERT OR IGNORE INTO file_uses (account, path, conversation, whisper) VALUES (?1, ?2, ?3, ?4)")?
@@ -276,9 +278,12 @@ fn write_entry(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Result
             .execute((conversation.as_str(), position))?;
     }
     if let Some(state) = AgentState::of(&sight.account, &sight.entry, sight.at, sight.position) {
-        transaction
-            .prepare_cached("INSERT OR REPLACE INTO agents (account, agent, applied, state) VALUES (?1, ?2, ?3, ?4)")?
-            .execute((state.account.as_str(), state.agent.as_str(), position, to_json(&state)?))?;
+        transaction.prepare_cached("INSERT OR REPLACE INTO agents (account, agent, applied, state) VALUES (?1, ?2, ?3, ?4)")?.execute((
+            state.account.as_str(),
+            state.agent.as_str(),
+            position,
+            to_json(&state)?,
+        ))?;
     }
     Ok(())
 }
