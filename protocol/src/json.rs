@@ -4,6 +4,7 @@
 //! them. What a later reader could trip over is refused here instead: nesting deeper than [`MAX_DEPTH`] and
 //! `\u` escapes that are half of a surrogate pair. Whether the text is well-formed JSON is the parser's business.
 
+use memchr::memchr2;
 use serde::Deserialize;
 
 /// Deepest nesting of arrays and objects that is accepted.
@@ -35,19 +36,18 @@ impl std::error::Error for Fault {}
 /// The first [`Fault`] found.
 pub fn check(text: &str) -> Result<(), Fault> {
     let bytes = text.as_bytes();
-    let (mut depth, mut at, mut in_string) = (0_usize, 0, false);
+    let (mut depth, mut at) = (0_usize, 0);
     while let Some(&byte) = bytes.get(at) {
         at += 1;
-        match (in_string, byte) {
-            (false, b'{' | b'[') => {
+        match byte {
+            b'{' | b'[' => {
                 depth += 1;
                 if depth > MAX_DEPTH {
                     return Err(Fault::TooDeep);
                 }
             }
-            (false, b'}' | b']') => depth = depth.saturating_sub(1),
-            (_, b'"') => in_string = !in_string,
-            (true, b'\\') => at = escape(bytes, at)?,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => at = string(bytes, at)?,
             _ => {}
         }
     }
@@ -60,10 +60,30 @@ pub fn check(text: &str) -> Result<(), Fault> {
 /// What is wrong, in a sentence without its end.
 pub fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
     check(text).map_err(|fault| fault.to_string())?;
+    checked_object(text)
+}
+
+/// As [`object`], of a part of a text that has passed [`check`].
+///
+/// # Errors
+/// What is wrong, in a sentence without its end.
+pub fn checked_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
     if text.trim_start().starts_with('[') {
         return Err("it must be an object, not an array".into());
     }
     serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+/// Reads a string that begins at `at`; where it ends.
+fn string(bytes: &[u8], mut at: usize) -> Result<usize, Fault> {
+    loop {
+        let Some(found) = memchr2(b'"', b'\\', bytes.get(at..).unwrap_or_default()) else { return Ok(bytes.len()) };
+        at += found + 1;
+        if bytes.get(at - 1) == Some(&b'"') {
+            return Ok(at);
+        }
+        at = escape(bytes, at)?;
+    }
 }
 
 /// Reads the escape whose backslash ends before `at`, and the second half if it is a surrogate pair.

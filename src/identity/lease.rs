@@ -2,63 +2,83 @@
 //! and so does the end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
+
+/// What lasts longer than the clock can say lasts for a century.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// A deadline on the monotonic clock that can be moved, and reached early.
 #[derive(Debug, Clone)]
-pub struct Lease(Arc<watch::Sender<Instant>>);
+pub struct Lease(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    began: Instant,
+    /// Nanoseconds after `began`: it is asked for with every message, and so has no lock.
+    ends: AtomicU64,
+    moved: Notify,
+}
+
+impl Inner {
+    /// A time from now, as it is kept.
+    fn after(&self, time: Duration) -> u64 {
+        let ends = self.began.elapsed().saturating_add(time.min(LONGEST));
+        u64::try_from(ends.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn ends(&self) -> Duration {
+        Duration::from_nanos(self.ends.load(Ordering::Acquire))
+    }
+}
 
 impl Lease {
     /// A lease that ends after a time.
     #[must_use]
     pub fn lasting(time: Duration) -> Self {
-        Self(Arc::new(watch::Sender::new(after(time))))
+        let inner = Inner { began: Instant::now(), ends: AtomicU64::new(0), moved: Notify::new() };
+        inner.ends.store(inner.after(time), Ordering::Release);
+        Self(Arc::new(inner))
     }
 
     /// Lets it end after a time from now instead, unless it has ended.
     pub fn renew(&self, time: Duration) {
-        self.0.send_if_modified(|deadline| {
-            let goes_on = *deadline > Instant::now();
-            if goes_on {
-                *deadline = after(time);
-            }
-            goes_on
-        });
+        let ends = self.0.after(time);
+        let goes_on = |known: u64| (Duration::from_nanos(known) > self.0.began.elapsed()).then_some(ends);
+        if self.0.ends.fetch_update(Ordering::AcqRel, Ordering::Acquire, goes_on).is_ok() {
+            self.0.moved.notify_waiters();
+        }
     }
 
     /// Ends it now, for ever.
     pub fn revoke(&self) {
-        self.0.send_replace(Instant::now());
+        self.0.ends.store(0, Ordering::Release);
+        self.0.moved.notify_waiters();
     }
 
     /// Whether it has ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        *self.0.borrow() <= Instant::now()
+        self.0.ends() <= self.0.began.elapsed()
     }
 
     /// Waits for its end.
     pub async fn ended(self) {
-        let mut deadline = self.0.subscribe();
         loop {
-            let at = *deadline.borrow_and_update();
-            if at <= Instant::now() {
+            // Heard of from here on, so that no move is missed.
+            let moved = self.0.moved.notified();
+            let at = self.0.began + self.0.ends();
+            if self.is_over() {
                 return;
             }
             tokio::select! {
                 () = sleep_until(at) => {}
-                changed = deadline.changed() => if changed.is_err() { return },
+                () = moved => {}
             }
         }
     }
-}
-
-fn after(time: Duration) -> Instant {
-    let now = Instant::now();
-    // What lasts longer than the clock can say lasts for a century.
-    now.checked_add(time).unwrap_or_else(|| now + Duration::from_secs(100 * 365 * 86_400))
 }
 
 #[cfg(test)]

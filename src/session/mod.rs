@@ -22,11 +22,12 @@ use crate::domain::{Actor, Command, ConversationFilter, Refusal};
 use crate::gateway::{Error, Gateway, Pending as Answering};
 use crate::hub::{Frame, Item, Line, Membership, Taken, Topic};
 use crate::identity::Lease;
+use dashmap::DashMap;
 use futures::future::BoxFuture;
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tieline_protocol::code::{CloseCode, ErrorCode};
@@ -621,7 +622,14 @@ fn no_such_subscription(id: &str) -> Error {
 
 /// Counts a request and what became of it.
 pub fn count_request(name: &'static str, code: u32) {
-    metrics::counter!("tieline_requests_total", "type" => name, "code" => code.to_string()).increment(1);
+    // To find a counter by its labels costs more than to count.
+    static COUNTERS: LazyLock<DashMap<(&'static str, u32), metrics::Counter>> = LazyLock::new(DashMap::new);
+    let known = COUNTERS.get(&(name, code)).map(|counter| counter.increment(1));
+    if known.is_none() {
+        let counter = metrics::counter!("tieline_requests_total", "type" => name, "code" => code.to_string());
+        counter.increment(1);
+        COUNTERS.insert((name, code), counter);
+    }
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ pub(super) struct Caller<'c> {
 fn body<'a, T: Deserialize<'a>>(request: &envelope::Request<'a>) -> Result<T, Error> {
     let text = request.body.map_or("{}", RawValue::get);
     let fail = |reason: &str| Error::invalid(format!("the body of {} is not understood: {reason}", request.kind));
-    json::object(text).map_err(|reason| fail(&reason))
+    json::checked_object(text).map_err(|reason| fail(&reason))
 }
 
 /// The type of a request, if it is known.

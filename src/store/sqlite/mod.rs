@@ -25,7 +25,7 @@ use rusqlite::Connection;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -77,6 +77,7 @@ pub enum OpenError {
 /// The store. It is closed when dropped, but [`Store::close`] says when that is done.
 pub struct SqliteStore {
     jobs: Mutex<Option<SyncSender<Job>>>,
+    waiting: Arc<AtomicUsize>,
     memory: Arc<Memory>,
     readers: Arc<Readers>,
     health: watch::Receiver<Health>,
@@ -112,12 +113,17 @@ impl SqliteStore {
         let (tell_health, health) = watch::channel(Health::Writing);
         let writer = Writer::start(connection, memory.clone(), clock, announce, tell_health)?;
         let (jobs, queue) = sync_channel(QUEUE);
+        let waiting = Arc::new(AtomicUsize::new(0));
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || writer.run(&queue))
+            .spawn({
+                let waiting = waiting.clone();
+                move || writer.run(&queue, &waiting)
+            })
             .map_err(|source| OpenError::Folder { path: path.clone(), source })?;
         Ok(Self {
             jobs: Mutex::new(Some(jobs)),
+            waiting,
             memory,
             readers: Arc::new(Readers::new(path)),
             health,
@@ -131,7 +137,7 @@ impl SqliteStore {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let refused = match jobs.as_ref().map(|jobs| jobs.try_send(job)) {
             Some(Ok(())) => {
-                metrics::gauge!("tieline_store_waiting").increment(1.0);
+                self.waiting.fetch_add(1, Ordering::Relaxed);
                 return answer;
             }
             Some(Err(TrySendError::Full(job))) => Some((job, StoreError::Busy)),

@@ -9,6 +9,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, UserId};
@@ -175,8 +176,13 @@ impl Writer {
         Ok(Self { connection, memory, clock, announce, health, position, projected, sweep: None, numbers: HashMap::new() })
     }
 
-    /// Runs until every sender is gone, or a sync has failed.
-    pub(super) fn run(mut self, queue: &Receiver<Job>) {
+    /// Runs until every sender is gone, or a sync has failed. `waiting` counts what was handed in and is not taken yet.
+    pub(super) fn run(mut self, queue: &Receiver<Job>, waiting: &AtomicUsize) {
+        let taken = |jobs: usize| {
+            // It may be counted a moment after it was taken.
+            let before = waiting.fetch_sub(jobs, Ordering::Relaxed);
+            metrics::gauge!("tieline_store_waiting").set(before.wrapping_sub(jobs).cast_signed().max(0) as f64);
+        };
         loop {
             let job = if self.projected < self.position {
                 match queue.recv_timeout(QUIET) {
@@ -196,7 +202,7 @@ impl Writer {
             if let Some(first) = job {
                 let mut batch = vec![first];
                 batch.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(BATCH - 1));
-                metrics::gauge!("tieline_store_waiting").decrement(batch.len() as f64);
+                taken(batch.len());
                 let before = self.position;
                 self.step(batch);
                 // Under load nobody rests, and what is not projected must not grow: a sweep that has begun gets on faster than
@@ -208,7 +214,7 @@ impl Writer {
             }
             if self.has_failed() {
                 for job in queue {
-                    metrics::gauge!("tieline_store_waiting").decrement(1.0);
+                    taken(1);
                     job.fail(StoreError::Unknown);
                 }
                 return;
