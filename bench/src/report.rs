@@ -195,10 +195,16 @@ pub fn number(value: f64) -> String {
     if value < 100.0 {
         return format!("{value:.1}");
     }
-    let digits = format!("{value:.0}");
+    whole(value.round() as u64)
+}
+
+/// A whole number, with groups of three digits.
+#[must_use]
+pub fn whole(value: u64) -> String {
+    let digits = value.to_string();
     let mut grouped = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);
