@@ -9,8 +9,10 @@ use serde_json::Value;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use tieline_bench::engine::Target;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_tungstenite::WebSocketStream;
@@ -164,8 +166,7 @@ impl Client {
         let mut url = self.base.join(path)?;
         let is_tls = url.scheme() == "https";
         url.set_scheme(if is_tls { "wss" } else { "ws" }).map_err(|()| anyhow::anyhow!("the URL must be http or https"))?;
-        let host = url.host_str().context("the URL names no host")?.trim_matches(['[', ']']).to_owned();
-        let port = url.port_or_known_default().context("the URL names no port")?;
+        let (host, port) = self.place()?;
         let stream = TcpStream::connect((host.as_str(), port)).await.with_context(|| format!("{} does not answer", self.base))?;
         stream.set_nodelay(true)?;
         let stream: Box<dyn Io> = if is_tls { Box::new(self.tls(stream, &host).await?) } else { Box::new(stream) };
@@ -177,15 +178,34 @@ impl Client {
         Ok(socket)
     }
 
+    /// Host and port.
+    fn place(&self) -> anyhow::Result<(String, u16)> {
+        let host = self.base.host_str().context("the URL names no host")?.trim_matches(['[', ']']).to_owned();
+        Ok((host, self.base.port_or_known_default().context("the URL names no port")?))
+    }
+
+    /// Where load is sent to.
+    pub(super) async fn target(&self) -> anyhow::Result<Target> {
+        let (host, port) = self.place()?;
+        let address = tokio::net::lookup_host((host.as_str(), port)).await?.next();
+        let tls = (self.base.scheme() == "https").then(|| self.connector(&host)).transpose()?;
+        let authority = self.base.authority().to_owned();
+        Ok(Target { address: address.with_context(|| format!("{host} has no address"))?, authority, tls })
+    }
+
     async fn tls(&self, stream: TcpStream, host: &str) -> anyhow::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+        let (connector, name) = self.connector(host)?;
+        Ok(connector.connect(name, stream).await?)
+    }
+
+    fn connector(&self, host: &str) -> anyhow::Result<(TlsConnector, ServerName<'static>)> {
         let ca = self.ca.as_ref().context("name the CA that signed the gateway's certificate with --ca, such as data/tls/ca.pem")?;
         let mut roots = rustls::RootCertStore::empty();
         for certificate in ca {
             roots.add(certificate.clone())?;
         }
         let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let name = ServerName::try_from(host.to_owned())?;
-        Ok(tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await?)
+        Ok((TlsConnector::from(Arc::new(config)), ServerName::try_from(host.to_owned())?))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod admin;
 mod backup;
+mod bench;
 mod chat;
 mod client;
 mod demo;
@@ -64,6 +65,8 @@ enum Command {
     Chat(chat::ChatArgs),
     /// Lively traffic of believable conversations against a running gateway, checked while it runs
     Demo(demo::DemoArgs),
+    /// Measure a running gateway: what a delivery, a turn, a connection and an ack cost, each delivery checked
+    Bench(bench::BenchArgs),
     /// Where is it: when an event came, and to whom it was pushed, posted and acknowledged
     Trace(trace::TraceArgs),
     /// Copy the data folder, while the gateway runs or not
@@ -132,6 +135,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Send(args) => client::block_on(send::send(Config::load(file)?, args)),
         Command::Chat(args) => client::block_on(chat::chat(Config::load(file)?, args)),
         Command::Demo(args) => client::block_on(demo::demo(Config::load(file)?, args)),
+        Command::Bench(args) => client::block_on(bench::bench(Config::load(file)?, args)),
         Command::Trace(args) => client::block_on(trace::trace(Config::load(file)?, args)),
         Command::Webhooks(args) => client::block_on(webhooks::webhooks(Config::load(file)?, args)),
         Command::Sessions(args) => client::block_on(operate::sessions(Config::load(file)?, args)),

@@ -8,6 +8,7 @@
 
 mod backup;
 mod bad_input;
+mod bench;
 mod catalogue;
 mod chat;
 mod checker;

@@ -1,5 +1,6 @@
 //! `cargo xtask test [FILTER …]`: fetches what the tests need, runs every test, and repeats at the end what was skipped
-//! and which figures were measured. `cargo xtask screenshots`: makes the pictures in `docs/images` anew.
+//! and which figures were measured. `cargo xtask screenshots`: makes the pictures in `docs/images` anew. `cargo xtask bench`:
+//! measures Tieline beside a server that does as little as one can, and beside others.
 
 use anyhow::{Context, bail};
 use std::io::{BufRead, BufReader, Write};
@@ -11,8 +12,9 @@ fn main() -> ExitCode {
     let done = match arguments.next().as_deref() {
         Some("test") => test(&arguments.collect::<Vec<_>>()),
         Some("screenshots") => screenshots(),
+        Some("bench") => bench(&arguments.collect::<Vec<_>>()),
         _ => {
-            eprintln!("usage: cargo xtask test [FILTER …] | screenshots");
+            eprintln!("usage: cargo xtask test [FILTER …] | screenshots | bench [--help]");
             return ExitCode::from(2);
         }
     };
@@ -63,6 +65,14 @@ const UNPACKED: [(&str, &[&str]); 4] = [
     ("usr/sbin/haproxy", &["haproxy", "liblua5.3-0", "libopentracing1", "libopentracing-c-wrapper0"]),
     ("usr/bin/caddy", &["caddy"]),
     ("usr/bin/promtool", &["prometheus"]),
+];
+
+/// Servers that Tieline is measured beside, each with the packages of Debian that it is unpacked from where it is not installed.
+/// RabbitMQ is not among them: Erlang knows where it is installed.
+const PEERS: [(&str, &[&str]); 3] = [
+    ("usr/sbin/nats-server", &["nats-server"]),
+    ("usr/sbin/mosquitto", &["mosquitto", "libmosquitto1", "libcjson1", "libdlt2", "libwrap0"]),
+    ("usr/lib/nginx/modules/ngx_nchan_module.so", &["libnginx-mod-nchan", "nginx"]),
 ];
 
 /// What makes the Debian package.
@@ -118,18 +128,7 @@ fn fetch() -> bool {
         }
     }
     let clients = root().join("tests/clients");
-    let fresh = |made: &Path, from: &Path| {
-        let time = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-        time(made).is_some_and(|made| time(from).is_some_and(|from| made >= from))
-    };
-    let lock = clients.join("package-lock.json");
-    if !fresh(&clients.join("node_modules/.package-lock.json"), &lock) {
-        // The browser is Debian's; one of npm's own would be downloaded in vain.
-        let mut npm = Command::new("npm");
-        npm.args(["ci", "--no-audit", "--no-fund"]).env("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1").current_dir(&clients);
-        warn(run(&mut npm), "npm packages");
-    }
-    let has_npm = fresh(&clients.join("node_modules/.package-lock.json"), &lock);
+    let has_npm = fetch_npm(&clients);
     let (venv, requirements) = (clients.join(".venv"), clients.join("requirements.txt"));
     let mark = venv.join("installed");
     if !fresh(&mark, &requirements) {
@@ -139,6 +138,24 @@ fn fetch() -> bool {
         warn(made, "Python packages");
     }
     has_npm && fresh(&mark, &requirements) && has("chromium", "--version")
+}
+
+/// Whether a file is at least as new as another.
+fn fresh(made: &Path, from: &Path) -> bool {
+    let time = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    time(made).is_some_and(|made| time(from).is_some_and(|from| made >= from))
+}
+
+/// Installs the npm packages of a folder. Whether they are there.
+fn fetch_npm(folder: &Path) -> bool {
+    let (made, lock) = (folder.join("node_modules/.package-lock.json"), folder.join("package-lock.json"));
+    if !fresh(&made, &lock) {
+        // The browser is Debian's; one of npm's own would be downloaded in vain.
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--no-audit", "--no-fund"]).env("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1").current_dir(folder);
+        warn(run(&mut npm), "npm packages");
+    }
+    fresh(&made, &lock)
 }
 
 fn warn(done: anyhow::Result<()>, what: &str) {
@@ -211,6 +228,25 @@ fn screenshots() -> anyhow::Result<()> {
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
     run(Command::new("node").arg("console_shots.mjs").current_dir(root().join("tests/clients")).env("TIELINE_HTTP", &url))
+}
+
+/// Builds what measures and what is measured, fetches the servers to compare with, and hands over.
+fn bench(words: &[String]) -> anyhow::Result<()> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    run(Command::new(cargo).args(["build", "--release", "-p", "tieline", "-p", "tieline-bench"]).current_dir(root()))?;
+    let (tools, built, peers) = (root().join("target/tools"), root().join("target/release"), root().join("bench/peers"));
+    let unpacked = tools.join("debian");
+    if !words.iter().any(|word| word == "--help") {
+        let is_there = |program: &str| Path::new("/").join(program).exists() || unpacked.join(program).exists();
+        for (program, packages) in PEERS.iter().filter(|(program, _)| !is_there(program)) {
+            warn(unpack(&tools.join("packages"), &unpacked, packages), program);
+        }
+        // Without them their servers say so themselves.
+        fetch_npm(&peers);
+    }
+    let mut compare = Command::new(built.join("compare"));
+    compare.arg("--tieline").arg(built.join("tieline")).arg("--unpacked").arg(&unpacked).arg("--configurations").arg(&peers);
+    run(compare.arg("--scratch").arg(root().join("target/bench")).args(words))
 }
 
 fn test(filter: &[String]) -> anyhow::Result<()> {
