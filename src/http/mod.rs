@@ -17,7 +17,7 @@ pub use console::routes as console;
 pub use pages::Pages;
 pub use tls::{Certificate, TlsError};
 
-use self::connection::{Counted, Place, Places, Progress};
+use self::connection::{Place, Places};
 use self::ws::{Surroundings, Upgrade};
 use crate::config::{Config, Limits, LiveLimits};
 use crate::dialect::Socket;
@@ -55,7 +55,6 @@ const HEAD: usize = 16 * 1024;
 /// What a request's handler may know of its connection.
 #[derive(Debug, Clone)]
 struct Carrier {
-    progress: Progress,
     /// Kept by the socket's task, which outlives the HTTP connection.
     place: Arc<Place>,
     /// Ends the connection without another word.
@@ -194,9 +193,8 @@ async fn serve<S>(stream: S, peer: SocketAddr, router: Router, place: Arc<Place>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let progress = Progress::default();
     let cut = CancellationToken::new();
-    let carrier = Carrier { progress: progress.clone(), place, cut: cut.clone() };
+    let carrier = Carrier { place, cut: cut.clone() };
     let has_asked = Arc::new(AtomicBool::new(false));
     let router = TowerToHyperService::new(router);
     let asked = has_asked.clone();
@@ -210,7 +208,7 @@ where
     let mut builder = http1::Builder::new();
     // One timer serves for the head and for the wait between requests, so the first head has a deadline of its own.
     builder.timer(TokioTimer::new()).header_read_timeout(limits.keep_alive.0.max(limits.head_timeout.0)).max_buf_size(HEAD);
-    let stream = TokioIo::new(Counted::new(stream, progress.clone()));
+    let stream = TokioIo::new(stream);
     let mut connection = pin!(builder.serve_connection(stream, service).with_upgrades());
     let head_by = Instant::now() + limits.head_timeout.0;
     let mut is_first = true;
@@ -258,7 +256,7 @@ async fn upgrade<S: Socket>(request: Request, socket: S, around: Surroundings, o
     metrics::counter!("tieline_websockets_total").increment(1);
     let serve = async move {
         tracing::info!("websocket opened");
-        ws::serve(around, on, admission, connection, carrier.progress).await;
+        ws::serve(around, on, admission, connection).await;
         drop(carrier.place);
     };
     tasks.spawn(serve.instrument(span));

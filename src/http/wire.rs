@@ -8,31 +8,90 @@ use crate::hub::{Line, Sent};
 use crate::identity::Lease;
 use futures::future::poll_fn;
 use futures::task::noop_waker_ref;
-use hyper::upgrade::Upgraded;
+use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::rt::TokioIo;
 use std::io::{self, ErrorKind, Read, Write};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message};
 
 /// Room for unsent bytes that a wire keeps when there are none.
 const KEPT: usize = 1024;
 
+/// What is under a WebSocket, taken out of the HTTP connection that it was.
 #[derive(Debug)]
-pub(super) struct Wire(Mutex<State>);
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Both that the listener serves, with the bytes that came along with the request; none for anything else.
+    pub(super) fn of(upgraded: Upgraded) -> Option<(Self, Bytes)> {
+        let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(Parts { io, read_buf, .. }) => return Some((Self::Plain(io.into_inner()), read_buf)),
+            Err(upgraded) => upgraded,
+        };
+        let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
+        Some((Self::Tls(Box::new(io.into_inner())), read_buf))
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            // It keeps nothing back.
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Wire {
+    state: Mutex<State>,
+    /// Whose end is the end of what announcers write.
+    lease: OnceLock<Lease>,
+}
 
 #[derive(Debug)]
 struct State {
-    io: TokioIo<Upgraded>,
+    stream: Stream,
+    /// Bytes that were read with the upgrade request.
+    early: Bytes,
+    /// How many bytes were read and written.
+    moved: Moved,
     /// What the stream has not taken, from `sent` on.
     rest: Vec<u8>,
     sent: usize,
     is_flushed: bool,
     /// What went wrong with a write of which the task has not heard.
     failed: Option<io::Error>,
+}
+
+/// How many bytes went over a wire, so that a message which never ends is noticed, and a peer that takes nothing is told from
+/// one that is slow.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Moved {
+    pub(super) read: u64,
+    pub(super) written: u64,
 }
 
 impl State {
@@ -42,9 +101,13 @@ impl State {
 
     fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.is_flushed = false;
-        match ready!(Pin::new(&mut self.io).poll_write(context, bytes)) {
+        match ready!(self.stream.poll_write(context, bytes)) {
             Ok(0) => Poll::Ready(Err(ErrorKind::WriteZero.into())),
-            done => Poll::Ready(done),
+            Ok(written) => {
+                self.moved.written += written as u64;
+                Poll::Ready(Ok(written))
+            }
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 
@@ -77,7 +140,7 @@ impl State {
             self.rest.shrink_to(KEPT);
         }
         if !self.is_flushed {
-            ready!(Pin::new(&mut self.io).poll_flush(context))?;
+            ready!(self.stream.poll_flush(context))?;
             self.is_flushed = true;
         }
         Poll::Ready(Ok(()))
@@ -86,7 +149,16 @@ impl State {
 
 impl Wire {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says by whose leave announcers may write, once.
+    pub(super) fn lease(&self, lease: Lease) {
+        let _ = self.lease.set(lease);
+    }
+
+    pub(super) fn moved(&self) -> Moved {
+        self.lock().moved
     }
 
     /// Sends whole frames. If that is pending they are taken nevertheless: the rest leaves with [`Wire::poll_flush`].
@@ -105,26 +177,26 @@ impl Wire {
 
     /// Reads bytes as they come.
     pub(super) fn poll_read(&self, context: &mut Context<'_>, bytes: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut state = self.lock();
         let mut buffer = ReadBuf::new(bytes);
-        ready!(Pin::new(&mut self.lock().io).poll_read(context, &mut buffer))?;
-        Poll::Ready(Ok(buffer.filled().len()))
+        if state.early.is_empty() {
+            ready!(state.stream.poll_read(context, &mut buffer))?;
+        } else {
+            let some = state.early.len().min(buffer.remaining());
+            buffer.put_slice(&state.early.split_to(some));
+        }
+        let read = buffer.filled().len();
+        state.moved.read += read as u64;
+        Poll::Ready(Ok(read))
     }
 }
 
-/// The wire of a session, for those who announce events.
-#[derive(Debug)]
-pub(super) struct LeasedLine {
-    pub(super) wire: Arc<Wire>,
-    /// Whose end is the end of what is told.
-    pub(super) lease: Lease,
-}
-
-impl Line for LeasedLine {
+impl Line for Wire {
     fn send(&self, frames: &Bytes) -> Sent {
-        if self.lease.is_over() {
+        if self.lease.get().is_none_or(Lease::is_over) {
             return Sent::Nothing;
         }
-        let mut state = self.wire.lock();
+        let mut state = self.lock();
         // Nobody is to be woken by the stream: where something is left, the session's task is told to take over.
         match state.poll_send(&mut Context::from_waker(noop_waker_ref()), frames) {
             Poll::Ready(Ok(())) => Sent::All,
@@ -145,9 +217,12 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn new(io: Upgraded, config: WebSocketConfig) -> Self {
-        let state = State { io: TokioIo::new(io), rest: Vec::new(), sent: 0, is_flushed: true, failed: None };
-        Self { protocol: WebSocketContext::new(Role::Server, Some(config)), wire: Arc::new(Wire(Mutex::new(state))) }
+    pub(super) fn new((stream, early): (Stream, Bytes), config: WebSocketConfig) -> Self {
+        // No bytes, too, would hold on to the buffer that the request was read into.
+        let early = if early.is_empty() { Bytes::new() } else { early };
+        let state = State { stream, early, moved: Moved::default(), rest: Vec::new(), sent: 0, is_flushed: true, failed: None };
+        let wire = Arc::new(Wire { state: Mutex::new(state), lease: OnceLock::new() });
+        Self { protocol: WebSocketContext::new(Role::Server, Some(config)), wire }
     }
 
     /// The next message. The answer to a ping or a close waits on the wire when it is here.

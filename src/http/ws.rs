@@ -7,8 +7,7 @@
 mod wakes;
 
 use self::wakes::{Part, Wakes};
-use super::connection::Progress;
-use super::wire::{LeasedLine, Socket};
+use super::wire::{Moved, Socket, Stream};
 use crate::config::Limits;
 use crate::gateway::Gateway;
 use crate::hub::{ConnectionId, Frame, put_frame};
@@ -95,22 +94,17 @@ pub(super) struct Surroundings {
 }
 
 /// Serves an upgraded connection to its end.
-pub(super) async fn serve<D: Doorway>(
-    around: Surroundings,
-    on: OnUpgrade,
-    admission: Admission<D>,
-    connection: ConnectionId,
-    progress: Progress,
-) {
-    let mut socket = match on.await {
-        Ok(io) => Socket::new(io, config(&around.limits)),
+pub(super) async fn serve<D: Doorway>(around: Surroundings, on: OnUpgrade, admission: Admission<D>, connection: ConnectionId) {
+    let mut socket = match on.await.map(Stream::of) {
+        Ok(Some(stream)) => Socket::new(stream, config(&around.limits)),
+        Ok(None) => return tracing::error!("the upgraded connection is of no known kind"),
         Err(error) => return tracing::debug!(%error, "the upgrade failed"),
     };
     let code = match admission {
         Admission::Turned(code) => Some(code),
-        Admission::Known(admitted) => run(&around, &mut socket, *admitted, None, connection, &progress).await,
+        Admission::Known(admitted) => run(&around, &mut socket, *admitted, None, connection).await,
         Admission::Unknown(doorway) => match identify(&around, &mut socket, doorway).await {
-            Ok((reply, admitted)) => run(&around, &mut socket, admitted, Some(reply), connection, &progress).await,
+            Ok((reply, admitted)) => run(&around, &mut socket, admitted, Some(reply), connection).await,
             Err(code) => code,
         },
     };
@@ -240,13 +234,13 @@ async fn run<C: Codec>(
     admitted: Admitted<C>,
     reply: Option<Frame>,
     connection: ConnectionId,
-    progress: &Progress,
 ) -> Option<CloseCode> {
     let membership = around.gateway.hub().join(connection, admitted.actor.clone());
     let limits = SessionLimits { pending: around.limits.pending, bad_frames: around.limits.bad_frames };
     let lease = admitted.lease.clone();
     let session = Session::begin(around.gateway.clone(), membership, admitted, limits);
-    session.connect(Arc::new(LeasedLine { wire: socket.wire.clone(), lease: lease.clone() }));
+    socket.wire.lease(lease.clone());
+    session.connect(socket.wire.clone());
     if let Some(reply) = reply
         && let Err(code) = say(around, socket, Some(reply)).await
     {
@@ -256,10 +250,9 @@ async fn run<C: Codec>(
     let now = Instant::now();
     let mut serving = Serving {
         limits: &around.limits,
-        progress,
+        clocks: Clocks::start(&around.limits, socket.wire.moved()),
         socket,
         session,
-        clocks: Clocks::start(&around.limits, progress),
         leave_by: None,
         end: None,
         is_readable: true,
@@ -311,19 +304,19 @@ struct Clocks {
 }
 
 impl Clocks {
-    fn start(limits: &Limits, progress: &Progress) -> Self {
+    fn start(limits: &Limits, moved: Moved) -> Self {
         let now = Instant::now();
         // The first ping is spread, so that sockets which came together are not pinged together.
         let spread = limits.ping.0.mul_f64(crate::random::fraction());
-        Self { heard: now, next_ping: now + spread, bytes: progress.read(), partial_since: None }
+        Self { heard: now, next_ping: now + spread, bytes: moved.read, partial_since: None }
     }
 
     /// Something came. A whole message ends what had begun; a sign of life does not.
-    fn heard(&mut self, progress: &Progress, is_message: bool) {
+    fn heard(&mut self, moved: Moved, is_message: bool) {
         self.heard = Instant::now();
         // A sign of life is itself a few bytes; if no more came since, it was all that had begun.
-        if is_message || self.partial_since.is_none() || progress.read() <= self.bytes + LARGEST_SIGN {
-            self.bytes = progress.read();
+        if is_message || self.partial_since.is_none() || moved.read <= self.bytes + LARGEST_SIGN {
+            self.bytes = moved.read;
             self.partial_since = None;
         }
     }
@@ -340,12 +333,12 @@ impl Clocks {
     }
 
     /// What the time means now.
-    fn look(&mut self, limits: &Limits, progress: &Progress, is_reading: bool) -> Result<Option<Message>, CloseCode> {
+    fn look(&mut self, limits: &Limits, moved: Moved, is_reading: bool) -> Result<Option<Message>, CloseCode> {
         let now = Instant::now();
         if now >= self.heard + limits.idle.0 {
             return Err(CloseCode::Idle);
         }
-        if is_reading && progress.read() > self.bytes {
+        if is_reading && moved.read > self.bytes {
             let since = *self.partial_since.get_or_insert(now);
             if now >= since + limits.body_timeout.0 {
                 return Err(CloseCode::Policy);
@@ -377,7 +370,6 @@ struct Writing {
 /// A socket being served.
 struct Serving<'s, C: Codec> {
     limits: &'s Limits,
-    progress: &'s Progress,
     socket: &'s mut Socket,
     session: Session<C>,
     clocks: Clocks,
@@ -408,12 +400,12 @@ impl<C: Codec> Serving<'_, C> {
         if let Some(writing) = &mut self.writing {
             writing.is_timed = true;
             if now >= writing.by {
-                if self.progress.written() < writing.from + TRICKLE {
+                if self.socket.wire.moved().written < writing.from + TRICKLE {
                     return Err(self.slow());
                 }
-                (writing.by, writing.from) = (now + self.limits.write_timeout.0, self.progress.written());
+                (writing.by, writing.from) = (now + self.limits.write_timeout.0, self.socket.wire.moved().written);
             }
-        } else if let Some(ping) = self.clocks.look(self.limits, self.progress, self.is_reading())? {
+        } else if let Some(ping) = self.clocks.look(self.limits, self.socket.wire.moved(), self.is_reading())? {
             // Whatever is wrong with the socket shows when it is read.
             let _ = self.socket.put(ping);
         }
@@ -463,7 +455,7 @@ impl<C: Codec> Serving<'_, C> {
                 match self.socket.poll_next(&mut wakes.context(Part::Read)) {
                     Poll::Pending => self.is_readable = false,
                     Poll::Ready(message) => {
-                        self.clocks.heard(self.progress, matches!(message, Ok(Message::Text(_))));
+                        self.clocks.heard(self.socket.wire.moved(), matches!(message, Ok(Message::Text(_))));
                         match read(message) {
                             Ok(Heard::Text(text)) => self.end = self.session.accept(text.as_str()).err(),
                             Ok(Heard::Sign) => {}
@@ -536,7 +528,7 @@ impl<C: Codec> Serving<'_, C> {
             if was_empty && sent.is_ready() {
                 return Ok(false);
             }
-            let (began, from) = (Instant::now(), self.progress.written());
+            let (began, from) = (Instant::now(), self.socket.wire.moved().written);
             self.writing = Some(Writing { began, by: began + self.limits.write_timeout.0, from, is_alone, is_timed: false });
             if sent.is_ready() {
                 self.written();

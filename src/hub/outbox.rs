@@ -57,18 +57,6 @@ pub struct Taken {
     pub close: Option<CloseCode>,
 }
 
-impl Taken {
-    fn is_empty(&self) -> bool {
-        self.items.is_empty()
-            && self.gaps.is_empty()
-            && self.changes.is_empty()
-            && self.agents.is_empty()
-            && !self.feed
-            && !self.lost
-            && self.close.is_none()
-    }
-}
-
 /// Where a session's frames go.
 pub trait Line: std::fmt::Debug + Send + Sync {
     /// Sends frames, unless something speaks against it. It does not block.
@@ -133,7 +121,8 @@ impl Live {
 
 #[derive(Debug, Default)]
 struct State {
-    taken: Taken,
+    /// There is none while nothing waits, which is nearly always.
+    taken: Option<Box<Taken>>,
     /// How many items wait, each event of a run counted, and the bytes that they keep alive.
     count: usize,
     bytes: usize,
@@ -210,25 +199,26 @@ impl Outbox {
         }
         state.is_at_rest = false;
         // Behind a gap everything of the dialog is read from the log.
-        if state.is_full() || state.taken.gaps.contains_key(&run.dialog) {
+        if state.is_full() || state.taken().gaps.contains_key(&run.dialog) {
             state.miss(&run.dialog, run.first);
         } else {
             state.count += run.events.len();
             state.bytes += run.bytes();
-            state.taken.items.push_back(Item::Events(run.clone()));
+            state.taken().items.push_back(Item::Events(run.clone()));
         }
         Pushed::Waits(!std::mem::replace(&mut state.signalled, true))
     }
 
     pub(super) fn push_change(&self, change: &Arc<ConversationChange>) -> bool {
         self.put(|state| {
-            if state.is_full() || state.taken.changes.contains_key(change.id()) {
-                coalesce(&mut state.taken.changes, change.clone());
-                state.taken.lost |= state.taken.changes.len() > MISSED;
+            if state.is_full() || state.taken().changes.contains_key(change.id()) {
+                let taken = state.taken();
+                coalesce(&mut taken.changes, change.clone());
+                taken.lost |= taken.changes.len() > MISSED;
             } else {
                 state.count += 1;
                 state.bytes += CHANGE;
-                state.taken.items.push_back(Item::Change(change.clone()));
+                state.taken().items.push_back(Item::Change(change.clone()));
             }
         })
     }
@@ -238,7 +228,7 @@ impl Outbox {
             if state.count < ITEMS / 2 && state.bytes < BYTES / 2 {
                 state.count += 1;
                 state.bytes += typing.event.get().len();
-                state.taken.items.push_back(Item::Typing(typing.clone()));
+                state.taken().items.push_back(Item::Typing(typing.clone()));
             }
         })
     }
@@ -250,23 +240,23 @@ impl Outbox {
     /// There are as many at most as the account has agents.
     pub(super) fn push_agent(&self, agent: &AgentState) -> bool {
         self.put(|state| {
-            state.taken.agents.insert((agent.account.clone(), agent.agent.clone()), agent.clone());
+            state.taken().agents.insert((agent.account.clone(), agent.agent.clone()), agent.clone());
         })
     }
 
     pub(super) fn push_feed(&self) -> bool {
-        self.put(|state| state.taken.feed = true)
+        self.put(|state| state.taken().feed = true)
     }
 
     /// How many items wait, and whether some were missed.
     pub(super) fn fill(&self) -> (usize, bool) {
         let state = self.lock();
-        (state.count, !state.taken.gaps.is_empty() || state.taken.lost)
+        (state.count, state.taken.as_ref().is_some_and(|taken| !taken.gaps.is_empty() || taken.lost))
     }
 
     /// Lets the session end with a code.
     pub(super) fn close(&self, code: CloseCode) {
-        self.put(|state| state.taken.close = Some(code));
+        self.put(|state| state.taken().close = Some(code));
     }
 
     /// Wakes the session.
@@ -275,21 +265,18 @@ impl Outbox {
     }
 
     /// Takes everything that waits, and ends the session's rest. If nothing does, `waker` is called when that changes.
-    pub fn take(&self, waker: &Waker) -> Option<Taken> {
+    pub fn take(&self, waker: &Waker) -> Option<Box<Taken>> {
         self.waker.register(waker);
         let mut state = self.lock();
         (state.signalled, state.is_at_rest) = (false, false);
-        if state.taken.is_empty() {
-            return None;
-        }
         (state.count, state.bytes) = (0, 0);
-        Some(std::mem::take(&mut state.taken))
+        state.taken.take()
     }
 
     /// Says that the session has nothing to do, and all that it wrote has left. It is not so if something waits.
     pub fn rest(&self) {
         let mut state = self.lock();
-        state.is_at_rest = state.taken.is_empty() && !state.signalled && !state.is_retired;
+        state.is_at_rest = state.taken.is_none() && !state.signalled && !state.is_retired;
     }
 
     /// The session is over: nobody writes to its socket any more.
@@ -300,12 +287,17 @@ impl Outbox {
 }
 
 impl State {
+    fn taken(&mut self) -> &mut Taken {
+        self.taken.get_or_insert_default()
+    }
+
     fn is_full(&self) -> bool {
         self.count >= ITEMS || self.bytes >= BYTES
     }
 
     fn miss(&mut self, dialog: &DialogId, sequence: u64) {
-        self.taken.gaps.entry(dialog.clone()).or_insert(sequence);
-        self.taken.lost |= self.taken.gaps.len() > MISSED;
+        let taken = self.taken();
+        taken.gaps.entry(dialog.clone()).or_insert(sequence);
+        taken.lost |= taken.gaps.len() > MISSED;
     }
 }

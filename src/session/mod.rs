@@ -453,7 +453,7 @@ impl<C: Codec> Session<C> {
         let mut taken = self.membership.outbox().take(context.waker());
         self.poll_replies(context);
         while let Some(heard) = taken.take() {
-            self.hear(heard);
+            self.hear(*heard);
             if !self.out.is_full() {
                 taken = self.membership.outbox().take(context.waker());
             }
