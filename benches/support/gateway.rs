@@ -26,7 +26,8 @@ pub struct Setup {
 }
 
 impl Setup {
-    fn text(&self) -> String {
+    /// The configuration file.
+    pub fn text(&self) -> String {
         let agent = |number: usize| {
             let id = 1000 + number;
             format!("[[accounts.agents]]\nuser_id = \"{id}\"\nlogin = \"agent-{number}\"\npassword = \"bench\"\nroles = [\"manager\"]\n")
