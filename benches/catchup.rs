@@ -15,16 +15,14 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use support::{
-    Cpu, Gateway, Opened, Setup, Socket, Spread, Words, median, micros_each, open_conversations, own, publish_request, read_sequences, run,
-    table,
+    Cpu, Gateway, Opened, Setup, Socket, Spread, Words, median, micros_each, open_conversations, own, publish_in_turns, publish_request,
+    read_sequences, run, table,
 };
 use tieline::store::sqlite::SqliteStore;
 use tieline::store::{Range, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
-/// Publishes that wait for their acks while the log is filled.
-const PENDING: usize = 200;
 /// Publishes a second while many resume.
 const RATE: usize = 500;
 /// How long is published before many resume.
@@ -84,27 +82,6 @@ async fn say(words: &[&str]) -> (Duration, usize) {
     (Duration::from_nanos(nanos.parse().unwrap()), count.parse().unwrap())
 }
 
-/// Publishes so many events into each conversation, in turns.
-async fn fill(gateway: &Gateway, opened: &[Opened], each: usize) {
-    let mut socket = Socket::connector(gateway).await;
-    let (writer, count) = (socket.writer(), each * opened.len());
-    let (mut asked, mut answered) = (0, 0);
-    while answered < count {
-        while asked < count && asked - answered < PENDING {
-            let one = &opened[asked % opened.len()];
-            let jws = (asked < opened.len()).then_some(one.jws.as_str());
-            writer.send(&publish_request(&one.id, &format!("{asked}-"), jws)).await;
-            asked += 1;
-        }
-        let expected = answered / opened.len();
-        read_sequences(socket.next().await, |sequence| {
-            assert_eq!(sequence, expected as u64, "an ack out of order");
-            answered += 1;
-        });
-    }
-    gateway.settled().await;
-}
-
 fn subscribe(conversation: &str) -> String {
     json!({"kind": "req", "id": "1", "type": "ms.SubscribeMessagingEvents", "body": {"dialogId": conversation, "fromSeq": 0}}).to_string()
 }
@@ -128,7 +105,7 @@ async fn resume(socket: &mut Socket, conversation: &str, count: usize) -> usize 
 async fn one(rounds: usize, events: usize) {
     let mut gateway = Gateway::start(&Setup { agents: 1, ..Setup::default() }).await;
     let opened = open_conversations(&gateway, "long", 1).await;
-    fill(&gateway, &opened, events).await;
+    publish_in_turns(&gateway, &opened, 0..events).await;
     let dialog = opened[0].id.clone();
     let [mut tieline, mut read, mut write, mut rates] = [(); 4].map(|()| Vec::new());
     println!("{events} events to one subscriber");
@@ -221,7 +198,7 @@ async fn many(rounds: usize, subscribers: usize, history: usize) {
     println!("{subscribers} subscribers resume at once, {history} events each, beside {RATE} publishes a second");
     let mut gateway = Gateway::start(&Setup { agents: 1, ..Setup::default() }).await;
     let opened = open_conversations(&gateway, "many", subscribers).await;
-    fill(&gateway, &opened, history).await;
+    publish_in_turns(&gateway, &opened, 0..history).await;
     let steady = open_conversations(&gateway, "steady", 1).await.remove(0);
     let mut published = 0;
     for round in 1..=rounds {

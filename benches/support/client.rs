@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 
 /// Room for what is read.
 const READ: usize = 64 * 1024;
-/// Requests of one socket that wait for their answers while conversations are opened: fewer than the gateway lets wait.
-const PENDING: usize = 64;
+/// Requests of one socket that wait for their answers: fewer than the gateway lets wait.
+const PENDING: usize = 200;
 
 /// What was read and not looked at yet.
 #[derive(Default)]
@@ -291,7 +291,6 @@ pub fn publish_request(conversation: &str, name: &str, jws: Option<&str>) -> Str
 /// Opens a conversation for each of so many consumers, by one connector socket.
 pub async fn open_conversations(gateway: &Gateway, name: &str, count: usize) -> Vec<Opened> {
     let mut socket = Socket::connector(gateway).await;
-    let writer = socket.writer();
     let tokens: Vec<String> = (0..count).map(|number| gateway.consumer_token(&format!("{name}-{number}"))).collect();
     let ask = |jws: &str| {
         let headers = json!([{"type": ".ams.headers.ConsumerAuthentication", "jwt": jws}]);
@@ -302,15 +301,54 @@ pub async fn open_conversations(gateway: &Gateway, name: &str, count: usize) -> 
         ])
         .to_string()
     };
-    let (mut asked, mut opened) = (0, Vec::with_capacity(count));
-    while opened.len() < count {
-        while asked < count && asked - opened.len() < PENDING {
-            writer.send(&ask(&tokens[asked])).await;
-            asked += 1;
-        }
-        let reply: Value = serde_json::from_slice(socket.next().await).unwrap();
-        let id = reply[1]["body"]["conversationId"].as_str().unwrap_or_else(|| panic!("{reply}")).to_owned();
-        opened.push(Opened { jws: tokens[opened.len()].clone(), id });
-    }
+    let mut opened = Vec::with_capacity(count);
+    pipeline(
+        &mut socket,
+        count,
+        |number| ask(&tokens[number]),
+        |number, reply| {
+            let reply: Value = serde_json::from_slice(reply).unwrap();
+            let id = reply[1]["body"]["conversationId"].as_str().unwrap_or_else(|| panic!("{reply}")).to_owned();
+            opened.push(Opened { jws: tokens[number].clone(), id });
+        },
+    )
+    .await;
     opened
+}
+
+/// Asks so many times, with many requests on their way, and takes the replies, which come in the order of the requests.
+pub async fn pipeline(socket: &mut Socket, count: usize, mut ask: impl FnMut(usize) -> String, mut answered: impl FnMut(usize, &[u8])) {
+    let writer = socket.writer();
+    let mut asked = 0;
+    for number in 0..count {
+        // Not one at a time, so that several frames share a packet as they do when many consumers write at once.
+        if asked - number <= PENDING / 2 {
+            while asked < count && asked - number < PENDING {
+                writer.send(&ask(asked)).await;
+                asked += 1;
+            }
+        }
+        answered(number, socket.next().await);
+    }
+}
+
+/// Publishes the events with these numbers into each conversation, in turns, by one connector socket; each ack is checked.
+pub async fn publish_in_turns(gateway: &Gateway, opened: &[Opened], numbers: std::ops::Range<usize>) {
+    let mut socket = Socket::connector(gateway).await;
+    let ask = |asked: usize| {
+        let one = &opened[asked % opened.len()];
+        let jws = (asked < opened.len()).then_some(one.jws.as_str());
+        publish_request(&one.id, &format!("{asked}-"), jws)
+    };
+    let count = numbers.len() * opened.len();
+    pipeline(&mut socket, count, ask, |number, reply| {
+        let mut acks = 0;
+        read_sequences(reply, |sequence| {
+            assert_eq!(sequence as usize, numbers.start + number / opened.len(), "an ack out of order");
+            acks += 1;
+        });
+        assert_eq!(acks, 1, "{}", String::from_utf8_lossy(reply));
+    })
+    .await;
+    gateway.settled().await;
 }

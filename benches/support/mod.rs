@@ -10,7 +10,9 @@ mod client;
 mod gateway;
 mod meter;
 
-pub use client::{Http, Opened, Socket, Writer, open_conversations, publish_request, publish_text, read_sequences, request};
+pub use client::{
+    Http, Opened, Socket, Writer, open_conversations, pipeline, publish_in_turns, publish_request, publish_text, read_sequences, request,
+};
 pub use gateway::{ACCOUNT, ADMIN, APP, Gateway, Setup};
 pub use meter::{Cpu, Memory, Spread, median, table, written};
 
