@@ -397,3 +397,23 @@ pub(super) async fn the_journal_is_read_by_position_and_time_also_from_disk(open
     let store = open_store(dir.path(), told);
     check(&store).await;
 }
+
+pub(super) async fn what_must_stay_does_not_hide_what_is_kept_no_longer(open_store: Open) {
+    let (dir, told, store) = start(open_store);
+    for id in ["owed", "owed too", "kept no longer", "newest"] {
+        take(&store, ann(), vec![open(id)]).await.unwrap();
+        take(&store, ann(), vec![update(id, FieldChange::Close)]).await.unwrap();
+    }
+    owe(&store, Owing { owed: vec![debt(1, 1, 1, "owed"), debt(1, 2, 3, "owed too")], ..Owing::default() }).await;
+    // What was just done may be in memory alone; after a start all of it is on disk.
+    store.close().await;
+    drop(store);
+    let store = open_store(dir.path(), told);
+    let expired = async || store.expired(i64::MAX, 2).await.unwrap();
+    assert_eq!(expired().await, ["kept no longer".into()]);
+    let removed = async |id: &str| store.remove(id.into(), i64::MAX).await.unwrap().unwrap();
+    assert!(!removed("owed").await && !removed("newest").await && removed("kept no longer").await);
+    assert_eq!(expired().await, []);
+    settle(&store, Settlement { done: vec![(1, 1)], ..Settlement::default() }).await;
+    assert_eq!(expired().await, ["owed".into()]);
+}

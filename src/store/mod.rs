@@ -287,7 +287,8 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
     /// Conversations of all accounts for which an agent must be found.
     fn pending(&self) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
 
-    /// Closed conversations of all accounts that nothing has changed since a time.
+    /// Closed conversations of all accounts that nothing has changed since a time, without those that [`Store::remove`] would
+    /// leave because they are owed to a webhook or are the newest.
     fn expired(&self, before: Millis, limit: usize) -> BoxFuture<'static, Result<Vec<ConversationId>, ReadError>>;
 
     /// Takes a conversation away that is closed and unchanged since a time: with one entry of the journal it is no more. Whether

@@ -192,7 +192,6 @@ pub(super) fn owed_of(
     after: u64,
     limit: usize,
 ) -> rusqlite::Result<Vec<Owed>> {
-    // Without an index of its own: only a conversation that has been stuck for long is read so.
     let sql = "SELECT endpoint, turn, position, conversation, since, due, attempts FROM owed
                WHERE endpoint = ?1 AND turn > ?2 AND conversation = ?3 ORDER BY turn LIMIT ?4";
     let mut statement = connection.prepare_cached(sql)?;

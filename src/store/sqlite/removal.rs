@@ -15,9 +15,12 @@ use tieline_protocol::ids::{AccountId, ConversationId, DialogId};
 /// Rows of the journal that are erased in one step.
 const STEP: usize = 256;
 
-/// Closed conversations of all accounts that nothing has changed since a time, those first that are so for longest.
+/// Closed conversations of all accounts that nothing has changed since a time, those first that are so for longest. Those that
+/// must stay are left out: else enough of them would be found each time, and nothing else.
 pub(super) fn expired(connection: &Connection, before: Millis, limit: usize) -> rusqlite::Result<Vec<ConversationId>> {
-    let sql = "SELECT id FROM conversations WHERE open = 0 AND updated < ?1 ORDER BY updated LIMIT ?2";
+    let sql = "SELECT id FROM conversations c WHERE open = 0 AND updated < ?1
+               AND number < (SELECT max(number) FROM conversations n WHERE n.account = c.account)
+               AND NOT EXISTS (SELECT 1 FROM owed WHERE conversation = c.id) ORDER BY updated LIMIT ?2";
     let mut statement = connection.prepare_cached(sql)?;
     let found = statement.query_map((before, count(limit)), |row| row.get::<_, String>(0))?;
     found.map(|id| id.map(ConversationId::from)).collect()

@@ -42,6 +42,7 @@ contract!(
     debts_stand_with_their_cursor_until_they_are_settled,
     old_dead_letters_and_attempts_are_tidied,
     the_journal_is_read_by_position_and_time_also_from_disk,
+    what_must_stay_does_not_hide_what_is_kept_no_longer,
 );
 
 #[tokio::test]

@@ -70,6 +70,7 @@ CREATE TABLE owed (
     attempts INTEGER NOT NULL,
     PRIMARY KEY (endpoint, turn)
 ) WITHOUT ROWID;
+CREATE INDEX owed_by_conversation ON owed (conversation);
 
 -- What was owed and is not tried any more.
 CREATE TABLE dead_letters (
@@ -85,6 +86,7 @@ CREATE TABLE dead_letters (
     PRIMARY KEY (endpoint, turn)
 ) WITHOUT ROWID;
 CREATE INDEX dead_letters_by_time ON dead_letters (at);
+CREATE INDEX dead_letters_by_conversation ON dead_letters (conversation);
 
 -- What was tried, and what came of it.
 CREATE TABLE attempts (
