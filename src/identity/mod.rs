@@ -640,10 +640,17 @@ impl Identity {
     pub async fn logout(&self, account: &Account, id: &str, csrf: &str) -> Result<(), Denied> {
         let mut session = self.own_session(account, id, csrf).await?;
         session.row.ended = true;
-        self.keep(session.row).await?;
-        // It stays on the map for a while, over: a look-up that began before must not bring it back.
-        session.lease.revoke();
-        Ok(())
+        let (kept, lease) = (self.store.keep_session(session.row), session.lease);
+        // To its end, also when who asked for it hangs up: what has ended on disk is not to go on here.
+        let ended = tokio::spawn(async move {
+            let is_kept = matches!(kept.await, Ok(Ok(())));
+            if is_kept {
+                // It stays on the map for a while, over: a look-up that began before must not bring it back.
+                lease.revoke();
+            }
+            is_kept
+        });
+        if ended.await.unwrap_or(false) { Ok(()) } else { Err(Denied::Unavailable) }
     }
 
     /// The consumer that an application calls by a name of its own.

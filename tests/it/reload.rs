@@ -100,6 +100,27 @@ async fn a_reload_takes_accounts_limits_and_the_admin_key_and_ends_only_who_lost
 }
 
 #[tokio::test]
+async fn a_reload_is_made_to_its_end_also_when_who_asked_for_it_hangs_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = TestProcess::start_with(dir.path(), free_port(), &[], &config(&[])).await;
+    let api = server.api();
+    let mut agents = Vec::new();
+    for name in ["ada", "grace", "bea"] {
+        agents.push(api.agent(name, "3").await);
+    }
+    let changed = config(&[
+        ("password = \"ada-demo\"", "password = \"ada-new\""),
+        ("password = \"grace-demo\"", "password = \"grace-new\""),
+        ("password = \"bea-demo\"", "password = \"bea-new\""),
+    ]);
+    std::fs::write(dir.path().join("test.toml"), changed).unwrap();
+    api.call_and_leave("POST", "/admin/v1/reload", &KEY, "").await;
+    for agent in &mut agents {
+        assert_eq!(agent.closed().await.0, 4401);
+    }
+}
+
+#[tokio::test]
 async fn a_hangup_reloads_and_an_account_may_come_and_go() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = TestProcess::start_with(dir.path(), free_port(), &[], &config(&[])).await;
