@@ -568,6 +568,7 @@ impl Identity {
             account: account.id.clone(),
             agent: agent.user.to_string(),
             csrf: csrf.clone(),
+            made_with: agent.made_with,
             expires: self.now() + millis(time),
             ended: false,
         };
@@ -592,7 +593,7 @@ impl Identity {
         let lease = match &claims.sid {
             None => self.lease(bearer, remaining),
             Some(id) => {
-                let lease = self.session(id, &account.id, &claims.sub).await?.lease;
+                let lease = self.session(id, account, agent).await?.lease;
                 self.note_lease(bearer, &lease);
                 lease
             }
@@ -600,8 +601,9 @@ impl Identity {
         Ok((agent.actor(&account.id), lease))
     }
 
-    /// A live session, from memory or from the store.
-    async fn session(&self, id: &str, account: &AccountId, agent: &str) -> Result<Session, Denied> {
+    /// A live session, from memory or from the store. One that was made with another password than the agent has now is over,
+    /// whoever should have ended it.
+    async fn session(&self, id: &str, account: &Account, agent: &Agent) -> Result<Session, Denied> {
         let known = self.sessions.get(id).map(|session| session.clone());
         let session = match known {
             Some(session) => session,
@@ -613,7 +615,8 @@ impl Identity {
                 self.sessions.entry(id.to_owned()).or_insert(fresh).clone()
             }
         };
-        let is_theirs = session.row.account == *account && session.row.agent == agent;
+        let row = &session.row;
+        let is_theirs = row.account == account.id && row.agent == agent.user.as_str() && row.made_with == agent.made_with;
         if session.lease.is_over() || !is_theirs { Err(Denied::Invalid) } else { Ok(session) }
     }
 
@@ -721,7 +724,8 @@ impl Identity {
     /// Ends every login of an agent: its sockets close, its bearers hold no more.
     ///
     /// # Errors
-    /// [`Denied::Unavailable`] if that cannot be kept: then those that nobody uses now would hold again after a restart.
+    /// [`Denied::Unavailable`] if that cannot be kept: then those that nobody uses now would hold again if the agent got
+    /// back what it was let in by, and after a restart.
     pub async fn end_logins(&self, account: &AccountId, agent: &UserId) -> Result<(), Denied> {
         let is_theirs = |session: &Session| session.row.account == *account && session.row.agent == agent.as_str();
         let ended = self.store.end_sessions(account.clone(), agent.clone());
@@ -741,7 +745,8 @@ impl Identity {
                 Err(_) => return Err(Denied::Unavailable),
             },
         };
-        let session = self.session(id, &account.id, &agent).await?;
+        let agent = account.agent(&agent).ok_or(Denied::Invalid)?;
+        let session = self.session(id, account, agent).await?;
         if directory::same(&session.row.csrf, csrf) { Ok(session) } else { Err(Denied::Invalid) }
     }
 

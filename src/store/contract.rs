@@ -177,7 +177,8 @@ pub(super) async fn a_restart_changes_nothing_that_is_read(open_store: Open) {
     take(&store, ann(), vec![update("c", FieldChange::Close)]).await.unwrap();
     let profile = serde_json::value::to_raw_value(&serde_json::json!({"firstName": "Ann"})).unwrap();
     take(&store, ann(), vec![Command::SetProfile { profile }]).await.unwrap();
-    let row = SessionRow { id: "s".into(), account: account(), agent: "1".into(), csrf: "c".into(), expires: 7, ended: false };
+    let (id, agent, csrf) = ("s".into(), "1".into(), "c".into());
+    let row = SessionRow { id, account: account(), agent, csrf, made_with: [3; 32], expires: 7, ended: false };
     store.keep_session(row.clone()).await.unwrap().unwrap();
 
     let filters = |change: fn(&mut ConversationFilter)| {

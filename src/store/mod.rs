@@ -167,6 +167,8 @@ pub struct SessionRow {
     pub agent: String,
     /// What a refresh must repeat.
     pub csrf: String,
+    /// Of what let the agent in. It holds as long as that does.
+    pub made_with: Fingerprint,
     /// When it ends unless refreshed.
     pub expires: Millis,
     /// Whether it was ended.

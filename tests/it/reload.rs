@@ -121,6 +121,37 @@ async fn a_reload_is_made_to_its_end_also_when_who_asked_for_it_hangs_up() {
 }
 
 #[tokio::test]
+async fn a_login_ends_with_what_it_was_made_with_also_where_nobody_ended_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let mut server = TestProcess::start_with(dir.path(), port, &[], &config(&[])).await;
+    let api = server.api();
+    let (ada, grace, bea) = (api.login("ada").await, api.login("grace").await, api.login("bea").await);
+    assert!(server.end("TERM").success());
+    // Nothing ends them at a start; they are looked at when they are shown.
+    let changed = config(&[("password = \"ada-demo\"", "password = \"ada-new\""), ("roles = [\"manager\"]", "roles = [\"agent\"]")]);
+    let mut server = TestProcess::start_with(dir.path(), port, &[], &changed).await;
+    let enters =
+        async |api: &Api, bearer: &str| api.socket(&format!("/ws_api/account/demo/messaging/brand/{bearer}?v=3"), &[]).await.is_ok();
+    let refreshes = async |api: &Api, login: &Login| {
+        let cookie = format!("Session_id={}", login.session);
+        let csrf = json!({"csrf": login.csrf}).to_string();
+        api.call("POST", "/api/account/demo/refresh?v=1.3", &[("cookie", &cookie)], csrf).await.status == 200
+    };
+    let api = server.api();
+    for (login, holds) in [(&ada, false), (&grace, false), (&bea, true)] {
+        assert_eq!((refreshes(&api, login).await, enters(&api, &login.bearer).await), (holds, holds), "{}", login.user);
+    }
+    // With an account that is gone all of its logins end, also if it comes back.
+    let gone = changed.replace("id = \"demo\"", "id = \"moved\"");
+    assert_eq!(reload(dir.path(), &api, &gone).await.status, 200);
+    assert!(!enters(&api, &bea.bearer).await);
+    assert_eq!(reload(dir.path(), &api, &changed).await.status, 200);
+    assert!(!enters(&api, &bea.bearer).await && !refreshes(&api, &bea).await);
+    assert!(server.end("TERM").success());
+}
+
+#[tokio::test]
 async fn a_hangup_reloads_and_an_account_may_come_and_go() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = TestProcess::start_with(dir.path(), free_port(), &[], &config(&[])).await;

@@ -322,7 +322,8 @@ impl Api {
     /// Sends a request and hangs up at once, without waiting for an answer.
     pub async fn call_and_leave(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) {
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n{headers}content-length: {}\r\n\r\n{body}", self.address, body.len());
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n{headers}content-length: {}\r\n\r\n{body}", self.address, body.len());
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();

@@ -32,6 +32,7 @@ CREATE TABLE sessions (
     account TEXT NOT NULL,
     agent TEXT NOT NULL,
     csrf TEXT NOT NULL,
+    made_with BLOB NOT NULL,
     expires INTEGER NOT NULL,
     ended INTEGER NOT NULL
 ) WITHOUT ROWID;
