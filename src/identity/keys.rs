@@ -287,11 +287,14 @@ fn replace(folder: &Path, purpose: Purpose) -> Result<KeyInfo, KeyError> {
 pub fn revoke(folder: &Path, kid: &str) -> Result<Option<KeyInfo>, KeyError> {
     let key = list(folder)?.into_iter().find(|key| key.kid == kid).ok_or_else(|| KeyError::Unknown(kid.to_owned()))?;
     let fresh = if key.signs { Some(replace(folder, key.purpose)?) } else { None };
-    let path = folder.join(format!("{kid}.pem"));
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(KeyError::File { path, source: error }),
-        _ => Ok(fresh),
+    // By what is in them: a copy holds under whatever name it has.
+    for path in retired(folder, key.purpose)? {
+        let failed = |source| KeyError::File { path: path.clone(), source };
+        if rsa_key(&path, key.purpose, &fs::read(&path).map_err(failed)?)?.kid == kid {
+            fs::remove_file(&path).map_err(failed)?;
+        }
     }
+    Ok(fresh)
 }
 
 fn make_rsa() -> Option<Vec<u8>> {
@@ -361,4 +364,29 @@ fn write(path: &Path, content: &[u8]) -> Result<(), KeyError> {
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&partial).map_err(failed)?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(failed)?;
     fs::rename(&partial, path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_revoked_holds_under_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path();
+        Keys::open(folder, false).unwrap();
+        let names = || list(folder).unwrap().into_iter().filter(|key| key.purpose == Purpose::App).map(|key| key.kid).collect::<Vec<_>>();
+        let first = names().remove(0);
+        fs::copy(folder.join("app.pem"), folder.join("app-before-the-fair.pem")).unwrap();
+        let second = rotate(folder, Purpose::App).unwrap().kid;
+        assert_eq!(names(), [second.clone(), first.clone()]);
+        assert_eq!(revoke(folder, &first).unwrap(), None);
+        assert_eq!(names(), [second.clone()]);
+        assert!(Keys::open(folder, false).unwrap().named(Purpose::App, &first).is_none());
+        // One that signs, of which a copy is left.
+        fs::copy(folder.join("app.pem"), folder.join("app-copy.pem")).unwrap();
+        let third = revoke(folder, &second).unwrap().unwrap().kid;
+        assert_eq!(names(), [third]);
+        assert!(matches!(revoke(folder, &second), Err(KeyError::Unknown(_))));
+    }
 }
