@@ -190,17 +190,6 @@ impl FileUse {
     }
 }
 
-/// A conversation that was taken away, and is not erased yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removal {
-    /// Which it was.
-    pub conversation: ConversationId,
-    /// Its tenant.
-    pub account: AccountId,
-    /// The files that were shown in it and nowhere else.
-    pub files: Vec<String>,
-}
-
 /// Something that was set up while running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
@@ -298,7 +287,10 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
     fn remove(&self, conversation: ConversationId, before: Millis) -> oneshot::Receiver<Result<bool, StoreError>>;
 
     /// What was taken away, and is not erased yet.
-    fn removals(&self) -> BoxFuture<'static, Result<Vec<Removal>, ReadError>>;
+    fn removals(&self) -> BoxFuture<'static, Result<Vec<ConversationId>, ReadError>>;
+
+    /// The files that are shown in a conversation and in no other, be it one that was taken away and is not erased yet.
+    fn shown_only_in(&self, conversation: ConversationId) -> BoxFuture<'static, Result<Vec<String>, ReadError>>;
 
     /// Erases some of the rows of what was taken away. Whether there may be more: then it is to be called again.
     fn erase(&self, conversation: ConversationId) -> BoxFuture<'static, Result<bool, StoreError>>;

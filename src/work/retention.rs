@@ -3,9 +3,10 @@
 use crate::config::LiveRetention;
 use crate::domain::Millis;
 use crate::gateway::Gateway;
-use crate::store::{ReadError, Removal};
+use crate::store::ReadError;
 use std::sync::Arc;
 use std::time::Duration;
+use tieline_protocol::ids::ConversationId;
 
 /// Conversations that are taken away in one go, before what is left of them is erased.
 const BATCH: usize = 64;
@@ -53,17 +54,17 @@ impl Retention {
         // While a copy is made nothing goes that it may be about to copy.
         let Some(_held) = (self.hold)() else { return Ok(()) };
         let store = self.gateway.store();
-        for removal in store.removals().await? {
-            self.erase(removal).await;
+        for conversation in store.removals().await? {
+            self.erase(conversation).await?;
         }
         let Some(kept) = kept else { return Ok(()) };
         let kept = Millis::try_from(kept.as_millis()).unwrap_or(Millis::MAX);
         loop {
             let before = self.gateway.identity().now().saturating_sub(kept);
-            let mut taken = 0;
+            let mut taken = Vec::new();
             for conversation in store.expired(before, BATCH).await? {
                 match store.remove(conversation.clone(), before).await {
-                    Ok(Ok(true)) => taken += 1,
+                    Ok(Ok(true)) => taken.push(conversation),
                     Ok(Ok(false)) => {}
                     Ok(Err(error)) => {
                         tracing::warn!(%error, %conversation, "a conversation that is kept no longer cannot be removed now");
@@ -73,22 +74,22 @@ impl Retention {
                     Err(_) => return Ok(()),
                 }
             }
-            for removal in store.removals().await? {
-                self.erase(removal).await;
-            }
-            if taken == 0 {
+            if taken.is_empty() {
                 return Ok(());
             }
-            metrics::counter!("tieline_retention_removed_total", "what" => "conversations").increment(taken);
+            metrics::counter!("tieline_retention_removed_total", "what" => "conversations").increment(taken.len() as u64);
+            for conversation in taken {
+                self.erase(conversation).await?;
+            }
         }
     }
 
-    async fn erase(&self, removal: Removal) {
-        let Removal { conversation, files, .. } = removal;
+    async fn erase(&self, conversation: ConversationId) -> Result<(), ReadError> {
         // Files first: the rows that name them say what is left to do after a crash.
-        for path in &files {
-            if let Err(error) = self.gateway.files().delete(path).await {
-                return tracing::warn!(%error, "a file that is kept no longer cannot be removed now");
+        for path in self.gateway.store().shown_only_in(conversation.clone()).await? {
+            if let Err(error) = self.gateway.files().delete(&path).await {
+                tracing::warn!(%error, "a file that is kept no longer cannot be removed now");
+                return Ok(());
             }
             metrics::counter!("tieline_retention_removed_total", "what" => "files").increment(1);
         }
@@ -97,9 +98,12 @@ impl Retention {
                 Ok(true) => {}
                 Ok(false) => {
                     tracing::debug!(%conversation, "removed: it was kept long enough");
-                    return;
+                    return Ok(());
                 }
-                Err(error) => return tracing::warn!(%error, %conversation, "a removed conversation cannot be erased now"),
+                Err(error) => {
+                    tracing::warn!(%error, %conversation, "a removed conversation cannot be erased now");
+                    return Ok(());
+                }
             }
         }
     }

@@ -17,7 +17,7 @@ use self::writer::{Durability, Job, Writer};
 use super::memory::Memory;
 use super::{
     Announce, Attempt, Balance, Clock, DeadLetter, Debts, Decided, Decision, Document, EndpointId, EndpointRow, Feed, FileUse, Health,
-    Owed, Owing, Range, ReadError, Removal, SessionRow, Settlement, Snapshot, Store, StoreError,
+    Owed, Owing, Range, ReadError, SessionRow, Settlement, Snapshot, Store, StoreError,
 };
 use crate::domain::{AgentState, Consumer, Conversation, ConversationFilter, Millis, Sight};
 use futures::future::BoxFuture;
@@ -277,8 +277,12 @@ impl Store for SqliteStore {
         self.hand_in(Job::Remove(conversation, before, tell), answer)
     }
 
-    fn removals(&self) -> BoxFuture<'static, Result<Vec<Removal>, ReadError>> {
+    fn removals(&self) -> BoxFuture<'static, Result<Vec<ConversationId>, ReadError>> {
         self.read(|connection, _| removal::pending(connection))
+    }
+
+    fn shown_only_in(&self, conversation: ConversationId) -> BoxFuture<'static, Result<Vec<String>, ReadError>> {
+        self.read(move |connection, memory| removal::shown_only_in(connection, memory, &conversation))
     }
 
     fn erase(&self, conversation: ConversationId) -> BoxFuture<'static, Result<bool, StoreError>> {

@@ -5,7 +5,7 @@ use super::super::{Health, Range, Store, StoreError};
 use super::writer::{Job, Writer};
 use super::*;
 use crate::domain::fixtures::{self, publish};
-use crate::domain::{Actor, Command, Draft, Outcome, Policy, decide};
+use crate::domain::{Actor, Command, Draft, FieldChange, Outcome, Policy, decide};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 fn clock() -> Clock {
@@ -148,6 +148,32 @@ fn the_projections_catch_up_from_wherever_they_were() {
     assert_eq!(serde_json::to_string(memory.read().conversation(&"a".into()).unwrap()).unwrap(), before);
     let all = reader::events(&connection, &memory, &"a".into(), Range::Forward { from: 0, to: u64::MAX, limit: 1000 }).unwrap();
     assert_eq!(all.iter().map(|sight| sight.message().unwrap().sequence).collect::<Vec<_>>(), (0..40).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_file_that_a_message_not_yet_projected_shows_stays() {
+    let show = |id: &str| match publish(id, "a file") {
+        Command::Publish { conversation, dialog, class, event, metadata, encoded_metadata, client, whisper, .. } => {
+            let file = Some("/demo/a".to_owned());
+            Command::Publish { conversation, dialog, class, event, metadata, encoded_metadata, client, file, whisper }
+        }
+        other => other,
+    };
+    let close = Command::Update { conversation: "old".into(), changes: vec![FieldChange::Close] };
+    let mut store = ByHand::start("");
+    let told = store.step(vec![vec![fixtures::open("old")], vec![fixtures::open("new")], vec![show("old")], vec![close]]);
+    assert!(told.iter().all(Result::is_ok), "{told:?}");
+    store.writer.project_some(100);
+    let (tell, mut taken) = oneshot::channel();
+    store.writer.step(vec![Job::Remove("old".into(), i64::MAX, tell)]);
+    assert_eq!(taken.try_recv(), Ok(Ok(true)));
+    let reader = connect(&store.path).unwrap();
+    let only_there = |memory: &Memory| removal::shown_only_in(&reader, memory, &"old".into()).unwrap();
+    assert_eq!(only_there(&store.memory), ["/demo/a"]);
+    assert!(store.step(vec![vec![show("new")]])[0].is_ok());
+    assert_eq!(only_there(&store.memory), [""; 0], "by memory");
+    store.writer.project_some(100);
+    assert_eq!(only_there(&store.memory), [""; 0], "by the disk");
 }
 
 #[tokio::test]
