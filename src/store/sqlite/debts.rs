@@ -25,7 +25,9 @@ pub(super) fn journal(connection: &Connection, floor: u64, after: u64, limit: us
     let mut statement = connection.prepare_cached(sql)?;
     let found = statement.query_map((after.cast_signed(), floor.cast_signed(), count(limit)), row::sight)?;
     let found: Vec<_> = found.collect::<Result<_, _>>()?;
-    let reached = found.last().map_or(after, |last| last.position);
+    // Where nothing more is found there is nothing, be it that what was there was removed: a reader that went no further than
+    // the last entry would never get past such a hole.
+    let reached = found.last().filter(|_| found.len() >= limit).map_or(floor.max(after), |last| last.position);
     Ok((found, reached))
 }
 

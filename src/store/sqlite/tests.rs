@@ -176,6 +176,29 @@ fn a_file_that_a_message_not_yet_projected_shows_stays() {
     assert_eq!(only_there(&store.memory), [""; 0], "by the disk");
 }
 
+#[test]
+fn the_journal_is_read_past_what_was_removed() {
+    let close = Command::Update { conversation: "old".into(), changes: vec![FieldChange::Close] };
+    let mut store = ByHand::start("");
+    let commands = [fixtures::open("old"), fixtures::open("new"), publish("new", "x"), publish("old", "x"), close];
+    let told = store.step(commands.into_iter().map(|command| vec![command]).collect());
+    assert!(told.iter().all(Result::is_ok), "{told:?}");
+    store.writer.project_some(100);
+    let floor = store.memory.read().head();
+    let (tell, mut taken) = oneshot::channel();
+    store.writer.step(vec![Job::Remove("old".into(), i64::MAX, tell)]);
+    assert_eq!(taken.try_recv(), Ok(Ok(true)));
+    let reader = connect(&store.path).unwrap();
+    while removal::erase(&reader, &"old".into()).unwrap() {}
+    let read = |after, limit| {
+        let (sights, reached) = debts::journal(&reader, floor, after, limit).unwrap();
+        (sights.iter().map(|sight| sight.position).collect::<Vec<_>>(), reached)
+    };
+    assert_eq!((read(0, 1), read(0, 2)), ((vec![2], 2), (vec![2, 3], 3)), "as far as it was read");
+    assert_eq!((read(0, 3), read(3, 3), read(4, 3)), ((vec![2, 3], floor), (vec![], floor), (vec![], floor)), "past the hole");
+    assert_eq!(read(floor + 1, 3), (vec![], floor + 1), "never back");
+}
+
 #[tokio::test]
 async fn regression_reads_that_nobody_polls_hold_up_no_other() {
     let dir = tempfile::tempdir().unwrap();
