@@ -199,6 +199,31 @@ fn the_journal_is_read_past_what_was_removed() {
     assert_eq!(read(floor + 1, 3), (vec![], floor + 1), "never back");
 }
 
+#[test]
+fn a_row_that_cannot_be_read_fails_alone() {
+    let mut store = ByHand::start("");
+    assert!(store.step(vec![vec![fixtures::open("broken")], vec![fixtures::open("whole")]]).iter().all(Result::is_ok));
+    store.writer.project_some(100);
+    connect(&store.path).unwrap().execute("UPDATE conversations SET open = 0, state = '{' WHERE id = 'broken'", []).unwrap();
+    // As after a restart: memory has neither.
+    store.memory = Arc::new(Memory::default());
+    let (tell, health) = watch::channel(Health::Writing);
+    store.writer = Writer::start(connect(&store.path).unwrap(), store.memory.clone(), clock(), announce(Told::default()), tell).unwrap();
+    let told = store.step(vec![vec![publish("whole", "x")], vec![publish("broken", "x")], vec![publish("whole", "y")]]);
+    assert_eq!(told[1], Err(StoreError::Internal));
+    assert!(told[0].is_ok() && told[2].is_ok(), "{told:?}");
+    let (tell, mut taken) = oneshot::channel();
+    store.writer.step(vec![Job::Remove("broken".into(), i64::MAX, tell)]);
+    assert_eq!(taken.try_recv(), Ok(Ok(false)));
+    // Also where a write of its own finds it.
+    let (tell, mut written) = oneshot::channel();
+    let read = |connection: &Connection| row::conversation(connection, &"broken".into()).map(drop);
+    store.writer.step(vec![Job::Write(Box::new(read), Durability::Written, tell)]);
+    assert_eq!(written.try_recv(), Ok(Err(StoreError::Internal)));
+    assert_eq!(*health.borrow(), Health::Writing, "the store is well");
+    assert!(store.step(vec![vec![publish("whole", "z")]])[0].is_ok());
+}
+
 #[tokio::test]
 async fn regression_reads_that_nobody_polls_hold_up_no_other() {
     let dir = tempfile::tempdir().unwrap();
