@@ -31,6 +31,8 @@ const KEPT_EVERY: u64 = 1_000;
 const AGAIN: Duration = Duration::from_secs(1);
 /// How often what is too old is removed.
 const TIDY: Duration = Duration::from_secs(60);
+/// How long decisions have the writer between two parts of that.
+const REST: Duration = Duration::from_secs(1);
 /// The cursor's name.
 const CURSOR: &str = "webhooks";
 
@@ -170,7 +172,9 @@ impl Worker {
                 () = sleep(AGAIN) => {}
             }
         }
-        let mut tidy = tokio::time::interval(TIDY);
+        // On its own, because it waits for reads and writes of which nobody who is delivered to knows.
+        let mut tidying: JoinSet<()> = JoinSet::new();
+        tidying.spawn(tidy(self.shared.clone()));
         let hub = self.shared.parts.hub.clone();
         loop {
             let is_held = self.not_before.filter(|from| Instant::now() < *from);
@@ -180,7 +184,7 @@ impl Worker {
                 Some(command) = self.commands.recv() => self.take(command, &stop).await,
                 Some(ended) = self.runners.join_next() => self.ended(ended, &stop),
                 typing = heard(&self.typing) => self.pass_on(typing),
-                _ = tidy.tick() => self.tidy().await,
+                Some(ended) = tidying.join_next() => drop(surface(ended)),
                 () = std::future::ready(()), if has_work && is_held.is_none() => self.work().await,
                 () = sleep(is_held.map_or(AGAIN, |from| from - Instant::now())), if has_work && is_held.is_some() => {}
                 () = hub.committed(), if !has_work => {}
@@ -696,24 +700,36 @@ impl Worker {
         let app = self.app_of(sight, conversation).await?;
         Ok(settings.wants(event, app.as_ref()).map(|_| conversation))
     }
+}
 
-    /// Removes what is older than it is to be kept, and counts what is left. The removal is not waited for.
-    async fn tidy(&mut self) {
-        if self.endpoints.is_empty() {
-            return;
+/// Removes what is older than it is to be kept, and counts what is owed, now and then.
+async fn tidy(shared: Arc<Shared>) {
+    let mut tick = tokio::time::interval(TIDY);
+    loop {
+        tick.tick().await;
+        if let Ok(balances) = shared.parts.store.balances().await {
+            count(&balances, shared.now());
         }
-        let now = self.shared.now();
-        let before = |kept: Duration| now.saturating_sub(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
-        let retention = self.shared.parts.retention.load();
-        drop(self.shared.parts.store.tidy_debts(before(retention.dead_letters.0), before(retention.traces.0)));
-        let Ok(balances) = self.shared.parts.store.balances().await else { return };
-        let total = |count: fn(&Balance) -> u64| balances.iter().map(|(_, balance)| count(balance)).sum::<u64>() as f64;
-        metrics::gauge!("tieline_webhook_owed").set(total(|balance| balance.owed));
-        metrics::gauge!("tieline_webhook_dead_letters").set(total(|balance| balance.dead));
-        let oldest = balances.iter().filter_map(|(_, balance)| balance.oldest).min();
-        let age = oldest.map_or(0, |oldest| now.saturating_sub(oldest));
-        metrics::gauge!("tieline_webhook_oldest_seconds").set(age as f64 / 1000.0);
+        let before = |kept: Duration| shared.now().saturating_sub(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
+        let next = Instant::now() + TIDY;
+        while Instant::now() < next {
+            let retention = shared.parts.retention.load_full();
+            match shared.parts.store.tidy_debts(before(retention.dead_letters.0), before(retention.traces.0)).await {
+                Ok(true) => sleep(REST).await,
+                Ok(false) | Err(_) => break,
+            }
+        }
     }
+}
+
+/// Says how much is owed.
+fn count(balances: &[(EndpointId, Balance)], now: Millis) {
+    let total = |count: fn(&Balance) -> u64| balances.iter().map(|(_, balance)| count(balance)).sum::<u64>() as f64;
+    metrics::gauge!("tieline_webhook_owed").set(total(|balance| balance.owed));
+    metrics::gauge!("tieline_webhook_dead_letters").set(total(|balance| balance.dead));
+    let oldest = balances.iter().filter_map(|(_, balance)| balance.oldest).min();
+    let age = oldest.map_or(0, |oldest| now.saturating_sub(oldest));
+    metrics::gauge!("tieline_webhook_oldest_seconds").set(age as f64 / 1000.0);
 }
 
 /// The endpoints that an application's webhooks make: one for each place that something goes to.

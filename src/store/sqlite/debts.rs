@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tieline_protocol::ids::{AccountId, ClientId, ConversationId};
 
 /// Most rows removed in one go: a decision waits behind them.
-const TIDIED: usize = 2_000;
+pub(in crate::store) const TIDIED: usize = 2_000;
 
 pub(super) fn journal_at_hand(memory: &Inner, after: u64, limit: usize) -> Option<Feed> {
     let found: Vec<_> = memory.after(after)?.take(limit).cloned().collect();
@@ -247,12 +247,12 @@ pub(super) fn attempts(connection: &Connection, position: u64) -> rusqlite::Resu
     found.collect()
 }
 
-/// Removes what is old among the first rows, which are the oldest but for entries that are still tried.
-pub(super) fn tidy(connection: &Connection, dead_before: Millis, attempts_before: Millis) -> rusqlite::Result<()> {
+/// Removes some of what is old. Whether there may be more.
+pub(super) fn tidy(connection: &Connection, dead_before: Millis, attempts_before: Millis) -> rusqlite::Result<bool> {
     let attempts = "DELETE FROM attempts WHERE (position, endpoint, turn, at) IN
-        (SELECT position, endpoint, turn, at FROM (SELECT * FROM attempts ORDER BY position LIMIT ?2) WHERE at < ?1)";
-    connection.prepare_cached(attempts)?.execute((attempts_before, count(TIDIED)))?;
+        (SELECT position, endpoint, turn, at FROM attempts WHERE at < ?1 ORDER BY at LIMIT ?2)";
+    let attempts = connection.prepare_cached(attempts)?.execute((attempts_before, count(TIDIED)))?;
     let dead = "DELETE FROM dead_letters WHERE (endpoint, turn) IN (SELECT endpoint, turn FROM dead_letters WHERE at < ?1 LIMIT ?2)";
-    connection.prepare_cached(dead)?.execute((dead_before, count(TIDIED)))?;
-    Ok(())
+    let dead = connection.prepare_cached(dead)?.execute((dead_before, count(TIDIED)))?;
+    Ok(attempts.max(dead) >= TIDIED)
 }

@@ -151,6 +151,20 @@ impl SqliteStore {
         self.hand_in(Job::Write(Box::new(write), durability, tell), answer)
     }
 
+    /// Writes a part of something; the answer says whether there may be more.
+    fn write_some(
+        &self,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<bool> + Send + 'static,
+    ) -> BoxFuture<'static, Result<bool, StoreError>> {
+        let is_left = Arc::new(AtomicBool::new(true));
+        let told = is_left.clone();
+        let written = self.write(Durability::Written, move |connection| {
+            told.store(write(connection)?, Ordering::Relaxed);
+            Ok(())
+        });
+        Box::pin(async move { written.await.unwrap_or(Err(StoreError::Unknown)).map(|()| is_left.load(Ordering::Relaxed)) })
+    }
+
     fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection, &Memory) -> rusqlite::Result<T> + Send + 'static,
@@ -286,13 +300,7 @@ impl Store for SqliteStore {
     }
 
     fn erase(&self, conversation: ConversationId) -> BoxFuture<'static, Result<bool, StoreError>> {
-        let is_left = Arc::new(AtomicBool::new(true));
-        let told = is_left.clone();
-        let written = self.write(Durability::Written, move |connection| {
-            told.store(removal::erase(connection, &conversation)?, Ordering::Relaxed);
-            Ok(())
-        });
-        Box::pin(async move { written.await.unwrap_or(Err(StoreError::Unknown)).map(|()| is_left.load(Ordering::Relaxed)) })
+        self.write_some(move |connection| removal::erase(connection, &conversation))
     }
 
     fn documents(&self, collection: &'static str) -> BoxFuture<'static, Result<Vec<Document>, ReadError>> {
@@ -426,8 +434,8 @@ impl Debts for SqliteStore {
         self.read(move |connection, _| debts::attempts(connection, position))
     }
 
-    fn tidy_debts(&self, dead_before: Millis, attempts_before: Millis) -> oneshot::Receiver<Result<(), StoreError>> {
-        self.write(Durability::Written, move |connection| debts::tidy(connection, dead_before, attempts_before))
+    fn tidy_debts(&self, dead_before: Millis, attempts_before: Millis) -> BoxFuture<'static, Result<bool, StoreError>> {
+        self.write_some(move |connection| debts::tidy(connection, dead_before, attempts_before))
     }
 }
 

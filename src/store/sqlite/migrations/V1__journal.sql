@@ -101,6 +101,7 @@ CREATE TABLE attempts (
     answer TEXT,
     PRIMARY KEY (position, endpoint, turn, at)
 ) WITHOUT ROWID;
+CREATE INDEX attempts_by_time ON attempts (at);
 
 -- How far those have come who follow the log from outside: one value under each name.
 CREATE TABLE cursors (
