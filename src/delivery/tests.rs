@@ -93,6 +93,28 @@ async fn a_webhook_is_sent_twice_when_that_is_asked_for() {
     );
 }
 
+#[tokio::test]
+async fn one_replay_to_an_endpoint_is_under_way_at_a_time() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::new(1);
+    tokio::spawn(hub.clone().serve(0));
+    let store = store(dir.path(), &hub);
+    let (endpoint, mut came) = receiver().await;
+    let (deliveries, running) = run(&store, &hub, Arc::new(|_| false));
+    deliveries.apply(vec![webhooks(endpoint)]).await;
+    take(&store, open("a")).await;
+    take(&store, publish("a", "x")).await;
+    assert_eq!(came.recv().await.unwrap(), "0");
+    // So much that the worker takes the other order long before it is through.
+    let much = Replay::These(vec![u64::MAX / 2; 8_192]);
+    let (first, second) = futures::join!(deliveries.replay(1, much), deliveries.replay(1, Replay::Dead));
+    assert_eq!((first, second), (Ok(0), Err(DeliveryError::IsReplaying)));
+    assert_eq!(deliveries.replay(1, Replay::Range { from: 0, to: u64::MAX }).await, Ok(1));
+    assert_eq!(came.recv().await.unwrap(), "0");
+    running.end().await;
+}
+
 struct Run {
     stop: CancellationToken,
     worker: tokio::task::JoinHandle<()>,

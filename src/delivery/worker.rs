@@ -4,7 +4,7 @@
 //! [`Deliveries`](super::Deliveries), a batch of the journal, or a batch of what is owed again. So nothing here is
 //! locked, and a debt is never written twice.
 
-use super::handle::{Command, DeliveryError, Look, Replay, View};
+use super::handle::{Command, DeliveryError, Look};
 use super::runner::{self, Ended, Reins, Runner};
 use super::{AppWebhooks, EventKey, Settings, Shared, Status, Target, lock};
 use crate::domain::{Entry, Millis, Sight};
@@ -92,7 +92,7 @@ struct Again {
 }
 
 /// What is still to be owed again.
-enum Left {
+pub(super) enum Left {
     /// Dead letters after a turn and up to another.
     Dead(u64, u64),
     /// Entries after a position and up to another.
@@ -372,7 +372,7 @@ impl Worker {
                 let _ = tell.send(());
             }
             Command::List { tell } => {
-                let _ = tell.send(self.list().await);
+                let _ = tell.send(self.endpoints.values().map(|known| (known.row.clone(), lock(&known.status).clone())).collect());
             }
             Command::Look { id, tell } => {
                 let _ = tell.send(self.look(id));
@@ -383,7 +383,7 @@ impl Worker {
             Command::Forget { id, tell } => {
                 let _ = tell.send(self.forget(id).await);
             }
-            Command::Replay { id, replay, tell } => self.replay(id, replay, tell).await,
+            Command::Replay { id, left, tell } => self.replay(id, left, tell),
         }
     }
 
@@ -534,15 +534,6 @@ impl Worker {
         self.run_all(stop);
     }
 
-    async fn list(&self) -> Result<Vec<View>, DeliveryError> {
-        let balances: HashMap<_, _> = self.shared.parts.store.balances().await?.into_iter().collect();
-        let view = |known: &Known| {
-            let balance = balances.get(&known.row.id).copied().unwrap_or_default();
-            View { row: known.row.clone(), balance, status: lock(&known.status).clone() }
-        };
-        Ok(self.endpoints.values().map(view).collect())
-    }
-
     fn look(&self, id: EndpointId) -> Result<Look, DeliveryError> {
         let known = self.endpoints.get(&id).ok_or(DeliveryError::NoSuchEndpoint)?;
         Ok(Look {
@@ -586,34 +577,29 @@ impl Worker {
         }
     }
 
-    async fn replay(&mut self, id: EndpointId, replay: Replay, tell: oneshot::Sender<Result<u64, DeliveryError>>) {
-        match self.begin_replay(id, replay).await {
+    fn replay(&mut self, id: EndpointId, left: Left, tell: oneshot::Sender<Result<u64, DeliveryError>>) {
+        match self.begin_replay(id, left) {
             Ok(left) => self.again.push_back(Again { endpoint: id, left, done: 0, tell }),
             Err(error) => drop(tell.send(Err(error))),
         }
     }
 
-    async fn begin_replay(&self, id: EndpointId, replay: Replay) -> Result<Left, DeliveryError> {
+    fn begin_replay(&self, id: EndpointId, left: Left) -> Result<Left, DeliveryError> {
         let known = self.endpoints.get(&id).ok_or(DeliveryError::NoSuchEndpoint)?;
         match (&known.settings, known.row.state) {
             (None, _) => return Err(DeliveryError::IsOff),
             (_, EndpointState::Gone) => return Err(DeliveryError::IsGone),
             _ => {}
         }
-        let store = &self.shared.parts.store;
-        Ok(match replay {
-            Replay::Dead => Left::Dead(0, self.cursor.turn),
-            // What is still to be matched is owed anyway.
-            Replay::Range { from, to } => Left::Range(from.saturating_sub(1), to.min(self.cursor.position)),
-            Replay::Time { from, to } => {
-                let after = store.position_at(from).await?.saturating_sub(1);
-                let to = match to {
-                    Some(to) => store.position_at(to.saturating_add(1)).await?.saturating_sub(1),
-                    None => u64::MAX,
-                };
-                Left::Range(after, to.min(self.cursor.position))
-            }
-            Replay::These(positions) => Left::These(positions.into()),
+        // Whoever asks again and again is not to fill the memory, nor to owe the same many times over.
+        if self.again.iter().any(|again| again.endpoint == id) {
+            return Err(DeliveryError::IsReplaying);
+        }
+        // What is given up, or is still to be matched, from now on is owed anyway.
+        Ok(match left {
+            Left::Dead(after, to) => Left::Dead(after, to.min(self.cursor.turn)),
+            Left::Range(after, to) => Left::Range(after, to.min(self.cursor.position)),
+            Left::These(positions) => Left::These(positions),
         })
     }
 

@@ -404,6 +404,11 @@ pub(super) async fn the_journal_is_read_by_position_and_time_also_from_disk(open
         assert_eq!(store.entry(3).await.unwrap().unwrap().position, 3);
         assert!(store.entry(head + 1).await.unwrap().is_none() && store.entry(0).await.unwrap().is_none());
         assert_eq!((store.position_at(0).await.unwrap(), store.position_at(i64::MAX).await.unwrap()), (1, head + 1));
+        for position in 1..=head {
+            let at = store.entry(position).await.unwrap().unwrap().at;
+            let around = (store.position_at(at).await.unwrap(), store.position_at(at + 1).await.unwrap());
+            assert_eq!(around, (position, position + 1), "the clock of the test never stands still");
+        }
     };
     check(&store).await;
     store.close().await;

@@ -220,12 +220,25 @@ pub(super) fn balances(connection: &Connection) -> rusqlite::Result<Vec<(Endpoin
     found.collect()
 }
 
-/// Scans the journal: positions follow time, but no index says so.
+/// Halves the journal until the place is found: positions follow time, as far as the clock goes forward.
 pub(super) fn position_at(connection: &Connection, time: Millis) -> rusqlite::Result<Option<u64>> {
-    connection
-        .prepare_cached("SELECT position FROM journal WHERE at >= ?1 ORDER BY position LIMIT 1")?
-        .query_row([time], |row| unsigned(row, 0))
-        .optional()
+    let (mut low, mut high): (i64, i64) =
+        connection.query_row("SELECT ifnull(min(position), 0), ifnull(max(position) + 1, 0) FROM journal", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    let mut next = connection.prepare_cached("SELECT position, at FROM journal WHERE position >= ?1 ORDER BY position LIMIT 1")?;
+    let mut found = None;
+    // What is in front of `low` was written before; what is at `high` or behind it, and was found first, was not.
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let entry: Option<(i64, Millis)> = next.query_row([middle], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        match entry.filter(|(position, _)| *position < high) {
+            Some((position, at)) if at < time => low = position + 1,
+            Some((position, _)) => (found, high) = (Some(position.cast_unsigned()), middle),
+            None => high = middle,
+        }
+    }
+    Ok(found)
 }
 
 pub(super) fn attempts(connection: &Connection, position: u64) -> rusqlite::Result<Vec<Attempt>> {
