@@ -292,8 +292,12 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
     /// The files that are shown in a conversation and in no other, be it one that was taken away and is not erased yet.
     fn shown_only_in(&self, conversation: ConversationId) -> BoxFuture<'static, Result<Vec<String>, ReadError>>;
 
-    /// Erases some of the rows of what was taken away. Whether there may be more: then it is to be called again.
+    /// Erases some of the rows of what was taken away, but for those that name its files. Whether there may be more: then it is
+    /// to be called again.
     fn erase(&self, conversation: ConversationId) -> BoxFuture<'static, Result<bool, StoreError>>;
+
+    /// Forgets that a conversation was taken away, when it is erased and its files are gone.
+    fn forget_removed(&self, conversation: ConversationId) -> oneshot::Receiver<Result<(), StoreError>>;
 
     /// What was set up while running, of one kind, of all accounts.
     fn documents(&self, collection: &'static str) -> BoxFuture<'static, Result<Vec<Document>, ReadError>>;

@@ -3,7 +3,7 @@
 use crate::config::LiveRetention;
 use crate::domain::Millis;
 use crate::gateway::Gateway;
-use crate::store::ReadError;
+use crate::store::{ReadError, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::ids::ConversationId;
@@ -84,27 +84,27 @@ impl Retention {
         }
     }
 
+    /// Erases what is left of a conversation. As long as a file cannot be removed, what names it stays, and it is tried again.
     async fn erase(&self, conversation: ConversationId) -> Result<(), ReadError> {
-        // Files first: the rows that name them say what is left to do after a crash.
-        for path in self.gateway.store().shown_only_in(conversation.clone()).await? {
-            if let Err(error) = self.gateway.files().delete(&path).await {
-                tracing::warn!(%error, "a file that is kept no longer cannot be removed now");
-                return Ok(());
-            }
-            metrics::counter!("tieline_retention_removed_total", "what" => "files").increment(1);
-        }
-        loop {
-            match self.gateway.store().erase(conversation.clone()).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    tracing::debug!(%conversation, "removed: it was kept long enough");
-                    return Ok(());
-                }
+        let store = self.gateway.store();
+        let mut is_done = true;
+        for path in store.shown_only_in(conversation.clone()).await? {
+            match self.gateway.files().delete(&path).await {
+                Ok(()) => metrics::counter!("tieline_retention_removed_total", "what" => "files").increment(1),
                 Err(error) => {
-                    tracing::warn!(%error, %conversation, "a removed conversation cannot be erased now");
-                    return Ok(());
+                    tracing::warn!(%error, %conversation, "a file that is kept no longer cannot be removed now");
+                    is_done = false;
                 }
             }
         }
+        let erased = async {
+            while store.erase(conversation.clone()).await? {}
+            if is_done { store.forget_removed(conversation.clone()).await.unwrap_or(Err(StoreError::Unknown)) } else { Ok(()) }
+        };
+        match erased.await {
+            Ok(()) => tracing::debug!(%conversation, "erased: it was kept long enough"),
+            Err(error) => tracing::warn!(%error, %conversation, "a removed conversation cannot be erased now"),
+        }
+        Ok(())
     }
 }

@@ -303,6 +303,10 @@ impl Store for SqliteStore {
         self.write_some(move |connection| removal::erase(connection, &conversation))
     }
 
+    fn forget_removed(&self, conversation: ConversationId) -> oneshot::Receiver<Result<(), StoreError>> {
+        self.write(Durability::Written, move |connection| removal::forget(connection, &conversation))
+    }
+
     fn documents(&self, collection: &'static str) -> BoxFuture<'static, Result<Vec<Document>, ReadError>> {
         self.read(move |connection, _| row::documents(connection, collection))
     }

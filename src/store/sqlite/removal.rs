@@ -95,7 +95,7 @@ pub(super) fn shown_only_in(connection: &Connection, memory: &Memory, id: &Conve
     Ok(files)
 }
 
-/// Erases the next rows of a conversation that was taken away. The last step forgets that it was. Whether there may be more.
+/// Erases the next rows of a conversation that was taken away, but for those that name its files. Whether there may be more.
 pub(super) fn erase(connection: &Connection, id: &ConversationId) -> rusqlite::Result<bool> {
     let sql = "SELECT account, app, dialogs FROM removals WHERE conversation = ?1";
     let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row::json(row, 2)?));
@@ -124,16 +124,19 @@ pub(super) fn erase(connection: &Connection, id: &ConversationId) -> rusqlite::R
         }
     }
     if positions.is_empty() {
-        for sql in [
-            "DELETE FROM resends WHERE conversation = ?1",
-            "DELETE FROM dead_letters WHERE conversation = ?1",
-            "DELETE FROM file_uses WHERE conversation = ?1",
-            "DELETE FROM removals WHERE conversation = ?1",
-        ] {
+        for sql in ["DELETE FROM resends WHERE conversation = ?1", "DELETE FROM dead_letters WHERE conversation = ?1"] {
             connection.prepare_cached(sql)?.execute([id.as_str()])?;
         }
     }
     Ok(!positions.is_empty())
+}
+
+/// Forgets that a conversation was taken away, and which files were shown in it.
+pub(super) fn forget(connection: &Connection, id: &ConversationId) -> rusqlite::Result<()> {
+    for sql in ["DELETE FROM file_uses WHERE conversation = ?1", "DELETE FROM removals WHERE conversation = ?1"] {
+        connection.prepare_cached(sql)?.execute([id.as_str()])?;
+    }
+    Ok(())
 }
 
 /// The answer of a removal: whether the conversation was taken.
