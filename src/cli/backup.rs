@@ -15,7 +15,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What says that a copy is whole.
 const MANIFEST: &str = "backup.json";
@@ -29,6 +29,8 @@ const KEYS: [&str; 2] = ["keys", "tls"];
 const IDS: &str = "keys/ids.key";
 /// Unfinished uploads: their senders were told nothing yet.
 const INCOMING: &str = ".incoming";
+/// How long a backup waits for a batch of removals, between which the gateway rests.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The version of the copy's layout.
 const LAYOUT: u32 = 1;
 
@@ -195,6 +197,18 @@ fn is_vacant(path: &Path) -> anyhow::Result<bool> {
     }
 }
 
+/// Keeps anything from being removed; a removal that is under way is waited for.
+fn hold(data: &Path) -> anyhow::Result<File> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match backup::hold(data, true)? {
+            Some(held) => return Ok(held),
+            None if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
+            None => bail!("the gateway has been removing old conversations for {} s; try again", PATIENCE.as_secs()),
+        }
+    }
+}
+
 pub(super) fn backup(config: &Config, args: &BackupArgs) -> anyhow::Result<ExitCode> {
     let (data, to) = (&config.server.data_dir, &args.to);
     if !data.join(DATABASE).is_file() {
@@ -209,7 +223,7 @@ pub(super) fn backup(config: &Config, args: &BackupArgs) -> anyhow::Result<ExitC
     let began = Instant::now();
     let at = jiff::Timestamp::now();
     make_folder(to)?;
-    let Some(_held) = backup::hold(data, true)? else { bail!("the gateway is removing old conversations right now; try again") };
+    let _held = hold(data)?;
     let Copied { epoch, position } = backup::copy(data, &to.join(DATABASE))?;
     let (mut files, mut bytes) = (0, 0);
     for folder in FOLDERS {

@@ -10,6 +10,8 @@ use tieline_protocol::ids::ConversationId;
 
 /// Conversations that are taken away in one go, before what is left of them is erased.
 const BATCH: usize = 64;
+/// How long a copy may begin between two batches, however much there is to remove.
+const REST: Duration = Duration::from_millis(50);
 /// The longest wait between two looks.
 const LONGEST: Duration = Duration::from_secs(60);
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -51,15 +53,20 @@ impl Retention {
 
     /// Takes away what is old enough, and erases what was taken away, be it before a restart.
     async fn round(&self, kept: Option<Duration>) -> Result<(), ReadError> {
-        // While a copy is made nothing goes that it may be about to copy.
-        let Some(_held) = (self.hold)() else { return Ok(()) };
         let store = self.gateway.store();
-        for conversation in store.removals().await? {
-            self.erase(conversation).await?;
+        for some in store.removals().await?.chunks(BATCH) {
+            // While a copy is made nothing goes that it may be about to copy.
+            let Some(held) = (self.hold)() else { return Ok(()) };
+            for conversation in some {
+                self.erase(conversation.clone()).await?;
+            }
+            drop(held);
+            tokio::time::sleep(REST).await;
         }
         let Some(kept) = kept else { return Ok(()) };
         let kept = Millis::try_from(kept.as_millis()).unwrap_or(Millis::MAX);
         loop {
+            let Some(held) = (self.hold)() else { return Ok(()) };
             let before = self.gateway.identity().now().saturating_sub(kept);
             let mut taken = Vec::new();
             for conversation in store.expired(before, BATCH).await? {
@@ -81,6 +88,8 @@ impl Retention {
             for conversation in taken {
                 self.erase(conversation).await?;
             }
+            drop(held);
+            tokio::time::sleep(REST).await;
         }
     }
 

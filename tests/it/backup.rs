@@ -226,3 +226,32 @@ async fn a_backup_holds_attachments_and_keys_and_a_restore_replaces_nothing_unas
     let refused = agent.ask(&request("s", "ms.SubscribeMessagingEvents", asked)).await;
     assert_eq!(refused["code"], 409, "{version} {refused}");
 }
+
+#[tokio::test]
+async fn a_backup_waits_for_a_removal_that_is_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = TestProcess::start(dir.path(), free_port(), &[]).await;
+    let data = dir.path().join("data");
+    // The gateway itself holds it for moments.
+    let end = Instant::now() + SOON;
+    let removing = loop {
+        match tieline::store::sqlite::backup::hold(&data, false).unwrap() {
+            Some(held) => break held,
+            None => assert!(Instant::now() < end, "nobody holds it for long"),
+        }
+    };
+    let program = env!("CARGO_BIN_EXE_tieline");
+    let backup = ["--config", "test.toml", "backup", "copy"];
+    let mut copying = Command::new(program).args(backup).current_dir(dir.path()).env("TIELINE__SERVER__DATA_DIR", &data).spawn().unwrap();
+    while !dir.path().join("copy").exists() {
+        assert!(Instant::now() < end && copying.try_wait().unwrap().is_none(), "it begins");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // It has just tried, and would have given up.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(copying.try_wait().unwrap().is_none() && !dir.path().join("copy/tieline.db").exists(), "it waits");
+    drop(removing);
+    assert!(copying.wait().unwrap().success());
+    assert!(dir.path().join("copy/backup.json").is_file());
+    drop(server);
+}
