@@ -5,14 +5,14 @@
 //! is made. `backup.json` is written when all the rest is on disk: a copy without it is not whole.
 
 use crate::config::Config;
-use crate::store::sqlite::backup::{self, Copied, DATABASE, RESTORING};
+use crate::store::sqlite::backup::{self, Copied, DATABASE, LOCK, RESTORING};
 use anyhow::{Context, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -197,6 +197,21 @@ fn is_vacant(path: &Path) -> anyhow::Result<bool> {
     }
 }
 
+/// What root makes in the folder of another user is to be that user's: the gateway must read and write it.
+fn give_to_owner_of(folder: &Path, made: &Path) -> anyhow::Result<()> {
+    let give = |owner: &Metadata, path: &Path| {
+        let own = fs::metadata(path)?;
+        if own.uid() == owner.uid() { Ok(own) } else { chown(path, Some(owner.uid()), Some(owner.gid())).map(|()| own) }
+    };
+    let owner = fs::metadata(folder).with_context(|| folder.display().to_string())?;
+    if give(&owner, made).with_context(|| made.display().to_string())?.is_dir() {
+        for (path, _) in content(made)? {
+            give_to_owner_of(folder, &path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Keeps anything from being removed; a removal that is under way is waited for.
 fn hold(data: &Path) -> anyhow::Result<File> {
     let end = Instant::now() + PATIENCE;
@@ -242,7 +257,8 @@ pub(super) fn backup(config: &Config, args: &BackupArgs) -> anyhow::Result<ExitC
     write(&to.join(MANIFEST), text.as_bytes())?;
     sync_folder(to)?;
     // For the metrics only: a backup is no worse without it.
-    if let Err(error) = write(&data.join(backup::LAST), text.as_bytes()) {
+    let last = data.join(backup::LAST);
+    if let Err(error) = write(&last, text.as_bytes()).and_then(|()| give_to_owner_of(data, &last)) {
         eprintln!("tieline: the backup is made, but the gateway's metrics will not show it: {error:#}");
     }
     println!(
@@ -284,9 +300,14 @@ pub(super) fn restore(config: &Config, args: &RestoreArgs) -> anyhow::Result<Exi
         fs::remove_dir_all(&stage).with_context(|| stage.display().to_string())?;
     }
     copy_tree(from, &stage)?;
+    give_to_owner_of(data, &stage)?;
+    give_to_owner_of(data, &data.join(LOCK))?;
     let aside = data.join(format!("replaced-{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ")));
     for name in CONTENT {
         move_if_there(&data.join(name), &aside, name)?;
+    }
+    if aside.exists() {
+        give_to_owner_of(data, &aside)?;
     }
     sync_folder(data)?;
     for name in CONTENT.into_iter().rev() {

@@ -3,7 +3,7 @@
 use crate::support::*;
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -254,4 +254,25 @@ async fn a_backup_waits_for_a_removal_that_is_under_way() {
     assert!(copying.wait().unwrap().success());
     assert!(dir.path().join("copy/backup.json").is_file());
     drop(server);
+}
+
+#[tokio::test]
+async fn what_root_restores_and_writes_belongs_to_whom_the_folder_belongs() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = TestProcess::start(dir.path(), free_port(), &[]).await;
+    let (copy, data) = (dir.path().join("copy"), dir.path().join("data"));
+    assert!(offline(dir.path(), &data, &["backup", copy.to_str().unwrap()]).0);
+    drop(server);
+    let home = dir.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    // Only root can give files away; for anybody else all is as it was.
+    let (mine, is_root) = (std::fs::metadata(&home).unwrap().uid(), std::os::unix::fs::chown(&home, Some(4_321), Some(4_321)).is_ok());
+    let owner = if is_root { 4_321 } else { mine };
+    let (is_done, said) = offline(dir.path(), &home, &["restore", copy.to_str().unwrap()]);
+    assert!(is_done, "{said}");
+    let (is_done, said) = offline(dir.path(), &home, &["backup", dir.path().join("again").to_str().unwrap()]);
+    assert!(is_done, "{said}");
+    for name in ["lock", "tieline.db", "keys", "keys/ids.key", "last-backup.json"] {
+        assert_eq!(std::fs::metadata(home.join(name)).unwrap().uid(), owner, "{name}");
+    }
 }

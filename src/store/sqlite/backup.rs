@@ -10,6 +10,9 @@ use std::time::Duration;
 /// Held while a backup is made, shared; whoever removes what a backup may be about to copy holds it alone.
 pub const BACKUP_LOCK: &str = "backup.lock";
 
+/// Held by whoever serves a data folder, or puts a copy in its place.
+pub const LOCK: &str = "lock";
+
 /// The database's file in a data folder.
 pub const DATABASE: &str = "tieline.db";
 /// Where a gateway finds, in its data folder, when it was last copied.

@@ -182,7 +182,7 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
     };
     // People's words are in it: nobody else on the machine may look.
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
-    let path = folder.join("lock");
+    let path = folder.join(backup::LOCK);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
