@@ -525,12 +525,16 @@ impl Worker {
     }
 
     fn ended(&mut self, ended: Result<(EndpointId, Ended), tokio::task::JoinError>, stop: &CancellationToken) {
-        let Some((id, Ended::Gone)) = surface(ended) else { return };
+        let Some((id, Ended::Gone(target))) = surface(ended) else { return };
         let (now, matched) = (self.shared.now(), self.cursor.position);
         let Some(known) = self.endpoints.get_mut(&id).filter(|known| known.row.state == EndpointState::On) else { return };
+        known.running = None;
+        // The old address said so, of one that has another by now.
+        if known.row.target != target.name() {
+            return self.run_all(stop);
+        }
         tracing::warn!(account = %known.row.account, client_id = %known.row.app, endpoint = id, "an endpoint answered 410 (gone): what it is owed waits until it is resumed");
         known.set(EndpointState::Gone, now, matched);
-        known.running = None;
         self.run_all(stop);
     }
 
