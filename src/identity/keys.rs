@@ -49,6 +49,9 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
+    /// Ids, or URLs of files, would be made with another key than until now.
+    #[error("{}: ids.key or files.key is another, which cannot be while the gateway runs; put the old one back, or restart", .0.display())]
+    OtherKeys(PathBuf),
     /// There is no such key.
     #[error("there is no key {0:?}; `tieline keys list` shows them")]
     Unknown(String),
@@ -138,6 +141,11 @@ impl Keys {
             ids: id_key(&folder.join("ids.key"), is_double)?,
             files: secret_key(&folder.join("files.key"), random_key)?,
         })
+    }
+
+    /// Whether ids, and URLs of files, are made as by others.
+    pub(super) fn makes_the_same_as(&self, other: &Self) -> bool {
+        self.ids == other.ids && self.files == other.files
     }
 
     /// What URLs of files are signed with.
@@ -424,7 +432,7 @@ mod tests {
         let second = rotate(folder, Purpose::App).unwrap().kid;
         assert_eq!(names(), [second.clone(), first.clone()]);
         assert_eq!(revoke(folder, &first).unwrap(), None);
-        assert_eq!(names(), [second.clone()]);
+        assert_eq!(names(), std::slice::from_ref(&second));
         assert!(Keys::open(folder, false).unwrap().named(Purpose::App, &first).is_none());
         // One that signs, of which a copy is left.
         fs::copy(folder.join("app.pem"), folder.join("app-copy.pem")).unwrap();

@@ -303,7 +303,11 @@ impl Identity {
     /// # Errors
     /// [`KeyError`] if they cannot be used.
     pub fn prepare(&self, config: &Config) -> Result<Prepared, KeyError> {
-        let keys = Keys::open(&config.server.data_dir.join("keys"), config.server.dev)?;
+        let folder = config.server.data_dir.join("keys");
+        let keys = Keys::open(&folder, config.server.dev)?;
+        if !keys.makes_the_same_as(&self.issuer.keys()) {
+            return Err(KeyError::OtherKeys(folder));
+        }
         Ok(Prepared { keys, providers: Providers::open(&config.accounts)? })
     }
 

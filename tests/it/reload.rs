@@ -207,6 +207,13 @@ async fn keys_are_rotated_with_overlap_and_revoked_at_once() {
     assert!(is_done && said.contains("signs app tokens"), "{said}");
     assert_eq!(new.post(SEND, publish("2", &conversation, "x").to_string()).await.error_code(), 40102);
     assert_eq!(api.speaker("ann").await.say(&conversation, "newest").await, 3);
+    // Ids stay as they are while it runs.
+    let ids = dir.path().join("data/keys/ids.key");
+    let kept = std::fs::read(&ids).unwrap();
+    std::fs::write(&ids, [7; 32]).unwrap();
+    let refused = api.call("POST", "/admin/v1/reload", &KEY, "").await;
+    assert!(refused.status == 409 && refused.text.contains("ids.key"), "{}", refused.text);
+    std::fs::write(&ids, kept).unwrap();
     // A consumer's own token is signed by a key that was not touched.
     assert!(api.socket("/ws_api/account/demo/messaging/consumer?v=3", &[("authorization", &signed_up)]).await.is_ok());
     let (is_done, said) = beside(dir.path(), &["keys", "revoke", "app-000000000000"], server.address);
