@@ -135,7 +135,12 @@ impl Reloader {
         (self.and_then)(&config);
         let mut is_kept = true;
         for one in &dropped {
-            if let Dropped::Agent(account, agent) = one {
+            let (account, agents) = match one {
+                Dropped::Account(account, agents) => (account, agents.as_slice()),
+                Dropped::Agent(account, agent) => (account, std::slice::from_ref(agent)),
+                Dropped::App(..) => continue,
+            };
+            for agent in agents {
                 is_kept &= reach.gateway.identity().end_logins(account, agent).await.is_ok();
             }
         }
@@ -158,7 +163,7 @@ fn close(gateway: &Gateway, dropped: &[Dropped], lost: &[Purpose]) -> usize {
     let mut closed = 0;
     for one in dropped {
         closed += match one {
-            Dropped::Account(account) => hub.close_all(account, CloseCode::Token),
+            Dropped::Account(account, _) => hub.close_all(account, CloseCode::Token),
             Dropped::App(account, app) => {
                 // Their leases end, so that nothing is acked any more; whoever is still there is told at once.
                 gateway.identity().end_app(account, app);

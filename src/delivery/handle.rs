@@ -1,10 +1,11 @@
 //! What others may do with webhooks: say which are wanted, look at them, pause them, have entries owed again, fetch.
 
-use super::worker::written;
+use super::worker::{Left, written};
 use super::{AppWebhooks, Parts, Settings, Shared, Status, Target, Worker, runner};
 use crate::domain::Millis;
 use crate::store::{Attempt, Balance, DeadLetter, EndpointId, EndpointRow, EndpointState, Owed, ReadError, Settlement};
 use hyper::body::Bytes;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -32,6 +33,9 @@ pub enum DeliveryError {
     /// Somebody paused it.
     #[error("this endpoint is paused; resume it first")]
     IsPaused,
+    /// A replay is under way there.
+    #[error("a replay to this endpoint is under way; wait until it has ended")]
+    IsReplaying,
     /// It cannot be forgotten.
     #[error("an application still names this endpoint; take it away there first")]
     IsWanted,
@@ -136,11 +140,11 @@ type Tell<T> = oneshot::Sender<Result<T, DeliveryError>>;
 
 pub(super) enum Command {
     Apply { apps: Vec<AppWebhooks>, tell: oneshot::Sender<()> },
-    List { tell: Tell<Vec<View>> },
+    List { tell: oneshot::Sender<Vec<(EndpointRow, Status)>> },
     Look { id: EndpointId, tell: Tell<Look> },
     Set { id: EndpointId, state: EndpointState, tell: Tell<()> },
     Forget { id: EndpointId, tell: Tell<()> },
-    Replay { id: EndpointId, replay: Replay, tell: Tell<u64> },
+    Replay { id: EndpointId, left: Left, tell: Tell<u64> },
 }
 
 /// What it takes to post to an endpoint, or to fetch from it.
@@ -190,7 +194,13 @@ impl Deliveries {
     /// # Errors
     /// [`DeliveryError`]
     pub async fn list(&self) -> Result<Vec<View>, DeliveryError> {
-        self.ask(|tell| Command::List { tell }).await
+        let (tell, answer) = oneshot::channel();
+        self.commands.send(Command::List { tell }).await.map_err(|_| DeliveryError::Stopping)?;
+        let all = answer.await.map_err(|_| DeliveryError::Stopping)?;
+        // Read here, where it holds up nobody who is delivered to.
+        let balances: HashMap<_, _> = self.shared.parts.store.balances().await?.into_iter().collect();
+        let balance = |id| balances.get(&id).copied().unwrap_or_default();
+        Ok(all.into_iter().map(|(row, status)| View { balance: balance(row.id), row, status }).collect())
     }
 
     /// An endpoint, without what it is owed.
@@ -234,7 +244,21 @@ impl Deliveries {
     /// # Errors
     /// [`DeliveryError`]
     pub async fn replay(&self, id: EndpointId, replay: Replay) -> Result<u64, DeliveryError> {
-        self.ask(|tell| Command::Replay { id, replay, tell }).await
+        let store = &self.shared.parts.store;
+        let left = match replay {
+            Replay::Dead => Left::Dead(0, u64::MAX),
+            Replay::Range { from, to } => Left::Range(from.saturating_sub(1), to),
+            Replay::Time { from, to } => {
+                let after = store.position_at(from).await?.saturating_sub(1);
+                let to = match to {
+                    Some(to) => store.position_at(to.saturating_add(1)).await?.saturating_sub(1),
+                    None => u64::MAX,
+                };
+                Left::Range(after, to)
+            }
+            Replay::These(positions) => Left::These(positions.into()),
+        };
+        self.ask(|tell| Command::Replay { id, left, tell }).await
     }
 
     /// What an endpoint is owed after a turn.

@@ -19,10 +19,11 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 use tieline_protocol::ids::{AccountId, ClientId};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// How much of an answer's body is read, and for how long: so that the connection can be used again.
@@ -183,6 +184,11 @@ fn build(builder: ClientBuilder) -> Result<Client, String> {
     builder.build().map_err(|error| error.to_string())
 }
 
+/// Names that are looked up at one time. Each takes a thread until it is answered, also when nobody waits any more, and the store
+/// reads with such threads, too.
+const LOOKUPS: usize = 32;
+static LOOKING_UP: Semaphore = Semaphore::const_new(LOOKUPS);
+
 /// The system's resolver.
 #[derive(Debug)]
 struct System;
@@ -190,9 +196,13 @@ struct System;
 impl Resolve for System {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            // Port 0 becomes the URL's.
-            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            Ok(Box::new(addresses.into_iter()) as Addrs)
+            let place = LOOKING_UP.acquire().await?;
+            let found = tokio::task::spawn_blocking(move || {
+                let _place = place;
+                // Port 0 becomes the URL's.
+                (name.as_str(), 0).to_socket_addrs()
+            });
+            Ok(Box::new(found.await??) as Addrs)
         })
     }
 }
@@ -247,7 +257,7 @@ impl Poster {
             }
             self.guarded.get_or_init(|| build(builder(self.connect_timeout).dns_resolver(Guarded(System, self.guard.clone()))))
         } else {
-            self.client.get_or_init(|| build(builder(self.connect_timeout)))
+            self.client.get_or_init(|| build(builder(self.connect_timeout).dns_resolver(System)))
         };
         client.as_ref().map_err(|reason| Failure::Client(reason.clone()))
     }

@@ -7,7 +7,7 @@
 
 use super::post::{Failure, Request, Signing, Taken};
 use super::retry::{Circuit, Retries, jittered};
-use super::{Hook, Settings, Shared, Status, lock};
+use super::{Hook, Settings, Shared, Status, Target, lock};
 use crate::domain::Millis;
 use crate::hub::Typing;
 use crate::store::{Attempt, DeadLetter, GivenUp, Owed, ReadError, Settlement, StoreError};
@@ -57,12 +57,12 @@ pub(super) struct Reins {
 }
 
 /// Why a runner ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Ended {
     /// It was told to.
     Stopped,
     /// The endpoint said that it is gone for good.
-    Gone,
+    Gone(Target),
 }
 
 /// The debts of one conversation, the first of which is dealt with.
@@ -91,6 +91,8 @@ enum Place {
 /// What came of an attempt.
 struct Landed {
     owed: Owed,
+    /// Where it was posted to, which may have changed since.
+    target: Target,
     result: Result<Delivered, Missed>,
 }
 
@@ -173,8 +175,8 @@ impl Runner {
     async fn deliver(&mut self, show: &mpsc::Sender<(Instant, Arc<Typing>)>) -> Ended {
         let mut flying = FuturesUnordered::new();
         let stop = self.reins.stop.clone();
-        let mut is_gone = false;
-        while !is_gone && !stop.is_cancelled() {
+        let mut gone = None;
+        while gone.is_none() && !stop.is_cancelled() {
             self.load().await;
             while let Some(owed) = self.next(flying.len()) {
                 let (shared, settings) = (self.shared.clone(), self.reins.settings.borrow().clone());
@@ -184,7 +186,7 @@ impl Runner {
             let next = self.next_time();
             tokio::select! {
                 () = stop.cancelled() => {}
-                Some(landed) = flying.next() => is_gone = self.land(landed),
+                Some(landed) = flying.next() => gone = self.land(landed),
                 written = written(&mut self.writing) => self.written(written).await,
                 Some((heard, state)) = self.reins.typing.recv() => {
                     if !self.is_stuck(&state.audience.conversation) {
@@ -201,12 +203,12 @@ impl Runner {
         // What is under way may still be taken, and then need not be sent again.
         let finish = async {
             while let Some(landed) = flying.next().await {
-                is_gone |= self.land(landed);
+                gone = self.land(landed).or(gone.take());
             }
         };
         let _ = timeout(GRACE, finish).await;
         self.write_all().await;
-        if is_gone { Ended::Gone } else { Ended::Stopped }
+        gone.map_or(Ended::Stopped, Ended::Gone)
     }
 
     /// Whether a conversation's events wait because one was not taken: what is typed meanwhile would come before them.
@@ -382,8 +384,8 @@ impl Runner {
         }
     }
 
-    /// Takes in what came of an attempt; whether the endpoint is gone.
-    fn land(&mut self, Landed { owed, result }: Landed) -> bool {
+    /// Takes in what came of an attempt; the address, if it is gone.
+    fn land(&mut self, Landed { owed, target, result }: Landed) -> Option<Target> {
         match result {
             Ok(delivered) => {
                 if let Delivered::Taken(attempt) = delivered {
@@ -392,26 +394,26 @@ impl Runner {
                 }
                 self.unwritten.done.push((owed.endpoint, owed.turn));
                 self.pass(&owed.conversation);
-                false
+                None
             }
             Err(Missed::NotRead) => {
                 self.wait(owed.conversation, AGAIN);
-                false
+                None
             }
             Err(Missed::Unreadable) => {
                 self.bury(owed.clone(), GivenUp::Unreadable, None);
                 self.pass(&owed.conversation);
-                false
+                None
             }
             Err(Missed::Failed { failure, retries, attempt }) => {
                 self.unwritten.attempts.push(attempt);
                 if failure.is_gone() {
                     // It stays owed, for whoever resumes the endpoint.
                     self.note_failure(&failure, self.shared.now(), &owed);
-                    return true;
+                    return Some(target);
                 }
                 self.failed(owed, &failure, retries);
-                false
+                None
             }
         }
     }
@@ -601,7 +603,7 @@ async fn until(time: Option<Instant>) {
 /// One attempt at a debt.
 async fn attempt(shared: Arc<Shared>, settings: Arc<Settings>, owed: Owed) -> Landed {
     let result = try_once(&shared, &settings, &owed).await;
-    Landed { owed, result }
+    Landed { owed, target: settings.target.clone(), result }
 }
 
 async fn try_once(shared: &Shared, settings: &Settings, owed: &Owed) -> Result<Delivered, Missed> {
@@ -646,7 +648,7 @@ pub(super) async fn post(
     id: &str,
     body: &Bytes,
 ) -> Result<super::post::Answer, Failure> {
-    let super::Target::Post(endpoint) = &hook.target else { return Err(Failure::Client("this endpoint is fetched from".into())) };
+    let Target::Post(endpoint) = &hook.target else { return Err(Failure::Client("this endpoint is fetched from".into())) };
     let taken = match Retries::of(settings.app.retention, hook.max_retries) {
         Retries::Scheduled => Taken::Any2xx,
         Retries::Timed(_) | Retries::Counted(_) => Taken::TwoHundredAndOne,

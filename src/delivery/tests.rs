@@ -51,6 +51,11 @@ async fn receiver() -> (Endpoint, mpsc::UnboundedReceiver<String>) {
         let _ = tell.send(body);
         std::future::ready(())
     });
+    (serve(routes).await, came)
+}
+
+/// Serves on this machine as long as the test runs.
+async fn serve(routes: Router) -> Endpoint {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
     tokio::spawn(async move {
@@ -61,7 +66,7 @@ async fn receiver() -> (Endpoint, mpsc::UnboundedReceiver<String>) {
             connections.spawn(hyper::server::conn::http1::Builder::new().serve_connection(hyper_util::rt::TokioIo::new(stream), service));
         }
     });
-    (endpoint, came)
+    endpoint
 }
 
 #[tokio::test]
@@ -91,6 +96,59 @@ async fn a_webhook_is_sent_twice_when_that_is_asked_for() {
         format!("{}:{}:3:1", store.epoch(), store.head()),
         "kept at the end"
     );
+}
+
+#[tokio::test]
+async fn an_old_address_that_is_gone_says_nothing_about_the_new_one() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::new(1);
+    tokio::spawn(hub.clone().serve(0));
+    let store = store(dir.path(), &hub);
+    let (asked, answer) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (tell, wait) = (asked.clone(), answer.clone());
+    let old = serve(Router::new().fallback(move || {
+        tell.notify_one();
+        let wait = wait.clone();
+        async move {
+            wait.notified().await;
+            axum::http::StatusCode::GONE
+        }
+    }))
+    .await;
+    let (new, mut came) = receiver().await;
+    let (deliveries, running) = run(&store, &hub, Arc::new(|_| false));
+    deliveries.apply(vec![webhooks(old)]).await;
+    take(&store, open("a")).await;
+    take(&store, publish("a", "x")).await;
+    asked.notified().await;
+    deliveries.apply(vec![webhooks(new)]).await;
+    answer.notify_one();
+    assert_eq!(came.recv().await.unwrap(), "0");
+    assert_eq!(deliveries.endpoint(1).await.unwrap().state, crate::store::EndpointState::On);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn one_replay_to_an_endpoint_is_under_way_at_a_time() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::new(1);
+    tokio::spawn(hub.clone().serve(0));
+    let store = store(dir.path(), &hub);
+    let (endpoint, mut came) = receiver().await;
+    let (deliveries, running) = run(&store, &hub, Arc::new(|_| false));
+    deliveries.apply(vec![webhooks(endpoint)]).await;
+    take(&store, open("a")).await;
+    take(&store, publish("a", "x")).await;
+    assert_eq!(came.recv().await.unwrap(), "0");
+    // So much that the worker takes the other order long before it is through.
+    let much = Replay::These(vec![u64::MAX / 2; 8_192]);
+    let (first, second) = futures::join!(deliveries.replay(1, much), deliveries.replay(1, Replay::Dead));
+    assert_eq!((first, second), (Ok(0), Err(DeliveryError::IsReplaying)));
+    assert_eq!(deliveries.replay(1, Replay::Range { from: 0, to: u64::MAX }).await, Ok(1));
+    assert_eq!(came.recv().await.unwrap(), "0");
+    running.end().await;
 }
 
 struct Run {

@@ -4,7 +4,7 @@
 //! [`Deliveries`](super::Deliveries), a batch of the journal, or a batch of what is owed again. So nothing here is
 //! locked, and a debt is never written twice.
 
-use super::handle::{Command, DeliveryError, Look, Replay, View};
+use super::handle::{Command, DeliveryError, Look};
 use super::runner::{self, Ended, Reins, Runner};
 use super::{AppWebhooks, EventKey, Settings, Shared, Status, Target, lock};
 use crate::domain::{Entry, Millis, Sight};
@@ -31,6 +31,8 @@ const KEPT_EVERY: u64 = 1_000;
 const AGAIN: Duration = Duration::from_secs(1);
 /// How often what is too old is removed.
 const TIDY: Duration = Duration::from_secs(60);
+/// How long decisions have the writer between two parts of that.
+const REST: Duration = Duration::from_secs(1);
 /// The cursor's name.
 const CURSOR: &str = "webhooks";
 
@@ -90,7 +92,7 @@ struct Again {
 }
 
 /// What is still to be owed again.
-enum Left {
+pub(super) enum Left {
     /// Dead letters after a turn and up to another.
     Dead(u64, u64),
     /// Entries after a position and up to another.
@@ -170,7 +172,9 @@ impl Worker {
                 () = sleep(AGAIN) => {}
             }
         }
-        let mut tidy = tokio::time::interval(TIDY);
+        // On its own, because it waits for reads and writes of which nobody who is delivered to knows.
+        let mut tidying: JoinSet<()> = JoinSet::new();
+        tidying.spawn(tidy(self.shared.clone()));
         let hub = self.shared.parts.hub.clone();
         loop {
             let is_held = self.not_before.filter(|from| Instant::now() < *from);
@@ -180,7 +184,7 @@ impl Worker {
                 Some(command) = self.commands.recv() => self.take(command, &stop).await,
                 Some(ended) = self.runners.join_next() => self.ended(ended, &stop),
                 typing = heard(&self.typing) => self.pass_on(typing),
-                _ = tidy.tick() => self.tidy().await,
+                Some(ended) = tidying.join_next() => drop(surface(ended)),
                 () = std::future::ready(()), if has_work && is_held.is_none() => self.work().await,
                 () = sleep(is_held.map_or(AGAIN, |from| from - Instant::now())), if has_work && is_held.is_some() => {}
                 () = hub.committed(), if !has_work => {}
@@ -368,7 +372,7 @@ impl Worker {
                 let _ = tell.send(());
             }
             Command::List { tell } => {
-                let _ = tell.send(self.list().await);
+                let _ = tell.send(self.endpoints.values().map(|known| (known.row.clone(), lock(&known.status).clone())).collect());
             }
             Command::Look { id, tell } => {
                 let _ = tell.send(self.look(id));
@@ -379,7 +383,7 @@ impl Worker {
             Command::Forget { id, tell } => {
                 let _ = tell.send(self.forget(id).await);
             }
-            Command::Replay { id, replay, tell } => self.replay(id, replay, tell).await,
+            Command::Replay { id, left, tell } => self.replay(id, left, tell),
         }
     }
 
@@ -521,22 +525,17 @@ impl Worker {
     }
 
     fn ended(&mut self, ended: Result<(EndpointId, Ended), tokio::task::JoinError>, stop: &CancellationToken) {
-        let Some((id, Ended::Gone)) = surface(ended) else { return };
+        let Some((id, Ended::Gone(target))) = surface(ended) else { return };
         let (now, matched) = (self.shared.now(), self.cursor.position);
         let Some(known) = self.endpoints.get_mut(&id).filter(|known| known.row.state == EndpointState::On) else { return };
+        known.running = None;
+        // The old address said so, of one that has another by now.
+        if known.row.target != target.name() {
+            return self.run_all(stop);
+        }
         tracing::warn!(account = %known.row.account, client_id = %known.row.app, endpoint = id, "an endpoint answered 410 (gone): what it is owed waits until it is resumed");
         known.set(EndpointState::Gone, now, matched);
-        known.running = None;
         self.run_all(stop);
-    }
-
-    async fn list(&self) -> Result<Vec<View>, DeliveryError> {
-        let balances: HashMap<_, _> = self.shared.parts.store.balances().await?.into_iter().collect();
-        let view = |known: &Known| {
-            let balance = balances.get(&known.row.id).copied().unwrap_or_default();
-            View { row: known.row.clone(), balance, status: lock(&known.status).clone() }
-        };
-        Ok(self.endpoints.values().map(view).collect())
     }
 
     fn look(&self, id: EndpointId) -> Result<Look, DeliveryError> {
@@ -582,34 +581,29 @@ impl Worker {
         }
     }
 
-    async fn replay(&mut self, id: EndpointId, replay: Replay, tell: oneshot::Sender<Result<u64, DeliveryError>>) {
-        match self.begin_replay(id, replay).await {
+    fn replay(&mut self, id: EndpointId, left: Left, tell: oneshot::Sender<Result<u64, DeliveryError>>) {
+        match self.begin_replay(id, left) {
             Ok(left) => self.again.push_back(Again { endpoint: id, left, done: 0, tell }),
             Err(error) => drop(tell.send(Err(error))),
         }
     }
 
-    async fn begin_replay(&self, id: EndpointId, replay: Replay) -> Result<Left, DeliveryError> {
+    fn begin_replay(&self, id: EndpointId, left: Left) -> Result<Left, DeliveryError> {
         let known = self.endpoints.get(&id).ok_or(DeliveryError::NoSuchEndpoint)?;
         match (&known.settings, known.row.state) {
             (None, _) => return Err(DeliveryError::IsOff),
             (_, EndpointState::Gone) => return Err(DeliveryError::IsGone),
             _ => {}
         }
-        let store = &self.shared.parts.store;
-        Ok(match replay {
-            Replay::Dead => Left::Dead(0, self.cursor.turn),
-            // What is still to be matched is owed anyway.
-            Replay::Range { from, to } => Left::Range(from.saturating_sub(1), to.min(self.cursor.position)),
-            Replay::Time { from, to } => {
-                let after = store.position_at(from).await?.saturating_sub(1);
-                let to = match to {
-                    Some(to) => store.position_at(to.saturating_add(1)).await?.saturating_sub(1),
-                    None => u64::MAX,
-                };
-                Left::Range(after, to.min(self.cursor.position))
-            }
-            Replay::These(positions) => Left::These(positions.into()),
+        // Whoever asks again and again is not to fill the memory, nor to owe the same many times over.
+        if self.again.iter().any(|again| again.endpoint == id) {
+            return Err(DeliveryError::IsReplaying);
+        }
+        // What is given up, or is still to be matched, from now on is owed anyway.
+        Ok(match left {
+            Left::Dead(after, to) => Left::Dead(after, to.min(self.cursor.turn)),
+            Left::Range(after, to) => Left::Range(after, to.min(self.cursor.position)),
+            Left::These(positions) => Left::These(positions),
         })
     }
 
@@ -696,24 +690,36 @@ impl Worker {
         let app = self.app_of(sight, conversation).await?;
         Ok(settings.wants(event, app.as_ref()).map(|_| conversation))
     }
+}
 
-    /// Removes what is older than it is to be kept, and counts what is left. The removal is not waited for.
-    async fn tidy(&mut self) {
-        if self.endpoints.is_empty() {
-            return;
+/// Removes what is older than it is to be kept, and counts what is owed, now and then.
+async fn tidy(shared: Arc<Shared>) {
+    let mut tick = tokio::time::interval(TIDY);
+    loop {
+        tick.tick().await;
+        if let Ok(balances) = shared.parts.store.balances().await {
+            count(&balances, shared.now());
         }
-        let now = self.shared.now();
-        let before = |kept: Duration| now.saturating_sub(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
-        let retention = self.shared.parts.retention.load();
-        drop(self.shared.parts.store.tidy_debts(before(retention.dead_letters.0), before(retention.traces.0)));
-        let Ok(balances) = self.shared.parts.store.balances().await else { return };
-        let total = |count: fn(&Balance) -> u64| balances.iter().map(|(_, balance)| count(balance)).sum::<u64>() as f64;
-        metrics::gauge!("tieline_webhook_owed").set(total(|balance| balance.owed));
-        metrics::gauge!("tieline_webhook_dead_letters").set(total(|balance| balance.dead));
-        let oldest = balances.iter().filter_map(|(_, balance)| balance.oldest).min();
-        let age = oldest.map_or(0, |oldest| now.saturating_sub(oldest));
-        metrics::gauge!("tieline_webhook_oldest_seconds").set(age as f64 / 1000.0);
+        let before = |kept: Duration| shared.now().saturating_sub(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
+        let next = Instant::now() + TIDY;
+        while Instant::now() < next {
+            let retention = shared.parts.retention.load_full();
+            match shared.parts.store.tidy_debts(before(retention.dead_letters.0), before(retention.traces.0)).await {
+                Ok(true) => sleep(REST).await,
+                Ok(false) | Err(_) => break,
+            }
+        }
     }
+}
+
+/// Says how much is owed.
+fn count(balances: &[(EndpointId, Balance)], now: Millis) {
+    let total = |count: fn(&Balance) -> u64| balances.iter().map(|(_, balance)| count(balance)).sum::<u64>() as f64;
+    metrics::gauge!("tieline_webhook_owed").set(total(|balance| balance.owed));
+    metrics::gauge!("tieline_webhook_dead_letters").set(total(|balance| balance.dead));
+    let oldest = balances.iter().filter_map(|(_, balance)| balance.oldest).min();
+    let age = oldest.map_or(0, |oldest| now.saturating_sub(oldest));
+    metrics::gauge!("tieline_webhook_oldest_seconds").set(age as f64 / 1000.0);
 }
 
 /// The endpoints that an application's webhooks make: one for each place that something goes to.

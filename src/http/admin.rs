@@ -78,14 +78,26 @@ async fn authorised(State(admin): State<Admin>, headers: HeaderMap, request: Req
     next.run(request).await
 }
 
+/// Makes a change to its end, also when who asked for it hangs up: half of it must not be all of it.
+pub(super) async fn to_the_end(change: impl Future<Output = Response> + Send + 'static) -> Response {
+    tokio::spawn(change).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a change by an operator did not end");
+        say(StatusCode::INTERNAL_SERVER_ERROR, "internal error; look whether the change holds")
+    })
+}
+
 async fn reload_now(State(admin): State<Admin>) -> Response {
     let Some(reload) = &admin.reload else {
         return say(StatusCode::CONFLICT, "this gateway was started without a configuration that could be read again");
     };
-    match reload().await {
-        Ok(said) => axum::Json(json!({"status": "reloaded", "detail": said})).into_response(),
-        Err(why) => say(StatusCode::CONFLICT, &why),
-    }
+    let reloaded = reload();
+    to_the_end(async move {
+        match reloaded.await {
+            Ok(said) => axum::Json(json!({"status": "reloaded", "detail": said})).into_response(),
+            Err(why) => say(StatusCode::CONFLICT, &why),
+        }
+    })
+    .await
 }
 
 /// What to let go wrong, as it is asked for. Members that are absent change nothing.

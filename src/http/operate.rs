@@ -1,7 +1,7 @@
 //! What an operator sees and does about people: accounts, conversations, sessions, consumers. No word of what was said is in
 //! any of these answers.
 
-use super::admin::Admin;
+use super::admin::{Admin, to_the_end};
 use super::say;
 use super::trace::described;
 use super::webhooks::time;
@@ -218,11 +218,11 @@ async fn revoked(State(admin): State<Admin>, Path(account): Path<String>) -> Res
 }
 
 async fn revoke(State(admin): State<Admin>, Path(account): Path<String>, body: Bytes) -> Response {
-    either(admin.revoke(&account, &body).await)
+    to_the_end(async move { either(admin.revoke(&account, &body).await) }).await
 }
 
 async fn allow(State(admin): State<Admin>, Path((account, consumer)): Path<(String, String)>) -> Response {
-    either(admin.set_revoked(&account, ConsumerId::from(consumer), false).await)
+    to_the_end(async move { either(admin.set_revoked(&account, ConsumerId::from(consumer), false).await) }).await
 }
 
 impl Admin {

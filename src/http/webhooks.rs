@@ -74,6 +74,7 @@ impl From<DeliveryError> for Refused {
             DeliveryError::IsOff
             | DeliveryError::IsGone
             | DeliveryError::IsPaused
+            | DeliveryError::IsReplaying
             | DeliveryError::IsWanted
             | DeliveryError::IsPosted
             | DeliveryError::IsPulled

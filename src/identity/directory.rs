@@ -5,6 +5,7 @@ use super::keys::Keys;
 use crate::config::{self, ReplySequence};
 use crate::domain::{Actor, AgentRole, Candidate, Policy, Question, QuestionKind, Survey};
 use crate::domain::{Millis, Person};
+use crate::store::Fingerprint;
 use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -76,6 +77,9 @@ pub struct Agent {
     /// How many conversations it is given at a time.
     pub capacity: usize,
     pub(super) password: Password,
+    /// Of login, password and roles: who signed in when it was another may not go on. Nobody without the key of ids can guess
+    /// at it.
+    pub(super) made_with: Fingerprint,
 }
 
 #[derive(Debug, Clone)]
@@ -95,17 +99,6 @@ impl Agent {
     #[must_use]
     pub fn candidate(&self, queue: &QueueId) -> Candidate {
         Candidate { agent: self.person(), capacity: self.capacity, is_skilled: self.skills.contains(queue) }
-    }
-
-    /// Whether who signed in as this agent as it was may go on as it is.
-    fn may_go_on_as(&self, before: &Self) -> bool {
-        let same_password = match (&self.password, &before.password) {
-            (Password::Plain(one), Password::Plain(other)) | (Password::Hash(one), Password::Hash(other)) => {
-                one.expose_secret() == other.expose_secret()
-            }
-            _ => false,
-        };
-        self.login == before.login && self.roles == before.roles && same_password
     }
 
     /// The agent as a participant.
@@ -142,7 +135,7 @@ impl Directory {
         let mut dropped = Vec::new();
         for (id, account) in before.iter() {
             let Some(now) = fresh.get(id) else {
-                dropped.push(Dropped::Account(id.clone()));
+                dropped.push(Dropped::Account(id.clone(), account.agents.keys().cloned().collect()));
                 continue;
             };
             let apps = account.apps.read().unwrap_or_else(PoisonError::into_inner);
@@ -155,7 +148,7 @@ impl Directory {
                     _ => dropped.push(Dropped::App(id.clone(), client.clone())),
                 }
             }
-            let has_left = |agent: &&Agent| now.agents.get(&agent.user).is_none_or(|now| !now.may_go_on_as(agent));
+            let has_left = |agent: &&Agent| now.agents.get(&agent.user).is_none_or(|now| now.made_with != agent.made_with);
             dropped.extend(account.agents.values().filter(has_left).map(|agent| Dropped::Agent(id.clone(), agent.user.clone())));
         }
         self.accounts.store(Arc::new(fresh));
@@ -166,8 +159,8 @@ impl Directory {
 /// Who lost something by a change of the configuration: their sockets must close.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dropped {
-    /// The whole account.
-    Account(AccountId),
+    /// The whole account, which had these agents.
+    Account(AccountId, Vec<UserId>),
     /// An application: it is gone, or has another secret.
     App(AccountId, ClientId),
     /// An agent: it is gone, or has another login, password or role.
@@ -329,6 +322,12 @@ impl Agent {
             // Refused by the configuration's own check; a random password lets nobody in.
             (None, None) => Password::Plain(crate::random::secret().into()),
         };
+        let (kind, secret) = match &password {
+            Password::Plain(plain) => ("plain", plain.expose_secret()),
+            Password::Hash(hash) => ("hash", hash.expose_secret()),
+        };
+        let roles: String = agent.roles.iter().map(|role| format!("{role:?} ")).collect();
+        let made_with = keys.pseudonym(&["login", account, &agent.user_id, &agent.login, kind, secret, &roles]);
         Self {
             user: UserId::from(agent.user_id.as_str()),
             pid,
@@ -338,6 +337,7 @@ impl Agent {
             skills: Arc::new(agent.skills.iter().map(|skill| QueueId::from(skill.as_str())).collect()),
             capacity: agent.capacity,
             password,
+            made_with,
         }
     }
 }

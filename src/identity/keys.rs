@@ -8,9 +8,9 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -49,6 +49,9 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
+    /// Ids, or URLs of files, would be made with another key than until now.
+    #[error("{}: ids.key or files.key is another, which cannot be while the gateway runs; put the old one back, or restart", .0.display())]
+    OtherKeys(PathBuf),
     /// There is no such key.
     #[error("there is no key {0:?}; `tieline keys list` shows them")]
     Unknown(String),
@@ -138,6 +141,11 @@ impl Keys {
             ids: id_key(&folder.join("ids.key"), is_double)?,
             files: secret_key(&folder.join("files.key"), random_key)?,
         })
+    }
+
+    /// Whether ids, and URLs of files, are made as by others.
+    pub(super) fn makes_the_same_as(&self, other: &Self) -> bool {
+        self.ids == other.ids && self.files == other.files
     }
 
     /// What URLs of files are signed with.
@@ -263,6 +271,7 @@ pub fn list(folder: &Path) -> Result<Vec<KeyInfo>, KeyError> {
 /// # Errors
 /// [`KeyError`]; the old key then still signs.
 pub fn rotate(folder: &Path, purpose: Purpose) -> Result<KeyInfo, KeyError> {
+    let _lock = lock(folder)?;
     let path = signing(folder, purpose);
     let failed = |source| KeyError::File { path: path.clone(), source };
     let old = fs::read(&path).map_err(failed)?;
@@ -285,13 +294,18 @@ fn replace(folder: &Path, purpose: Purpose) -> Result<KeyInfo, KeyError> {
 /// # Errors
 /// [`KeyError::Unknown`] for a `kid` that no key has; [`KeyError`] if a file cannot be changed.
 pub fn revoke(folder: &Path, kid: &str) -> Result<Option<KeyInfo>, KeyError> {
+    let _lock = lock(folder)?;
     let key = list(folder)?.into_iter().find(|key| key.kid == kid).ok_or_else(|| KeyError::Unknown(kid.to_owned()))?;
     let fresh = if key.signs { Some(replace(folder, key.purpose)?) } else { None };
-    let path = folder.join(format!("{kid}.pem"));
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(KeyError::File { path, source: error }),
-        _ => Ok(fresh),
+    // By what is in them: a copy holds under whatever name it has.
+    for path in retired(folder, key.purpose)? {
+        let failed = |source| KeyError::File { path: path.clone(), source };
+        if rsa_key(&path, key.purpose, &fs::read(&path).map_err(failed)?)?.kid == kid {
+            fs::remove_file(&path).map_err(failed)?;
+            sync_folder_of(&path)?;
+        }
     }
+    Ok(fresh)
 }
 
 fn make_rsa() -> Option<Vec<u8>> {
@@ -346,19 +360,119 @@ fn read_or_make(path: &Path, make: impl FnOnce() -> Option<Vec<u8>>) -> Result<V
     let failed = |source| KeyError::File { path: path.to_owned(), source };
     match fs::read(path) {
         Ok(content) => return Ok(content),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
     let content = make().ok_or(KeyError::Random)?;
-    write(path, &content)?;
+    let partial = write_partial(path, &content)?;
+    // Not over one that another process has made meanwhile: then both go on with that.
+    match fs::hard_link(&partial, path) {
+        Ok(()) => fs::remove_file(&partial).map_err(failed)?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            fs::remove_file(&partial).map_err(failed)?;
+            return fs::read(path).map_err(failed);
+        }
+        // A file system that knows no links.
+        Err(_) => fs::rename(&partial, path).map_err(failed)?,
+    }
+    sync_folder_of(path)?;
     Ok(content)
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<(), KeyError> {
-    let failed = |source| KeyError::File { path: path.to_owned(), source };
-    // Under its final name only when it is whole, so that a crash leaves no half of a key.
-    let partial = path.with_extension("partial");
+    let partial = write_partial(path, content)?;
+    fs::rename(&partial, path).map_err(|source| KeyError::File { path: path.to_owned(), source })?;
+    sync_folder_of(path)
+}
+
+/// Writes a key beside where it is to be, synced: under its final name it is only when it is whole, so that a crash leaves no
+/// half of one.
+fn write_partial(path: &Path, content: &[u8]) -> Result<PathBuf, KeyError> {
+    // Two processes that make the same key do not write into one file.
+    let partial = path.with_extension(format!("{}.partial", std::process::id()));
+    let failed = |source| KeyError::File { path: partial.clone(), source };
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&partial).map_err(failed)?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&partial, path).map_err(failed)
+    file.write_all(content).and_then(|()| give_to_owner_of_folder(&partial)).and_then(|()| file.sync_all()).map_err(failed)?;
+    Ok(partial)
+}
+
+/// What root makes in the folder of another user is to be that user's: the gateway must read it.
+fn give_to_owner_of_folder(path: &Path) -> std::io::Result<()> {
+    let folder = fs::metadata(path.parent().unwrap_or(Path::new(".")))?;
+    let own = fs::metadata(path)?;
+    if own.uid() == folder.uid() { Ok(()) } else { std::os::unix::fs::chown(path, Some(folder.uid()), Some(folder.gid())) }
+}
+
+fn sync_folder_of(path: &Path) -> Result<(), KeyError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|source| KeyError::File { path: folder.to_owned(), source })
+}
+
+/// Held while keys are changed: two changes at once could each put aside what the other made.
+fn lock(folder: &Path) -> Result<File, KeyError> {
+    let path = folder.join("lock");
+    let failed = |source| KeyError::File { path: path.clone(), source };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
+    give_to_owner_of_folder(&path).and_then(|()| file.lock()).map_err(failed)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_revoked_holds_under_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path();
+        Keys::open(folder, false).unwrap();
+        let names = || list(folder).unwrap().into_iter().filter(|key| key.purpose == Purpose::App).map(|key| key.kid).collect::<Vec<_>>();
+        let first = names().remove(0);
+        fs::copy(folder.join("app.pem"), folder.join("app-before-the-fair.pem")).unwrap();
+        let second = rotate(folder, Purpose::App).unwrap().kid;
+        assert_eq!(names(), [second.clone(), first.clone()]);
+        assert_eq!(revoke(folder, &first).unwrap(), None);
+        assert_eq!(names(), std::slice::from_ref(&second));
+        assert!(Keys::open(folder, false).unwrap().named(Purpose::App, &first).is_none());
+        // One that signs, of which a copy is left.
+        fs::copy(folder.join("app.pem"), folder.join("app-copy.pem")).unwrap();
+        let third = revoke(folder, &second).unwrap().unwrap().kid;
+        assert_eq!(names(), [third]);
+        assert!(matches!(revoke(folder, &second), Err(KeyError::Unknown(_))));
+    }
+
+    #[test]
+    fn two_first_starts_agree_on_their_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ids.key");
+        let other = || {
+            // Meanwhile another process is through.
+            fs::write(&path, [7; 32]).unwrap();
+            random_key()
+        };
+        assert_eq!(secret_key(&path, other).unwrap(), [7; 32]);
+        assert_eq!(secret_key(&path, random_key).unwrap(), [7; 32]);
+        assert_eq!(dir.path().read_dir().unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn what_is_made_belongs_to_whom_the_folder_belongs() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("keys");
+        Keys::open(&folder, false).unwrap();
+        // Only root can give files away.
+        if std::os::unix::fs::chown(&folder, Some(4_321), Some(4_321)).is_err() {
+            return;
+        }
+        for key in fs::read_dir(&folder).unwrap() {
+            std::os::unix::fs::chown(key.unwrap().path(), Some(4_321), Some(4_321)).unwrap();
+        }
+        rotate(&folder, Purpose::Form).unwrap();
+        let signs = list(&folder).unwrap().into_iter().find(|key| key.purpose == Purpose::Agent && key.signs).unwrap();
+        revoke(&folder, &signs.kid).unwrap();
+        for key in fs::read_dir(&folder).unwrap() {
+            let metadata = key.unwrap().metadata().unwrap();
+            assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o077), (4_321, 4_321, 0));
+        }
+    }
 }

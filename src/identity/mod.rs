@@ -303,7 +303,11 @@ impl Identity {
     /// # Errors
     /// [`KeyError`] if they cannot be used.
     pub fn prepare(&self, config: &Config) -> Result<Prepared, KeyError> {
-        let keys = Keys::open(&config.server.data_dir.join("keys"), config.server.dev)?;
+        let folder = config.server.data_dir.join("keys");
+        let keys = Keys::open(&folder, config.server.dev)?;
+        if !keys.makes_the_same_as(&self.issuer.keys()) {
+            return Err(KeyError::OtherKeys(folder));
+        }
         Ok(Prepared { keys, providers: Providers::open(&config.accounts)? })
     }
 
@@ -568,6 +572,7 @@ impl Identity {
             account: account.id.clone(),
             agent: agent.user.to_string(),
             csrf: csrf.clone(),
+            made_with: agent.made_with,
             expires: self.now() + millis(time),
             ended: false,
         };
@@ -592,7 +597,7 @@ impl Identity {
         let lease = match &claims.sid {
             None => self.lease(bearer, remaining),
             Some(id) => {
-                let lease = self.session(id, &account.id, &claims.sub).await?.lease;
+                let lease = self.session(id, account, agent).await?.lease;
                 self.note_lease(bearer, &lease);
                 lease
             }
@@ -600,8 +605,9 @@ impl Identity {
         Ok((agent.actor(&account.id), lease))
     }
 
-    /// A live session, from memory or from the store.
-    async fn session(&self, id: &str, account: &AccountId, agent: &str) -> Result<Session, Denied> {
+    /// A live session, from memory or from the store. One that was made with another password than the agent has now is over,
+    /// whoever should have ended it.
+    async fn session(&self, id: &str, account: &Account, agent: &Agent) -> Result<Session, Denied> {
         let known = self.sessions.get(id).map(|session| session.clone());
         let session = match known {
             Some(session) => session,
@@ -613,7 +619,8 @@ impl Identity {
                 self.sessions.entry(id.to_owned()).or_insert(fresh).clone()
             }
         };
-        let is_theirs = session.row.account == *account && session.row.agent == agent;
+        let row = &session.row;
+        let is_theirs = row.account == account.id && row.agent == agent.user.as_str() && row.made_with == agent.made_with;
         if session.lease.is_over() || !is_theirs { Err(Denied::Invalid) } else { Ok(session) }
     }
 
@@ -640,10 +647,17 @@ impl Identity {
     pub async fn logout(&self, account: &Account, id: &str, csrf: &str) -> Result<(), Denied> {
         let mut session = self.own_session(account, id, csrf).await?;
         session.row.ended = true;
-        self.keep(session.row).await?;
-        // It stays on the map for a while, over: a look-up that began before must not bring it back.
-        session.lease.revoke();
-        Ok(())
+        let (kept, lease) = (self.store.keep_session(session.row), session.lease);
+        // To its end, also when who asked for it hangs up: what has ended on disk is not to go on here.
+        let ended = tokio::spawn(async move {
+            let is_kept = matches!(kept.await, Ok(Ok(())));
+            if is_kept {
+                // It stays on the map for a while, over: a look-up that began before must not bring it back.
+                lease.revoke();
+            }
+            is_kept
+        });
+        if ended.await.unwrap_or(false) { Ok(()) } else { Err(Denied::Unavailable) }
     }
 
     /// The consumer that an application calls by a name of its own.
@@ -714,7 +728,8 @@ impl Identity {
     /// Ends every login of an agent: its sockets close, its bearers hold no more.
     ///
     /// # Errors
-    /// [`Denied::Unavailable`] if that cannot be kept: then those that nobody uses now would hold again after a restart.
+    /// [`Denied::Unavailable`] if that cannot be kept: then those that nobody uses now would hold again if the agent got
+    /// back what it was let in by, and after a restart.
     pub async fn end_logins(&self, account: &AccountId, agent: &UserId) -> Result<(), Denied> {
         let is_theirs = |session: &Session| session.row.account == *account && session.row.agent == agent.as_str();
         let ended = self.store.end_sessions(account.clone(), agent.clone());
@@ -734,7 +749,8 @@ impl Identity {
                 Err(_) => return Err(Denied::Unavailable),
             },
         };
-        let session = self.session(id, &account.id, &agent).await?;
+        let agent = account.agent(&agent).ok_or(Denied::Invalid)?;
+        let session = self.session(id, account, agent).await?;
         if directory::same(&session.row.csrf, csrf) { Ok(session) } else { Err(Denied::Invalid) }
     }
 

@@ -177,7 +177,8 @@ pub(super) async fn a_restart_changes_nothing_that_is_read(open_store: Open) {
     take(&store, ann(), vec![update("c", FieldChange::Close)]).await.unwrap();
     let profile = serde_json::value::to_raw_value(&serde_json::json!({"firstName": "Ann"})).unwrap();
     take(&store, ann(), vec![Command::SetProfile { profile }]).await.unwrap();
-    let row = SessionRow { id: "s".into(), account: account(), agent: "1".into(), csrf: "c".into(), expires: 7, ended: false };
+    let (id, agent, csrf) = ("s".into(), "1".into(), "c".into());
+    let row = SessionRow { id, account: account(), agent, csrf, made_with: [3; 32], expires: 7, ended: false };
     store.keep_session(row.clone()).await.unwrap().unwrap();
 
     let filters = |change: fn(&mut ConversationFilter)| {
@@ -367,12 +368,25 @@ pub(super) async fn old_dead_letters_and_attempts_are_tidied(open_store: Open) {
         ..Settlement::default()
     };
     settle(&store, settlement).await;
-    store.tidy_debts(20, 30).await.unwrap().unwrap();
+    assert_eq!(store.tidy_debts(20, 30).await, Ok(false));
     let left: Vec<_> = store.dead_letters(1, 0, 9).await.unwrap().iter().map(|dead| dead.owed.turn).collect();
     assert_eq!(left, [2, 3]);
     for (position, count) in [(1, 0), (2, 0), (3, 1)] {
         assert_eq!(store.attempts(position).await.unwrap().len(), count, "{position}");
     }
+    // Many, with those in front of them that were tried again just now: each call removes some, until all are gone.
+    let (many, old) = (5_000, 40);
+    let again = (0..many).map(|turn| Attempt { turn, ..attempt(1, 50) }).collect();
+    settle(&store, Settlement { attempts: again, ..Settlement::default() }).await;
+    settle(&store, Settlement { attempts: (0..many).map(|turn| Attempt { turn, ..attempt(4, old) }).collect(), ..Settlement::default() })
+        .await;
+    let mut calls = 1;
+    while store.tidy_debts(20, old + 1).await.unwrap() {
+        calls += 1;
+    }
+    assert!(calls > 1, "a decision never waits behind all of it");
+    let left = async |position| store.attempts(position).await.unwrap().len() as u64;
+    assert_eq!((left(1).await, left(3).await, left(4).await), (many, 0, 0));
 }
 
 pub(super) async fn the_journal_is_read_by_position_and_time_also_from_disk(open_store: Open) {
@@ -390,10 +404,35 @@ pub(super) async fn the_journal_is_read_by_position_and_time_also_from_disk(open
         assert_eq!(store.entry(3).await.unwrap().unwrap().position, 3);
         assert!(store.entry(head + 1).await.unwrap().is_none() && store.entry(0).await.unwrap().is_none());
         assert_eq!((store.position_at(0).await.unwrap(), store.position_at(i64::MAX).await.unwrap()), (1, head + 1));
+        for position in 1..=head {
+            let at = store.entry(position).await.unwrap().unwrap().at;
+            let around = (store.position_at(at).await.unwrap(), store.position_at(at + 1).await.unwrap());
+            assert_eq!(around, (position, position + 1), "the clock of the test never stands still");
+        }
     };
     check(&store).await;
     store.close().await;
     drop(store);
     let store = open_store(dir.path(), told);
     check(&store).await;
+}
+
+pub(super) async fn what_must_stay_does_not_hide_what_is_kept_no_longer(open_store: Open) {
+    let (dir, told, store) = start(open_store);
+    for id in ["owed", "owed too", "kept no longer", "newest"] {
+        take(&store, ann(), vec![open(id)]).await.unwrap();
+        take(&store, ann(), vec![update(id, FieldChange::Close)]).await.unwrap();
+    }
+    owe(&store, Owing { owed: vec![debt(1, 1, 1, "owed"), debt(1, 2, 3, "owed too")], ..Owing::default() }).await;
+    // What was just done may be in memory alone; after a start all of it is on disk.
+    store.close().await;
+    drop(store);
+    let store = open_store(dir.path(), told);
+    let expired = async || store.expired(i64::MAX, 2).await.unwrap();
+    assert_eq!(expired().await, ["kept no longer".into()]);
+    let removed = async |id: &str| store.remove(id.into(), i64::MAX).await.unwrap().unwrap();
+    assert!(!removed("owed").await && !removed("newest").await && removed("kept no longer").await);
+    assert_eq!(expired().await, []);
+    settle(&store, Settlement { done: vec![(1, 1)], ..Settlement::default() }).await;
+    assert_eq!(expired().await, ["owed".into()]);
 }

@@ -238,6 +238,6 @@ pub trait Debts {
     /// The attempts to post an entry to any endpoint, by endpoint and time.
     fn attempts(&self, position: u64) -> Read<Vec<Attempt>>;
 
-    /// Removes some of what is older: of the dead letters, and of the attempts.
-    fn tidy_debts(&self, dead_before: Millis, attempts_before: Millis) -> Done;
+    /// Removes some of what is older: of the dead letters, and of the attempts. Whether there may be more.
+    fn tidy_debts(&self, dead_before: Millis, attempts_before: Millis) -> BoxFuture<'static, Result<bool, StoreError>>;
 }

@@ -167,6 +167,8 @@ pub struct SessionRow {
     pub agent: String,
     /// What a refresh must repeat.
     pub csrf: String,
+    /// Of what let the agent in. It holds as long as that does.
+    pub made_with: Fingerprint,
     /// When it ends unless refreshed.
     pub expires: Millis,
     /// Whether it was ended.
@@ -186,17 +188,6 @@ impl FileUse {
     pub(crate) fn of(message: &Message) -> Self {
         Self { conversation: message.conversation.clone(), is_whisper: message.whisper }
     }
-}
-
-/// A conversation that was taken away, and is not erased yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removal {
-    /// Which it was.
-    pub conversation: ConversationId,
-    /// Its tenant.
-    pub account: AccountId,
-    /// The files that were shown in it and nowhere else.
-    pub files: Vec<String>,
 }
 
 /// Something that was set up while running.
@@ -287,7 +278,8 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
     /// Conversations of all accounts for which an agent must be found.
     fn pending(&self) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
 
-    /// Closed conversations of all accounts that nothing has changed since a time.
+    /// Closed conversations of all accounts that nothing has changed since a time, without those that [`Store::remove`] would
+    /// leave because they are owed to a webhook or are the newest.
     fn expired(&self, before: Millis, limit: usize) -> BoxFuture<'static, Result<Vec<ConversationId>, ReadError>>;
 
     /// Takes a conversation away that is closed and unchanged since a time: with one entry of the journal it is no more. Whether
@@ -295,10 +287,17 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
     fn remove(&self, conversation: ConversationId, before: Millis) -> oneshot::Receiver<Result<bool, StoreError>>;
 
     /// What was taken away, and is not erased yet.
-    fn removals(&self) -> BoxFuture<'static, Result<Vec<Removal>, ReadError>>;
+    fn removals(&self) -> BoxFuture<'static, Result<Vec<ConversationId>, ReadError>>;
 
-    /// Erases some of the rows of what was taken away. Whether there may be more: then it is to be called again.
+    /// The files that are shown in a conversation and in no other, be it one that was taken away and is not erased yet.
+    fn shown_only_in(&self, conversation: ConversationId) -> BoxFuture<'static, Result<Vec<String>, ReadError>>;
+
+    /// Erases some of the rows of what was taken away, but for those that name its files. Whether there may be more: then it is
+    /// to be called again.
     fn erase(&self, conversation: ConversationId) -> BoxFuture<'static, Result<bool, StoreError>>;
+
+    /// Forgets that a conversation was taken away, when it is erased and its files are gone.
+    fn forget_removed(&self, conversation: ConversationId) -> oneshot::Receiver<Result<(), StoreError>>;
 
     /// What was set up while running, of one kind, of all accounts.
     fn documents(&self, collection: &'static str) -> BoxFuture<'static, Result<Vec<Document>, ReadError>>;

@@ -3,12 +3,15 @@
 use crate::config::LiveRetention;
 use crate::domain::Millis;
 use crate::gateway::Gateway;
-use crate::store::{ReadError, Removal};
+use crate::store::{ReadError, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
+use tieline_protocol::ids::ConversationId;
 
 /// Conversations that are taken away in one go, before what is left of them is erased.
 const BATCH: usize = 64;
+/// How long a copy may begin between two batches, however much there is to remove.
+const REST: Duration = Duration::from_millis(50);
 /// The longest wait between two looks.
 const LONGEST: Duration = Duration::from_secs(60);
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -50,20 +53,25 @@ impl Retention {
 
     /// Takes away what is old enough, and erases what was taken away, be it before a restart.
     async fn round(&self, kept: Option<Duration>) -> Result<(), ReadError> {
-        // While a copy is made nothing goes that it may be about to copy.
-        let Some(_held) = (self.hold)() else { return Ok(()) };
         let store = self.gateway.store();
-        for removal in store.removals().await? {
-            self.erase(removal).await;
+        for some in store.removals().await?.chunks(BATCH) {
+            // While a copy is made nothing goes that it may be about to copy.
+            let Some(held) = (self.hold)() else { return Ok(()) };
+            for conversation in some {
+                self.erase(conversation.clone()).await?;
+            }
+            drop(held);
+            tokio::time::sleep(REST).await;
         }
         let Some(kept) = kept else { return Ok(()) };
         let kept = Millis::try_from(kept.as_millis()).unwrap_or(Millis::MAX);
         loop {
+            let Some(held) = (self.hold)() else { return Ok(()) };
             let before = self.gateway.identity().now().saturating_sub(kept);
-            let mut taken = 0;
+            let mut taken = Vec::new();
             for conversation in store.expired(before, BATCH).await? {
                 match store.remove(conversation.clone(), before).await {
-                    Ok(Ok(true)) => taken += 1,
+                    Ok(Ok(true)) => taken.push(conversation),
                     Ok(Ok(false)) => {}
                     Ok(Err(error)) => {
                         tracing::warn!(%error, %conversation, "a conversation that is kept no longer cannot be removed now");
@@ -73,34 +81,39 @@ impl Retention {
                     Err(_) => return Ok(()),
                 }
             }
-            for removal in store.removals().await? {
-                self.erase(removal).await;
-            }
-            if taken == 0 {
+            if taken.is_empty() {
                 return Ok(());
             }
-            metrics::counter!("tieline_retention_removed_total", "what" => "conversations").increment(taken);
+            metrics::counter!("tieline_retention_removed_total", "what" => "conversations").increment(taken.len() as u64);
+            for conversation in taken {
+                self.erase(conversation).await?;
+            }
+            drop(held);
+            tokio::time::sleep(REST).await;
         }
     }
 
-    async fn erase(&self, removal: Removal) {
-        let Removal { conversation, files, .. } = removal;
-        // Files first: the rows that name them say what is left to do after a crash.
-        for path in &files {
-            if let Err(error) = self.gateway.files().delete(path).await {
-                return tracing::warn!(%error, "a file that is kept no longer cannot be removed now");
-            }
-            metrics::counter!("tieline_retention_removed_total", "what" => "files").increment(1);
-        }
-        loop {
-            match self.gateway.store().erase(conversation.clone()).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    tracing::debug!(%conversation, "removed: it was kept long enough");
-                    return;
+    /// Erases what is left of a conversation. As long as a file cannot be removed, what names it stays, and it is tried again.
+    async fn erase(&self, conversation: ConversationId) -> Result<(), ReadError> {
+        let store = self.gateway.store();
+        let mut is_done = true;
+        for path in store.shown_only_in(conversation.clone()).await? {
+            match self.gateway.files().delete(&path).await {
+                Ok(()) => metrics::counter!("tieline_retention_removed_total", "what" => "files").increment(1),
+                Err(error) => {
+                    tracing::warn!(%error, %conversation, "a file that is kept no longer cannot be removed now");
+                    is_done = false;
                 }
-                Err(error) => return tracing::warn!(%error, %conversation, "a removed conversation cannot be erased now"),
             }
         }
+        let erased = async {
+            while store.erase(conversation.clone()).await? {}
+            if is_done { store.forget_removed(conversation.clone()).await.unwrap_or(Err(StoreError::Unknown)) } else { Ok(()) }
+        };
+        match erased.await {
+            Ok(()) => tracing::debug!(%conversation, "erased: it was kept long enough"),
+            Err(error) => tracing::warn!(%error, %conversation, "a removed conversation cannot be erased now"),
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use crate::support::*;
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -147,10 +148,27 @@ async fn a_backup_holds_attachments_and_keys_and_a_restore_replaces_nothing_unas
     let png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0".to_vec();
     let path = ann.upload(png.clone(), "PNG").await;
     ann.show_file(&conversation, &path, "PNG").await;
-    // Into a folder that holds something nothing is copied.
+    // Attachments on another disk, and a key that is kept elsewhere: links are followed.
+    let elsewhere = dir.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let account =
+        data.join("files").read_dir().unwrap().map(|entry| entry.unwrap().path()).find(|path| !path.ends_with(".incoming")).unwrap();
+    for (name, place) in [("files", account), ("key", data.join("keys/form.pem"))] {
+        std::fs::rename(&place, elsewhere.join(name)).unwrap();
+        std::os::unix::fs::symlink(elsewhere.join(name), place).unwrap();
+    }
+    // Into a folder that holds something nothing is copied; in one that others may enter they read nothing.
     let copy = dir.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
     assert!(!offline(dir.path(), &data, &["backup", data.to_str().unwrap()]).0);
     assert!(offline(dir.path(), &data, &["backup", copy.to_str().unwrap()]).0);
+    for file in ["tieline.db", "backup.json", "keys/ids.key", "keys/form.pem"] {
+        let metadata = std::fs::symlink_metadata(copy.join(file)).unwrap();
+        assert!(metadata.is_file() && metadata.permissions().mode().trailing_zeros() >= 6, "{file}");
+    }
+    let manifest: Value = serde_json::from_str(&std::fs::read_to_string(copy.join("backup.json")).unwrap()).unwrap();
+    assert_eq!((&manifest["files"], &manifest["bytes"]), (&json!(1), &json!(png.len())));
     assert_eq!(ann.say(&conversation, "after the copy").await, 1);
     // A gateway that runs is not replaced, nor a folder that holds data.
     let restore = |more: &[&str]| offline(dir.path(), &data, &[&["restore", copy.to_str().unwrap()], more].concat());
@@ -169,6 +187,21 @@ async fn a_backup_holds_attachments_and_keys_and_a_restore_replaces_nothing_unas
     std::fs::remove_file(broken.join("backup.json")).unwrap();
     let (is_done, said) = offline(dir.path(), &data, &["restore", broken.to_str().unwrap(), "--replace"]);
     assert!(!is_done && said.contains("this is no whole backup"), "{said}");
+    // Nor one of which a key or an attachment is missing or is another.
+    let damaged = async |damage: &str, expected: &str| {
+        let broken = dir.path().join(damage.replace(['/', ' ', '>'], "-"));
+        assert!(Command::new("cp").args(["-r", copy.to_str().unwrap(), broken.to_str().unwrap()]).status().unwrap().success());
+        assert!(Command::new("sh").current_dir(&broken).args(["-c", damage]).status().unwrap().success(), "{damage}");
+        let (is_done, said) = offline(dir.path(), &data, &["restore", broken.to_str().unwrap(), "--replace"]);
+        assert!(!is_done && said.contains(expected) && said.contains("nothing was changed"), "{damage}: {said}");
+    };
+    damaged("rm keys/ids.key", "keys/ids.key is missing").await;
+    damaged("cp keys/form.pem keys/app.pem", "keys/app.pem is missing, or is not the one").await;
+    damaged("touch keys/more.pem", "keys/more.pem").await;
+    damaged("rm -r keys", "is missing").await;
+    damaged("find files -type f -delete", "there are 0 attachments").await;
+    damaged("rm -r files", "there are 0 attachments").await;
+    assert!(!data.read_dir().unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("replaced-")));
     // What a restore leaves that is cut off is not started on.
     std::fs::create_dir(data.join(".restoring")).unwrap();
     let started = offline(dir.path(), &data, &["serve"]);
@@ -192,4 +225,54 @@ async fn a_backup_holds_attachments_and_keys_and_a_restore_replaces_nothing_unas
     let asked = json!({"dialogId": conversation, "fromSeq": 0, "epoch": "another"});
     let refused = agent.ask(&request("s", "ms.SubscribeMessagingEvents", asked)).await;
     assert_eq!(refused["code"], 409, "{version} {refused}");
+}
+
+#[tokio::test]
+async fn a_backup_waits_for_a_removal_that_is_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = TestProcess::start(dir.path(), free_port(), &[]).await;
+    let data = dir.path().join("data");
+    // The gateway itself holds it for moments.
+    let end = Instant::now() + SOON;
+    let removing = loop {
+        match tieline::store::sqlite::backup::hold(&data, false).unwrap() {
+            Some(held) => break held,
+            None => assert!(Instant::now() < end, "nobody holds it for long"),
+        }
+    };
+    let program = env!("CARGO_BIN_EXE_tieline");
+    let backup = ["--config", "test.toml", "backup", "copy"];
+    let mut copying = Command::new(program).args(backup).current_dir(dir.path()).env("TIELINE__SERVER__DATA_DIR", &data).spawn().unwrap();
+    while !dir.path().join("copy").exists() {
+        assert!(Instant::now() < end && copying.try_wait().unwrap().is_none(), "it begins");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // It has just tried, and would have given up.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(copying.try_wait().unwrap().is_none() && !dir.path().join("copy/tieline.db").exists(), "it waits");
+    drop(removing);
+    assert!(copying.wait().unwrap().success());
+    assert!(dir.path().join("copy/backup.json").is_file());
+    drop(server);
+}
+
+#[tokio::test]
+async fn what_root_restores_and_writes_belongs_to_whom_the_folder_belongs() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = TestProcess::start(dir.path(), free_port(), &[]).await;
+    let (copy, data) = (dir.path().join("copy"), dir.path().join("data"));
+    assert!(offline(dir.path(), &data, &["backup", copy.to_str().unwrap()]).0);
+    drop(server);
+    let home = dir.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    // Only root can give files away; for anybody else all is as it was.
+    let (mine, is_root) = (std::fs::metadata(&home).unwrap().uid(), std::os::unix::fs::chown(&home, Some(4_321), Some(4_321)).is_ok());
+    let owner = if is_root { 4_321 } else { mine };
+    let (is_done, said) = offline(dir.path(), &home, &["restore", copy.to_str().unwrap()]);
+    assert!(is_done, "{said}");
+    let (is_done, said) = offline(dir.path(), &home, &["backup", dir.path().join("again").to_str().unwrap()]);
+    assert!(is_done, "{said}");
+    for name in ["lock", "tieline.db", "keys", "keys/ids.key", "last-backup.json"] {
+        assert_eq!(std::fs::metadata(home.join(name)).unwrap().uid(), owner, "{name}");
+    }
 }

@@ -263,3 +263,37 @@ fn every_link_of_the_pages_leads_somewhere() {
     }
     assert!(checked > 100, "{checked}");
 }
+
+#[test]
+fn every_row_of_a_table_has_as_many_cells_as_its_head() {
+    let cells = |row: &str| row.trim().trim_matches('|').replace("\\|", "").matches('|').count() + 1;
+    let mut pages = files(&root().join("docs"), "md");
+    pages.push(root().join("README.md"));
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        let mut head: Option<usize> = None;
+        let mut is_code = false;
+        for line in text.lines() {
+            is_code ^= line.starts_with("```");
+            match line.starts_with('|') && !is_code {
+                true => assert_eq!(cells(line), *head.get_or_insert(cells(line)), "{}: {line}", page.display()),
+                false => head = None,
+            }
+        }
+    }
+}
+
+#[test]
+fn every_command_is_in_the_table_of_commands() {
+    let help = std::process::Command::new(env!("CARGO_BIN_EXE_tieline")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let (_, list) = help.split_once("Commands:\n").expect("help lists the commands");
+    // What goes on below a command stands further in.
+    let names = list.lines().take_while(|line| !line.is_empty()).filter_map(|line| line.strip_prefix("  "));
+    let commands = names.filter(|line| !line.starts_with(' ')).filter_map(|line| line.split_whitespace().next());
+    let table = chapter(&page("docs/operator.md"), "The command line");
+    let documented = words(&table.replace("`tieline ", "`tieline_"), "tieline_");
+    for command in commands.filter(|command| *command != "help") {
+        assert!(documented.contains(&format!("tieline_{command}")), "{command}");
+    }
+}

@@ -137,3 +137,15 @@ async fn a_revoked_consumer_is_out_at_once_and_stays_out_over_a_restart_until_al
     let revoked = api.call("POST", path, &KEY, json!({"consumerId": id}).to_string()).await;
     assert_eq!((revoked.status, say(&ann).await.error_code()), (200, 40103));
 }
+
+#[tokio::test]
+async fn a_revocation_is_made_to_its_end_also_when_who_asked_for_it_hangs_up() {
+    let server = TestServer::with(ADMIN).await;
+    let api = server.api();
+    let ann = api.speaker("ann").await;
+    let mut socket = ann.consumer_socket().await;
+    assert_eq!(socket.ask(&request("c", "GetClock", json!({}))).await["code"], 200);
+    let whom = json!({"clientId": "demo-connector", "extConsumerId": "ann"}).to_string();
+    api.call_and_leave("POST", "/admin/v1/accounts/demo/revoked-consumers", &KEY, &whom).await;
+    assert_eq!(socket.closed().await.0, 4401);
+}

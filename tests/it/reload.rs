@@ -100,6 +100,58 @@ async fn a_reload_takes_accounts_limits_and_the_admin_key_and_ends_only_who_lost
 }
 
 #[tokio::test]
+async fn a_reload_is_made_to_its_end_also_when_who_asked_for_it_hangs_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = TestProcess::start_with(dir.path(), free_port(), &[], &config(&[])).await;
+    let api = server.api();
+    let mut agents = Vec::new();
+    for name in ["ada", "grace", "bea"] {
+        agents.push(api.agent(name, "3").await);
+    }
+    let changed = config(&[
+        ("password = \"ada-demo\"", "password = \"ada-new\""),
+        ("password = \"grace-demo\"", "password = \"grace-new\""),
+        ("password = \"bea-demo\"", "password = \"bea-new\""),
+    ]);
+    std::fs::write(dir.path().join("test.toml"), changed).unwrap();
+    api.call_and_leave("POST", "/admin/v1/reload", &KEY, "").await;
+    for agent in &mut agents {
+        assert_eq!(agent.closed().await.0, 4401);
+    }
+}
+
+#[tokio::test]
+async fn a_login_ends_with_what_it_was_made_with_also_where_nobody_ended_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let mut server = TestProcess::start_with(dir.path(), port, &[], &config(&[])).await;
+    let api = server.api();
+    let (ada, grace, bea) = (api.login("ada").await, api.login("grace").await, api.login("bea").await);
+    assert!(server.end("TERM").success());
+    // Nothing ends them at a start; they are looked at when they are shown.
+    let changed = config(&[("password = \"ada-demo\"", "password = \"ada-new\""), ("roles = [\"manager\"]", "roles = [\"agent\"]")]);
+    let mut server = TestProcess::start_with(dir.path(), port, &[], &changed).await;
+    let enters =
+        async |api: &Api, bearer: &str| api.socket(&format!("/ws_api/account/demo/messaging/brand/{bearer}?v=3"), &[]).await.is_ok();
+    let refreshes = async |api: &Api, login: &Login| {
+        let cookie = format!("Session_id={}", login.session);
+        let csrf = json!({"csrf": login.csrf}).to_string();
+        api.call("POST", "/api/account/demo/refresh?v=1.3", &[("cookie", &cookie)], csrf).await.status == 200
+    };
+    let api = server.api();
+    for (login, holds) in [(&ada, false), (&grace, false), (&bea, true)] {
+        assert_eq!((refreshes(&api, login).await, enters(&api, &login.bearer).await), (holds, holds), "{}", login.user);
+    }
+    // With an account that is gone all of its logins end, also if it comes back.
+    let gone = changed.replace("id = \"demo\"", "id = \"moved\"");
+    assert_eq!(reload(dir.path(), &api, &gone).await.status, 200);
+    assert!(!enters(&api, &bea.bearer).await);
+    assert_eq!(reload(dir.path(), &api, &changed).await.status, 200);
+    assert!(!enters(&api, &bea.bearer).await && !refreshes(&api, &bea).await);
+    assert!(server.end("TERM").success());
+}
+
+#[tokio::test]
 async fn a_hangup_reloads_and_an_account_may_come_and_go() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = TestProcess::start_with(dir.path(), free_port(), &[], &config(&[])).await;
@@ -155,6 +207,13 @@ async fn keys_are_rotated_with_overlap_and_revoked_at_once() {
     assert!(is_done && said.contains("signs app tokens"), "{said}");
     assert_eq!(new.post(SEND, publish("2", &conversation, "x").to_string()).await.error_code(), 40102);
     assert_eq!(api.speaker("ann").await.say(&conversation, "newest").await, 3);
+    // Ids stay as they are while it runs.
+    let ids = dir.path().join("data/keys/ids.key");
+    let kept = std::fs::read(&ids).unwrap();
+    std::fs::write(&ids, [7; 32]).unwrap();
+    let refused = api.call("POST", "/admin/v1/reload", &KEY, "").await;
+    assert!(refused.status == 409 && refused.text.contains("ids.key"), "{}", refused.text);
+    std::fs::write(&ids, kept).unwrap();
     // A consumer's own token is signed by a key that was not touched.
     assert!(api.socket("/ws_api/account/demo/messaging/consumer?v=3", &[("authorization", &signed_up)]).await.is_ok());
     let (is_done, said) = beside(dir.path(), &["keys", "revoke", "app-000000000000"], server.address);

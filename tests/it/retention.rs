@@ -159,3 +159,28 @@ async fn nothing_is_removed_while_a_backup_is_made() {
     until("it goes when the backup is done", async || status(&api, &old).await == 404).await;
     assert_eq!(status(&api, &newest).await, 200, "the newest stays, so that its number is not given out again");
 }
+
+#[tokio::test]
+async fn a_file_that_cannot_be_removed_keeps_nothing_else_and_goes_when_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = TestProcess::start_with(dir.path(), free_port(), &[], &config("1s")).await;
+    let api = server.api();
+    let ann = api.speaker("ann").await;
+    let (old, newest) = (ann.open().await, ann.open().await);
+    ann.say(&old, SECRET).await;
+    let path = put_and_show(&ann, &old, "stuck").await;
+    let file = data.join(path.trim_start_matches('/'));
+    // In its place a folder that holds something.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir_all(file.join("in the way")).unwrap();
+    close(&ann, &old).await;
+    close(&ann, &newest).await;
+    let said = format!("SELECT count(*) FROM journal WHERE entry LIKE '%{SECRET}%'");
+    until("its words are erased", async || count(&data, &said) == 0).await;
+    let left = ["removals", "file_uses"].map(|table| count(&data, &format!("SELECT count(*) FROM {table} WHERE conversation = '{old}'")));
+    assert_eq!((status(&api, &old).await, left), (404, [1, 1]), "what says that a file is still to go");
+    std::fs::remove_dir_all(&file).unwrap();
+    std::fs::write(&file, "stuck\n").unwrap();
+    until("the file is gone, too", async || count(&data, "SELECT count(*) FROM removals") == 0 && !file.exists()).await;
+}

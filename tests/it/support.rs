@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tieline::Server;
 use tieline::config::Config;
 use tieline::delivery::Deliveries;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -316,6 +317,16 @@ impl Api {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let http = reqwest::Client::builder().no_proxy().timeout(SOON).build().unwrap();
         Self { address, http }
+    }
+
+    /// Sends a request and hangs up at once, without waiting for an answer.
+    pub async fn call_and_leave(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) {
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n{headers}content-length: {}\r\n\r\n{body}", self.address, body.len());
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
     }
 
     pub fn url(&self, path: &str) -> String {

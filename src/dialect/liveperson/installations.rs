@@ -293,20 +293,26 @@ impl Native {
         let documents = self.gateway.store().documents(COLLECTION).await.map_err(|_| Error::Unreadable)?;
         installed.retain(|id, _| self.account(id.as_str()).is_some());
         for Document { account: id, revision, body, .. } in documents {
-            let Some(account) = self.account(id.as_str()) else { continue };
+            if self.account(id.as_str()).is_none() {
+                continue;
+            }
             let apps: Vec<Map<String, Value>> = serde_json::from_str(&body).map_err(|error| {
                 tracing::error!(%error, account = %id, "the installed applications cannot be read");
                 Error::Unreadable
             })?;
-            self.let_hold(&account, &mut installed, Installed { revision, apps });
+            self.let_hold(&id, &mut installed, Installed { revision, apps });
         }
         drop(installed);
         self.installations.deliver().await;
         Ok(())
     }
 
-    /// Lets what is installed hold, and ends what was installed and is not any more.
-    fn let_hold(&self, account: &Account, all: &mut HashMap<AccountId, Installed>, now: Installed) {
+    /// Lets what is installed hold, and ends what was installed and is not any more. In the account as it is now: the one that
+    /// the caller began with may have been replaced by a reload. Of an account that is gone nothing holds; if it comes back it is
+    /// read anew.
+    fn let_hold(&self, id: &AccountId, all: &mut HashMap<AccountId, Installed>, now: Installed) {
+        let Some(account) = self.account(id.as_str()) else { return };
+        let account = &account;
         now.apps.iter().for_each(|app| enrol(account, app));
         let before = all.get(&account.id).map(|before| before.apps.clone()).unwrap_or_default();
         for id in before.iter().chain(&now.apps).map(|app| ClientId::from(text(app, "id"))) {
@@ -337,7 +343,7 @@ impl Native {
         let document = Document { account: account.id.clone(), collection: COLLECTION.into(), id: "all".into(), revision, body };
         let error = match self.gateway.store().keep_document(document).await {
             Ok(Ok(())) => {
-                self.let_hold(account, all, Installed { revision, apps });
+                self.let_hold(&account.id, all, Installed { revision, apps });
                 return Ok(revision);
             }
             Ok(Err(error)) => error,
@@ -347,7 +353,7 @@ impl Native {
         let there = self.gateway.store().documents(COLLECTION).await.ok();
         let there = there.into_iter().flatten().find(|document| document.account == account.id);
         if let Some((revision, apps)) = there.and_then(|there| Some((there.revision, serde_json::from_str(&there.body).ok()?))) {
-            self.let_hold(account, all, Installed { revision, apps });
+            self.let_hold(&account.id, all, Installed { revision, apps });
         }
         Err(refused(&Error::Store(error)))
     }

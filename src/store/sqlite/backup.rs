@@ -3,11 +3,15 @@
 use super::{OpenError, connect, lock, projection};
 use rusqlite::{Connection, OpenFlags};
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 /// Held while a backup is made, shared; whoever removes what a backup may be about to copy holds it alone.
 pub const BACKUP_LOCK: &str = "backup.lock";
+
+/// Held by whoever serves a data folder, or puts a copy in its place.
+pub const LOCK: &str = "lock";
 
 /// The database's file in a data folder.
 pub const DATABASE: &str = "tieline.db";
@@ -56,6 +60,9 @@ pub fn copy(folder: &Path, to: &Path) -> Result<Copied, OpenError> {
     // Writable, or what a killed gateway left in the write-ahead log could not be read; not created if it is not there.
     let from = Connection::open_with_flags(&source, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     from.busy_timeout(Duration::from_secs(30))?;
+    let failed = |source| OpenError::Folder { path: to.to_owned(), source };
+    // Made first, because SQLite would let others read it where the folder lets them in.
+    File::options().write(true).create_new(true).mode(0o600).open(to).map_err(failed)?;
     from.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
     drop(from);
     let copy = connect(to)?;
@@ -64,7 +71,6 @@ pub fn copy(folder: &Path, to: &Path) -> Result<Copied, OpenError> {
     // One file that holds all, for whoever moves it.
     copy.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
     drop(copy);
-    let failed = |source| OpenError::Folder { path: to.to_owned(), source };
     File::open(to).and_then(|file| file.sync_all()).map_err(failed)?;
     Ok(copied)
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tieline_protocol::ids::{AccountId, ClientId, ConversationId};
 
 /// Most rows removed in one go: a decision waits behind them.
-const TIDIED: usize = 2_000;
+pub(in crate::store) const TIDIED: usize = 2_000;
 
 pub(super) fn journal_at_hand(memory: &Inner, after: u64, limit: usize) -> Option<Feed> {
     let found: Vec<_> = memory.after(after)?.take(limit).cloned().collect();
@@ -25,7 +25,9 @@ pub(super) fn journal(connection: &Connection, floor: u64, after: u64, limit: us
     let mut statement = connection.prepare_cached(sql)?;
     let found = statement.query_map((after.cast_signed(), floor.cast_signed(), count(limit)), row::sight)?;
     let found: Vec<_> = found.collect::<Result<_, _>>()?;
-    let reached = found.last().map_or(after, |last| last.position);
+    // Where nothing more is found there is nothing, be it that what was there was removed: a reader that went no further than
+    // the last entry would never get past such a hole.
+    let reached = found.last().filter(|_| found.len() >= limit).map_or(floor.max(after), |last| last.position);
     Ok((found, reached))
 }
 
@@ -192,7 +194,6 @@ pub(super) fn owed_of(
     after: u64,
     limit: usize,
 ) -> rusqlite::Result<Vec<Owed>> {
-    // Without an index of its own: only a conversation that has been stuck for long is read so.
     let sql = "SELECT endpoint, turn, position, conversation, since, due, attempts FROM owed
                WHERE endpoint = ?1 AND turn > ?2 AND conversation = ?3 ORDER BY turn LIMIT ?4";
     let mut statement = connection.prepare_cached(sql)?;
@@ -219,12 +220,25 @@ pub(super) fn balances(connection: &Connection) -> rusqlite::Result<Vec<(Endpoin
     found.collect()
 }
 
-/// Scans the journal: positions follow time, but no index says so.
+/// Halves the journal until the place is found: positions follow time, as far as the clock goes forward.
 pub(super) fn position_at(connection: &Connection, time: Millis) -> rusqlite::Result<Option<u64>> {
-    connection
-        .prepare_cached("SELECT position FROM journal WHERE at >= ?1 ORDER BY position LIMIT 1")?
-        .query_row([time], |row| unsigned(row, 0))
-        .optional()
+    let (mut low, mut high): (i64, i64) =
+        connection.query_row("SELECT ifnull(min(position), 0), ifnull(max(position) + 1, 0) FROM journal", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    let mut next = connection.prepare_cached("SELECT position, at FROM journal WHERE position >= ?1 ORDER BY position LIMIT 1")?;
+    let mut found = None;
+    // What is in front of `low` was written before; what is at `high` or behind it, and was found first, was not.
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let entry: Option<(i64, Millis)> = next.query_row([middle], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        match entry.filter(|(position, _)| *position < high) {
+            Some((position, at)) if at < time => low = position + 1,
+            Some((position, _)) => (found, high) = (Some(position.cast_unsigned()), middle),
+            None => high = middle,
+        }
+    }
+    Ok(found)
 }
 
 pub(super) fn attempts(connection: &Connection, position: u64) -> rusqlite::Result<Vec<Attempt>> {
@@ -246,12 +260,12 @@ pub(super) fn attempts(connection: &Connection, position: u64) -> rusqlite::Resu
     found.collect()
 }
 
-/// Removes what is old among the first rows, which are the oldest but for entries that are still tried.
-pub(super) fn tidy(connection: &Connection, dead_before: Millis, attempts_before: Millis) -> rusqlite::Result<()> {
+/// Removes some of what is old. Whether there may be more.
+pub(super) fn tidy(connection: &Connection, dead_before: Millis, attempts_before: Millis) -> rusqlite::Result<bool> {
     let attempts = "DELETE FROM attempts WHERE (position, endpoint, turn, at) IN
-        (SELECT position, endpoint, turn, at FROM (SELECT * FROM attempts ORDER BY position LIMIT ?2) WHERE at < ?1)";
-    connection.prepare_cached(attempts)?.execute((attempts_before, count(TIDIED)))?;
+        (SELECT position, endpoint, turn, at FROM attempts WHERE at < ?1 ORDER BY at LIMIT ?2)";
+    let attempts = connection.prepare_cached(attempts)?.execute((attempts_before, count(TIDIED)))?;
     let dead = "DELETE FROM dead_letters WHERE (endpoint, turn) IN (SELECT endpoint, turn FROM dead_letters WHERE at < ?1 LIMIT ?2)";
-    connection.prepare_cached(dead)?.execute((dead_before, count(TIDIED)))?;
-    Ok(())
+    let dead = connection.prepare_cached(dead)?.execute((dead_before, count(TIDIED)))?;
+    Ok(attempts.max(dead) >= TIDIED)
 }

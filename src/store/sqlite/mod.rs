@@ -17,7 +17,7 @@ use self::writer::{Durability, Job, Writer};
 use super::memory::Memory;
 use super::{
     Announce, Attempt, Balance, Clock, DeadLetter, Debts, Decided, Decision, Document, EndpointId, EndpointRow, Feed, FileUse, Health,
-    Owed, Owing, Range, ReadError, Removal, SessionRow, Settlement, Snapshot, Store, StoreError,
+    Owed, Owing, Range, ReadError, SessionRow, Settlement, Snapshot, Store, StoreError,
 };
 use crate::domain::{AgentState, Consumer, Conversation, ConversationFilter, Millis, Sight};
 use futures::future::BoxFuture;
@@ -164,6 +164,20 @@ impl SqliteStore {
         self.hand_in(Job::Write(Box::new(write), durability, tell), answer)
     }
 
+    /// Writes a part of something; the answer says whether there may be more.
+    fn write_some(
+        &self,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<bool> + Send + 'static,
+    ) -> BoxFuture<'static, Result<bool, StoreError>> {
+        let is_left = Arc::new(AtomicBool::new(true));
+        let told = is_left.clone();
+        let written = self.write(Durability::Written, move |connection| {
+            told.store(write(connection)?, Ordering::Relaxed);
+            Ok(())
+        });
+        Box::pin(async move { written.await.unwrap_or(Err(StoreError::Unknown)).map(|()| is_left.load(Ordering::Relaxed)) })
+    }
+
     fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection, &Memory) -> rusqlite::Result<T> + Send + 'static,
@@ -181,7 +195,7 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
     };
     // People's words are in it: nobody else on the machine may look.
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
-    let path = folder.join("lock");
+    let path = folder.join(backup::LOCK);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -290,18 +304,20 @@ impl Store for SqliteStore {
         self.hand_in(Job::Remove(conversation, before, tell), answer)
     }
 
-    fn removals(&self) -> BoxFuture<'static, Result<Vec<Removal>, ReadError>> {
+    fn removals(&self) -> BoxFuture<'static, Result<Vec<ConversationId>, ReadError>> {
         self.read(|connection, _| removal::pending(connection))
     }
 
+    fn shown_only_in(&self, conversation: ConversationId) -> BoxFuture<'static, Result<Vec<String>, ReadError>> {
+        self.read(move |connection, memory| removal::shown_only_in(connection, memory, &conversation))
+    }
+
     fn erase(&self, conversation: ConversationId) -> BoxFuture<'static, Result<bool, StoreError>> {
-        let is_left = Arc::new(AtomicBool::new(true));
-        let told = is_left.clone();
-        let written = self.write(Durability::Written, move |connection| {
-            told.store(removal::erase(connection, &conversation)?, Ordering::Relaxed);
-            Ok(())
-        });
-        Box::pin(async move { written.await.unwrap_or(Err(StoreError::Unknown)).map(|()| is_left.load(Ordering::Relaxed)) })
+        self.write_some(move |connection| removal::erase(connection, &conversation))
+    }
+
+    fn forget_removed(&self, conversation: ConversationId) -> oneshot::Receiver<Result<(), StoreError>> {
+        self.write(Durability::Written, move |connection| removal::forget(connection, &conversation))
     }
 
     fn documents(&self, collection: &'static str) -> BoxFuture<'static, Result<Vec<Document>, ReadError>> {
@@ -435,8 +451,8 @@ impl Debts for SqliteStore {
         self.read(move |connection, _| debts::attempts(connection, position))
     }
 
-    fn tidy_debts(&self, dead_before: Millis, attempts_before: Millis) -> oneshot::Receiver<Result<(), StoreError>> {
-        self.write(Durability::Written, move |connection| debts::tidy(connection, dead_before, attempts_before))
+    fn tidy_debts(&self, dead_before: Millis, attempts_before: Millis) -> BoxFuture<'static, Result<bool, StoreError>> {
+        self.write_some(move |connection| debts::tidy(connection, dead_before, attempts_before))
     }
 }
 

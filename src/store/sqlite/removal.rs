@@ -5,7 +5,7 @@
 //! hundred rows at a time. A crash in between loses nothing: `removals` says where to go on.
 
 use super::super::memory::Memory;
-use super::super::{Removal, StoreError};
+use super::super::{FileUse, StoreError};
 use super::debts::count;
 use super::{projection, row};
 use crate::domain::{Entry, Millis, OpenState, Sight};
@@ -15,9 +15,12 @@ use tieline_protocol::ids::{AccountId, ConversationId, DialogId};
 /// Rows of the journal that are erased in one step.
 const STEP: usize = 256;
 
-/// Closed conversations of all accounts that nothing has changed since a time, those first that are so for longest.
+/// Closed conversations of all accounts that nothing has changed since a time, those first that are so for longest. Those that
+/// must stay are left out: else enough of them would be found each time, and nothing else.
 pub(super) fn expired(connection: &Connection, before: Millis, limit: usize) -> rusqlite::Result<Vec<ConversationId>> {
-    let sql = "SELECT id FROM conversations WHERE open = 0 AND updated < ?1 ORDER BY updated LIMIT ?2";
+    let sql = "SELECT id FROM conversations c WHERE open = 0 AND updated < ?1
+               AND number < (SELECT max(number) FROM conversations n WHERE n.account = c.account)
+               AND NOT EXISTS (SELECT 1 FROM owed WHERE conversation = c.id) ORDER BY updated LIMIT ?2";
     let mut statement = connection.prepare_cached(sql)?;
     let found = statement.query_map((before, count(limit)), |row| row.get::<_, String>(0))?;
     found.map(|id| id.map(ConversationId::from)).collect()
@@ -69,24 +72,30 @@ pub(super) fn begin(
 }
 
 /// What was taken away and is not erased yet.
-pub(super) fn pending(connection: &Connection) -> rusqlite::Result<Vec<Removal>> {
-    let rows: Vec<(String, String)> = {
-        let mut statement = connection.prepare_cached("SELECT conversation, account FROM removals")?;
-        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?
-    };
-    let mut all = Vec::new();
-    for (conversation, account) in rows {
-        // A file that another conversation shows stays.
-        let sql = "SELECT path FROM file_uses u WHERE conversation = ?1 AND account = ?2
-                   AND NOT EXISTS (SELECT 1 FROM file_uses o WHERE o.account = u.account AND o.path = u.path AND o.conversation <> ?1)";
-        let mut statement = connection.prepare_cached(sql)?;
-        let files = statement.query_map((&conversation, &account), |row| row.get(0))?.collect::<Result<_, _>>()?;
-        all.push(Removal { conversation: ConversationId::from(conversation), account: AccountId::from(account), files });
-    }
-    Ok(all)
+pub(super) fn pending(connection: &Connection) -> rusqlite::Result<Vec<ConversationId>> {
+    let mut statement = connection.prepare_cached("SELECT conversation FROM removals")?;
+    let found = statement.query_map([], |row| row.get::<_, String>(0))?;
+    found.map(|id| id.map(ConversationId::from)).collect()
 }
 
-/// Erases the next rows of a conversation that was taken away. The last step forgets that it was. Whether there may be more.
+/// The files that are shown in a conversation and in no other.
+pub(super) fn shown_only_in(connection: &Connection, memory: &Memory, id: &ConversationId) -> rusqlite::Result<Vec<String>> {
+    let found: Vec<(String, String)> = {
+        let mut statement = connection.prepare_cached("SELECT DISTINCT account, path FROM file_uses WHERE conversation = ?1")?;
+        statement.query_map([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?
+    };
+    let is_other = |place: &FileUse| place.conversation != *id;
+    let mut files = Vec::new();
+    for (account, path) in found {
+        // Memory before the disk: what memory no longer has is there by then.
+        let is_elsewhere = memory.read().shows(&path).iter().any(is_other)
+            || row::shows(connection, &AccountId::from(account), &path)?.iter().any(is_other);
+        files.extend((!is_elsewhere).then_some(path));
+    }
+    Ok(files)
+}
+
+/// Erases the next rows of a conversation that was taken away, but for those that name its files. Whether there may be more.
 pub(super) fn erase(connection: &Connection, id: &ConversationId) -> rusqlite::Result<bool> {
     let sql = "SELECT account, app, dialogs FROM removals WHERE conversation = ?1";
     let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row::json(row, 2)?));
@@ -115,16 +124,19 @@ pub(super) fn erase(connection: &Connection, id: &ConversationId) -> rusqlite::R
         }
     }
     if positions.is_empty() {
-        for sql in [
-            "DELETE FROM resends WHERE conversation = ?1",
-            "DELETE FROM dead_letters WHERE conversation = ?1",
-            "DELETE FROM file_uses WHERE conversation = ?1",
-            "DELETE FROM removals WHERE conversation = ?1",
-        ] {
+        for sql in ["DELETE FROM resends WHERE conversation = ?1", "DELETE FROM dead_letters WHERE conversation = ?1"] {
             connection.prepare_cached(sql)?.execute([id.as_str()])?;
         }
     }
     Ok(!positions.is_empty())
+}
+
+/// Forgets that a conversation was taken away, and which files were shown in it.
+pub(super) fn forget(connection: &Connection, id: &ConversationId) -> rusqlite::Result<()> {
+    for sql in ["DELETE FROM file_uses WHERE conversation = ?1", "DELETE FROM removals WHERE conversation = ?1"] {
+        connection.prepare_cached(sql)?.execute([id.as_str()])?;
+    }
+    Ok(())
 }
 
 /// The answer of a removal: whether the conversation was taken.

@@ -57,15 +57,16 @@ pub(super) fn cursor(connection: &Connection, name: &str) -> rusqlite::Result<Op
 
 pub(super) fn session(connection: &Connection, id: &str) -> rusqlite::Result<Option<SessionRow>> {
     connection
-        .prepare_cached("SELECT id, account, agent, csrf, expires, ended FROM sessions WHERE id = ?1")?
+        .prepare_cached("SELECT id, account, agent, csrf, made_with, expires, ended FROM sessions WHERE id = ?1")?
         .query_row([id], |row| {
             Ok(SessionRow {
                 id: row.get(0)?,
                 account: AccountId::from(row.get_ref(1)?.as_str()?),
                 agent: row.get(2)?,
                 csrf: row.get(3)?,
-                expires: row.get(4)?,
-                ended: row.get(5)?,
+                made_with: row.get(4)?,
+                expires: row.get(5)?,
+                ended: row.get(6)?,
             })
         })
         .optional()

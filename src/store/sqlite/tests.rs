@@ -5,7 +5,7 @@ use super::super::{Health, Range, Store, StoreError};
 use super::writer::{Job, Writer};
 use super::*;
 use crate::domain::fixtures::{self, publish};
-use crate::domain::{Actor, Command, Draft, Outcome, Policy, decide};
+use crate::domain::{Actor, Command, Draft, FieldChange, Outcome, Policy, decide};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 fn clock() -> Clock {
@@ -42,6 +42,7 @@ contract!(
     debts_stand_with_their_cursor_until_they_are_settled,
     old_dead_letters_and_attempts_are_tidied,
     the_journal_is_read_by_position_and_time_also_from_disk,
+    what_must_stay_does_not_hide_what_is_kept_no_longer,
 );
 
 #[tokio::test]
@@ -147,6 +148,80 @@ fn the_projections_catch_up_from_wherever_they_were() {
     assert_eq!(serde_json::to_string(memory.read().conversation(&"a".into()).unwrap()).unwrap(), before);
     let all = reader::events(&connection, &memory, &"a".into(), Range::Forward { from: 0, to: u64::MAX, limit: 1000 }).unwrap();
     assert_eq!(all.iter().map(|sight| sight.message().unwrap().sequence).collect::<Vec<_>>(), (0..40).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_file_that_a_message_not_yet_projected_shows_stays() {
+    let show = |id: &str| match publish(id, "a file") {
+        Command::Publish { conversation, dialog, class, event, metadata, encoded_metadata, client, whisper, .. } => {
+            let file = Some("/demo/a".to_owned());
+            Command::Publish { conversation, dialog, class, event, metadata, encoded_metadata, client, file, whisper }
+        }
+        other => other,
+    };
+    let close = Command::Update { conversation: "old".into(), changes: vec![FieldChange::Close] };
+    let mut store = ByHand::start("");
+    let told = store.step(vec![vec![fixtures::open("old")], vec![fixtures::open("new")], vec![show("old")], vec![close]]);
+    assert!(told.iter().all(Result::is_ok), "{told:?}");
+    store.writer.project_some(100);
+    let (tell, mut taken) = oneshot::channel();
+    store.writer.step(vec![Job::Remove("old".into(), i64::MAX, tell)]);
+    assert_eq!(taken.try_recv(), Ok(Ok(true)));
+    let reader = connect(&store.path).unwrap();
+    let only_there = |memory: &Memory| removal::shown_only_in(&reader, memory, &"old".into()).unwrap();
+    assert_eq!(only_there(&store.memory), ["/demo/a"]);
+    assert!(store.step(vec![vec![show("new")]])[0].is_ok());
+    assert_eq!(only_there(&store.memory), [""; 0], "by memory");
+    store.writer.project_some(100);
+    assert_eq!(only_there(&store.memory), [""; 0], "by the disk");
+}
+
+#[test]
+fn the_journal_is_read_past_what_was_removed() {
+    let close = Command::Update { conversation: "old".into(), changes: vec![FieldChange::Close] };
+    let mut store = ByHand::start("");
+    let commands = [fixtures::open("old"), fixtures::open("new"), publish("new", "x"), publish("old", "x"), close];
+    let told = store.step(commands.into_iter().map(|command| vec![command]).collect());
+    assert!(told.iter().all(Result::is_ok), "{told:?}");
+    store.writer.project_some(100);
+    let floor = store.memory.read().head();
+    let (tell, mut taken) = oneshot::channel();
+    store.writer.step(vec![Job::Remove("old".into(), i64::MAX, tell)]);
+    assert_eq!(taken.try_recv(), Ok(Ok(true)));
+    let reader = connect(&store.path).unwrap();
+    while removal::erase(&reader, &"old".into()).unwrap() {}
+    let read = |after, limit| {
+        let (sights, reached) = debts::journal(&reader, floor, after, limit).unwrap();
+        (sights.iter().map(|sight| sight.position).collect::<Vec<_>>(), reached)
+    };
+    assert_eq!((read(0, 1), read(0, 2)), ((vec![2], 2), (vec![2, 3], 3)), "as far as it was read");
+    assert_eq!((read(0, 3), read(3, 3), read(4, 3)), ((vec![2, 3], floor), (vec![], floor), (vec![], floor)), "past the hole");
+    assert_eq!(read(floor + 1, 3), (vec![], floor + 1), "never back");
+}
+
+#[test]
+fn a_row_that_cannot_be_read_fails_alone() {
+    let mut store = ByHand::start("");
+    assert!(store.step(vec![vec![fixtures::open("broken")], vec![fixtures::open("whole")]]).iter().all(Result::is_ok));
+    store.writer.project_some(100);
+    connect(&store.path).unwrap().execute("UPDATE conversations SET open = 0, state = '{' WHERE id = 'broken'", []).unwrap();
+    // As after a restart: memory has neither.
+    store.memory = Arc::new(Memory::default());
+    let (tell, health) = watch::channel(Health::Writing);
+    store.writer = Writer::start(connect(&store.path).unwrap(), store.memory.clone(), clock(), announce(Told::default()), tell).unwrap();
+    let told = store.step(vec![vec![publish("whole", "x")], vec![publish("broken", "x")], vec![publish("whole", "y")]]);
+    assert_eq!(told[1], Err(StoreError::Internal));
+    assert!(told[0].is_ok() && told[2].is_ok(), "{told:?}");
+    let (tell, mut taken) = oneshot::channel();
+    store.writer.step(vec![Job::Remove("broken".into(), i64::MAX, tell)]);
+    assert_eq!(taken.try_recv(), Ok(Ok(false)));
+    // Also where a write of its own finds it.
+    let (tell, mut written) = oneshot::channel();
+    let read = |connection: &Connection| row::conversation(connection, &"broken".into()).map(drop);
+    store.writer.step(vec![Job::Write(Box::new(read), Durability::Written, tell)]);
+    assert_eq!(written.try_recv(), Ok(Err(StoreError::Internal)));
+    assert_eq!(*health.borrow(), Health::Writing, "the store is well");
+    assert!(store.step(vec![vec![publish("whole", "z")]])[0].is_ok());
 }
 
 #[tokio::test]

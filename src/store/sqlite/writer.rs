@@ -341,6 +341,11 @@ impl Writer {
                             staged.removed.extend(taken.is_some().then_some(conversation));
                             staged.sights.extend(taken.map(Arc::new));
                         }
+                        // It stays, and the others go.
+                        Err(error) if error.sqlite_error_code().is_none() => {
+                            tracing::error!(%error, %conversation, "a row cannot be read");
+                            waiting.push(Waiting::Removed(answer, false));
+                        }
                         Err(error) => {
                             failure = Some(error);
                             waiting.push(Waiting::Removed(answer, false));
@@ -371,7 +376,14 @@ impl Writer {
         {
             return Ok(known);
         }
-        let scope = self.scope(decision, staged)?;
+        let scope = match self.scope(decision, staged) {
+            // Nothing of it is written yet: it fails alone.
+            Err(error) if error.sqlite_error_code().is_none() => {
+                tracing::error!(%error, ?decision, "a row cannot be read");
+                return Ok(Err(StoreError::Internal));
+            }
+            scope => scope?,
+        };
         let mut draft = Draft::new(&scope, (self.clock)(), self.position + staged.sights.len() as u64 + 1);
         // A rule that panics takes nothing with it: the draft is dropped, and what is shared was not touched.
         let decided = catch_unwind(AssertUnwindSafe(|| (decision.rule)(&mut draft)));
@@ -666,11 +678,15 @@ impl Writer {
             // A write that fails before the sync, as one over a file size limit or a quota does, has committed nothing.
             _ if is_write_refused(error) => (Health::DiskFull, StoreError::DiskFull),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (*self.health.borrow(), StoreError::Busy),
+            // A row that cannot be understood says nothing about the disk, and the batch was rolled back.
+            None => (*self.health.borrow(), StoreError::Internal),
             // After a failed sync nobody knows what is on disk, and a second sync may claim success over lost data.
             _ => (Health::Failed, StoreError::Unknown),
         };
         if answer == StoreError::Busy {
             tracing::warn!(%error, "another program holds the database");
+        } else if answer == StoreError::Internal {
+            tracing::error!(%error, "a row cannot be read");
         } else if *self.health.borrow() == health {
             tracing::debug!(%error, ?health, "the store still cannot write");
         } else {
@@ -702,10 +718,10 @@ pub(super) fn keep_session(connection: &Connection, row: &SessionRow) -> rusqlit
     connection
         // What has ended stays so, whatever a refresh that began before wants to write.
         .prepare_cached(
-            "INSERT INTO sessions (id, account, agent, csrf, expires, ended) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            "INSERT INTO sessions (id, account, agent, csrf, made_with, expires, ended) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, ended = max(ended, excluded.ended)",
         )?
-        .execute((&row.id, row.account.as_str(), &row.agent, &row.csrf, row.expires, row.ended))?;
+        .execute((&row.id, row.account.as_str(), &row.agent, &row.csrf, &row.made_with, row.expires, row.ended))?;
     Ok(())
 }
 

@@ -32,6 +32,7 @@ CREATE TABLE sessions (
     account TEXT NOT NULL,
     agent TEXT NOT NULL,
     csrf TEXT NOT NULL,
+    made_with BLOB NOT NULL,
     expires INTEGER NOT NULL,
     ended INTEGER NOT NULL
 ) WITHOUT ROWID;
@@ -70,6 +71,7 @@ CREATE TABLE owed (
     attempts INTEGER NOT NULL,
     PRIMARY KEY (endpoint, turn)
 ) WITHOUT ROWID;
+CREATE INDEX owed_by_conversation ON owed (conversation);
 
 -- What was owed and is not tried any more.
 CREATE TABLE dead_letters (
@@ -85,6 +87,7 @@ CREATE TABLE dead_letters (
     PRIMARY KEY (endpoint, turn)
 ) WITHOUT ROWID;
 CREATE INDEX dead_letters_by_time ON dead_letters (at);
+CREATE INDEX dead_letters_by_conversation ON dead_letters (conversation);
 
 -- What was tried, and what came of it.
 CREATE TABLE attempts (
@@ -98,6 +101,7 @@ CREATE TABLE attempts (
     answer TEXT,
     PRIMARY KEY (position, endpoint, turn, at)
 ) WITHOUT ROWID;
+CREATE INDEX attempts_by_time ON attempts (at);
 
 -- How far those have come who follow the log from outside: one value under each name.
 CREATE TABLE cursors (
