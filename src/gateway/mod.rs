@@ -27,7 +27,7 @@ use std::task::{Context, Poll};
 use tieline_protocol::code::ErrorCode;
 use tieline_protocol::event::EventLimits;
 use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, UserId};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// Why an operation failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -192,7 +192,11 @@ pub struct Gateway {
     faults: Arc<Faults>,
     uploads: Throttle,
     retention: LiveRetention,
+    catch_ups: Semaphore,
 }
+
+/// Sessions that read and encode what they have missed at one time.
+const CATCH_UPS: usize = 2;
 
 /// An answer on its way.
 pub struct Pending(Waiting);
@@ -228,7 +232,7 @@ impl Gateway {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { store, hub, identity, files, limits, notes, faults, uploads, retention } = parts;
-        Arc::new(Self { store, hub, identity, limits, notes, files, faults, uploads, retention })
+        Arc::new(Self { store, hub, identity, limits, notes, files, faults, uploads, retention, catch_ups: Semaphore::new(CATCH_UPS) })
     }
 
     /// Forgets who has been quiet. Call it now and then.

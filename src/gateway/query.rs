@@ -7,6 +7,7 @@ use crate::identity::{Agent, FormUse};
 use crate::store::{Range, ReadError, Snapshot};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use tokio::sync::SemaphorePermit;
 use tieline_protocol::code::ErrorCode;
 use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, UserId};
 
@@ -238,13 +239,19 @@ impl Gateway {
         owner: &Actor,
         conversation: ConversationId,
         dialog: DialogId,
-        from: u64,
+        range: Range,
     ) -> Result<Vec<Arc<Sight>>, ReadError> {
         let found = self.store().conversation(conversation).await?;
         match visible(owner, found.as_ref()) {
-            Ok(_) => self.store().events(dialog, Range::Forward { from, to: u64::MAX, limit: CATCH_UP }).await,
+            Ok(_) => self.store().events(dialog, range).await,
             Err(_) => Ok(Vec::new()),
         }
+    }
+
+    /// Waits for the turn to read and encode events for a session that catches up. It ends when the permit is dropped.
+    pub(crate) async fn catch_up_turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.catch_ups.acquire().await.ok()
     }
 
     /// Narrows a filter to what an actor may see, whatever it asks for.

@@ -10,6 +10,10 @@ use std::time::Duration;
 use tieline_protocol::code::CloseCode;
 use tieline_protocol::ids::{ConversationId, DialogId, UserId};
 
+/// How events of a dialog are told that were read from the log. For an empty list: what tells the peer that there are none,
+/// if it expects to be told.
+pub type BatchEncoder = fn(&DialogId, &[Arc<Sight>]) -> Vec<Frame>;
+
 /// A translation in both directions: a peer's frames to what it asks for, and what there is to tell to frames.
 ///
 /// A codec holds no rule of its own. It is never called at the same time twice.
@@ -35,9 +39,8 @@ pub trait Codec: Send + 'static {
     /// The reply to a request.
     fn reply(&mut self, tag: Self::Tag, result: Result<Answer, Error>) -> Frame;
 
-    /// Events of a dialog, read from the log. For an empty list: what tells the peer that there are none, if it
-    /// expects to be told.
-    fn events(&self, dialog: &DialogId, events: &[Arc<Sight>]) -> Vec<Frame>;
+    /// How events are told that were read from the log.
+    fn batch_encoder(&self) -> BatchEncoder;
 
     /// Somebody types.
     fn typing(&self, typing: &Typing) -> Frame;

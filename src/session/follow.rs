@@ -4,10 +4,10 @@
 //! something is missing, so the log is read. Catching up after a subscription, after a full outbox and after a gap are
 //! the same case. One batch is read per turn, so a long catch-up never keeps the loop from its other duties.
 
-use super::{Codec, Hold, Out, Outgoing};
+use super::{BatchEncoder, Codec, Hold, Out, Outgoing};
 use crate::domain::{Actor, Audience, Conversation, Sight};
 use crate::gateway::{CATCH_UP, Followed, Gateway};
-use crate::hub::{EventEncoder, Interest, Live, Run, Slot};
+use crate::hub::{EventEncoder, Frame, Interest, Live, Run, Slot};
 use crate::store::{Range, ReadError};
 use futures::future::BoxFuture;
 use std::collections::HashMap;
@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tieline_protocol::ids::{AccountId, ClientId, ConversationId, DialogId};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Cursors of dialogs that were heard unasked; beyond it those at rest are forgotten and begin anew with the next event.
 const UNASKED: usize = 4_096;
@@ -41,7 +42,7 @@ struct Cursor {
     conversation: Option<ConversationId>,
     /// The next number to send, and whether whoever announces it may do so.
     live: Arc<Live>,
-    reading: Option<Read<Vec<Arc<Sight>>>>,
+    reading: Option<Read<Batch>>,
     /// Whether the log must be read again.
     behind: bool,
     hold: Hold,
@@ -68,6 +69,7 @@ impl Cursor {
 pub(super) struct Dialogs {
     slot: Slot,
     encode: EventEncoder,
+    encode_batch: BatchEncoder,
     sees_whispers: bool,
     /// The consumer whose session this is: what is handed to another identity it hears no more.
     owner: Option<Actor>,
@@ -79,10 +81,11 @@ pub(super) struct Dialogs {
 }
 
 impl Dialogs {
-    pub(super) fn new((slot, encode): (Slot, EventEncoder), actor: &Actor, unasked: Option<Interest>) -> Self {
+    pub(super) fn new<C: Codec>(codec: &C, actor: &Actor, unasked: Option<Interest>) -> Self {
+        let (slot, encode, encode_batch) = (codec.slot(), codec.encoder(), codec.batch_encoder());
         let sees_whispers = matches!(actor, Actor::Agent { .. });
         let owner = Some(actor.clone()).filter(|actor| matches!(actor, Actor::Consumer { .. }));
-        Self { slot, encode, sees_whispers, owner, cursors: HashMap::new(), restless: Vec::new(), unasked }
+        Self { slot, encode, encode_batch, sees_whispers, owner, cursors: HashMap::new(), restless: Vec::new(), unasked }
     }
 
     /// How the session will stand to a dialog that it begins to follow.
@@ -216,19 +219,12 @@ impl Dialogs {
     }
 
     /// Reads on for who is behind.
-    pub(super) fn poll<C: Codec>(
-        &mut self,
-        context: &mut Context<'_>,
-        now: Instant,
-        gateway: &Arc<Gateway>,
-        codec: &C,
-        out: &mut Outgoing,
-    ) {
-        let Self { cursors, restless, owner, sees_whispers, .. } = self;
+    pub(super) fn poll(&mut self, context: &mut Context<'_>, now: Instant, gateway: &Arc<Gateway>, out: &mut Outgoing) {
+        let Self { cursors, restless, owner, sees_whispers, encode_batch, .. } = self;
         restless.retain(|dialog| {
             let Some(cursor) = cursors.get_mut(dialog) else { return false };
             if cursor.hold.is_over(now) && (cursor.behind || cursor.reading.is_some()) && !out.is_full() {
-                cursor.read_on(context, dialog, (owner.as_ref(), *sees_whispers), gateway, codec, out);
+                cursor.read_on(context, dialog, (owner.as_ref(), *sees_whispers), gateway, *encode_batch, out);
             }
             cursor.settle();
             cursor.is_restless = cursor.needs_a_look();
@@ -237,45 +233,87 @@ impl Dialogs {
     }
 }
 
+/// Events that were read for a session, as they are told.
+#[derive(Debug)]
+struct Batch {
+    /// The number behind the last; none, if there were none.
+    next: Option<u64>,
+    frames: Vec<Frame>,
+    /// Of those that are shown.
+    positions: Vec<u64>,
+}
+
+/// So many events are encoded where they are, without a turn for it.
+const FEW: usize = 4;
+
+impl Batch {
+    fn of(dialog: &DialogId, mut sights: Vec<Arc<Sight>>, sees_whispers: bool, encode: BatchEncoder) -> Self {
+        let next = sights.last().and_then(|sight| sight.message()).map(|message| message.sequence + 1);
+        sights.retain(|sight| sees_whispers || sight.message().is_none_or(|message| !message.whisper));
+        Self { next, frames: encode(dialog, &sights), positions: sights.iter().map(|sight| sight.position).collect() }
+    }
+}
+
+/// Reads and encodes the next events. Many sessions may have much to catch up with at once: they take turns, so that whoever
+/// publishes meanwhile waits for a few of them at most. A turn does not depend on its session, which may be held up by its
+/// peer.
+fn read_batch(
+    gateway: &Arc<Gateway>,
+    owner: Option<(Actor, ConversationId)>,
+    dialog: DialogId,
+    from: u64,
+    (sees_whispers, encode): (bool, BatchEncoder),
+) -> Read<Batch> {
+    let range = Range::Forward { from, to: u64::MAX, limit: CATCH_UP };
+    if owner.is_none()
+        && let Some(few) = gateway.store().events_at_hand(&dialog, range, FEW)
+    {
+        return Box::pin(std::future::ready(Ok(Batch::of(&dialog, few, sees_whispers, encode))));
+    }
+    let gateway = gateway.clone();
+    let turn = AbortOnDropHandle::new(tokio::spawn(async move {
+        let _turn = gateway.catch_up_turn().await;
+        let sights = match owner {
+            None => gateway.store().events(dialog.clone(), range).await?,
+            Some((owner, conversation)) => gateway.follow_on(&owner, conversation, dialog.clone(), range).await?,
+        };
+        Ok(Batch::of(&dialog, sights, sees_whispers, encode))
+    }));
+    Box::pin(async move { turn.await.unwrap_or(Err(ReadError)) })
+}
+
 impl Cursor {
-    fn read_on<C: Codec>(
+    fn read_on(
         &mut self,
         context: &mut Context<'_>,
         dialog: &DialogId,
         (owner, sees_whispers): (Option<&Actor>, bool),
         gateway: &Arc<Gateway>,
-        codec: &C,
+        encode: BatchEncoder,
         out: &mut Outgoing,
     ) {
         let reading = self.reading.get_or_insert_with(|| {
             self.behind = false;
             let owner = owner.cloned().zip(self.conversation.clone());
-            let (gateway, dialog, from) = (gateway.clone(), dialog.clone(), self.live.next());
-            match owner {
-                None => gateway.store().events(dialog, Range::Forward { from, to: u64::MAX, limit: CATCH_UP }),
-                Some((owner, conversation)) => Box::pin(async move { gateway.follow_on(&owner, conversation, dialog, from).await }),
-            }
+            read_batch(gateway, owner, dialog.clone(), self.live.next(), (sees_whispers, encode))
         });
         let Poll::Ready(read) = reading.as_mut().poll(context) else { return };
         self.reading = None;
-        let Ok(sights) = read else {
+        let Ok(Batch { next, frames, positions }) = read else {
             // Tried again after a while; the loop must not spin on a sick disk.
             self.behind = true;
             self.hold = Hold::Until(Instant::now() + RETRY);
             return;
         };
-        let last = sights.last().and_then(|sight| sight.message()).map(|message| message.sequence + 1);
-        if let Some(next) = last {
+        if let Some(next) = next {
             self.live.set_next(next);
         }
         // A read may give less than there is, by count or by bytes, and of a gap only its beginning is known: there may be
         // more until a read finds nothing.
-        self.behind |= last.is_some();
-        let shown: Vec<_> =
-            sights.into_iter().filter(|sight| sees_whispers || sight.message().is_none_or(|message| !message.whisper)).collect();
-        if !shown.is_empty() || (self.first && !self.behind) {
+        self.behind |= next.is_some();
+        if !positions.is_empty() || (self.first && !self.behind) {
             self.first = false;
-            out.tell(codec.events(dialog, &shown).into_iter().map(Out::Frame), shown.iter().map(|sight| sight.position));
+            out.tell(frames.into_iter().map(Out::Frame), positions.into_iter());
         }
         if self.behind {
             context.waker().wake_by_ref();

@@ -13,7 +13,7 @@ mod codec;
 mod follow;
 mod watch;
 
-pub use codec::{Admission, Admitted, Answer, Ask, Asked, ChangeKind, Codec, Doorway, Greeting, batches};
+pub use codec::{Admission, Admitted, Answer, Ask, Asked, BatchEncoder, ChangeKind, Codec, Doorway, Greeting, batches};
 
 use self::agents::AgentWatches;
 use self::follow::{Dialogs, FeedCursor};
@@ -245,7 +245,7 @@ impl<C: Codec> Session<C> {
             _ => None,
         };
         Self {
-            dialogs: Dialogs::new((codec.slot(), codec.encoder()), &actor, unasked),
+            dialogs: Dialogs::new(&codec, &actor, unasked),
             watches: Watches::default(),
             agents: AgentWatches::default(),
             feed: None,
@@ -463,7 +463,7 @@ impl<C: Codec> Session<C> {
         let Self { gateway, codec, out, opened, .. } = self;
         self.watches.poll(context, now, gateway, codec, opened, out);
         self.agents.poll(context, now, gateway, codec, out);
-        self.dialogs.poll(context, now, gateway, codec, out);
+        self.dialogs.poll(context, now, gateway, out);
         if let Some(feed) = &mut self.feed {
             feed.poll(context, now, gateway, codec, out);
         }

@@ -245,6 +245,9 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
     /// from where they end. At least one comes, if there is one.
     fn events(&self, dialog: DialogId, range: Range) -> BoxFuture<'static, Result<Vec<Arc<Sight>>, ReadError>>;
 
+    /// The same, if no disk must be asked for it and no more than `most` are found.
+    fn events_at_hand(&self, dialog: &DialogId, range: Range, most: usize) -> Option<Vec<Arc<Sight>>>;
+
     /// A conversation.
     fn conversation(&self, id: ConversationId) -> BoxFuture<'static, Result<Option<Conversation>, ReadError>>;
 

@@ -9,7 +9,7 @@ use crate::domain::{Actor, AgentState, Command, Conversation, Millis, Outcome, R
 use crate::gateway::{Error, IdempotencyKey, Request};
 use crate::hub::{EventEncoder, Frame, Slot, Typing};
 use crate::identity::{Account, AppIdentity};
-use crate::session::{Admitted, Answer, Ask, Asked, ChangeKind, Codec, Doorway, Greeting, count_request};
+use crate::session::{Admitted, Answer, Ask, Asked, BatchEncoder, ChangeKind, Codec, Doorway, Greeting, count_request};
 use crate::store::Decided;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::code::ErrorCode;
 use tieline_protocol::envelope::{self, Batch, Code, ConnectorResponse, Malformed, OkText, RespKind};
-use tieline_protocol::ids::{ClientId, ConversationId, DialogId};
+use tieline_protocol::ids::{ClientId, ConversationId};
 use tieline_protocol::kind::{RequestKind, Version};
 use tieline_protocol::{body, notify, text};
 
@@ -530,8 +530,8 @@ impl Codec for ConnectorCodec {
         }
     }
 
-    fn events(&self, _: &DialogId, _: &[Arc<Sight>]) -> Vec<Frame> {
-        Vec::new()
+    fn batch_encoder(&self) -> BatchEncoder {
+        |_, _| Vec::new()
     }
 
     fn typing(&self, typing: &Typing) -> Frame {

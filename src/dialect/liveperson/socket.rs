@@ -8,7 +8,7 @@ use crate::files::{EXPIRES, SIGNATURE};
 use crate::gateway::{Error, Found, Request};
 use crate::hub::{EventEncoder, Frame, Slot, Typing};
 use crate::identity::{Agent, FormUse, Lease, SignedIn};
-use crate::session::{Admitted, Answer, Ask, Asked, ChangeKind, Codec, Doorway, Greeting, batches};
+use crate::session::{Admitted, Answer, Ask, Asked, BatchEncoder, ChangeKind, Codec, Doorway, Greeting, batches};
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -213,8 +213,11 @@ impl Codec for SocketCodec {
         }
     }
 
-    fn events(&self, dialog: &DialogId, events: &[Arc<Sight>]) -> Vec<Frame> {
-        events_frames(self.version, dialog, events)
+    fn batch_encoder(&self) -> BatchEncoder {
+        match self.version {
+            Version::V2 => |dialog, events| events_frames(Version::V2, dialog, events),
+            Version::V3 => |dialog, events| events_frames(Version::V3, dialog, events),
+        }
     }
 
     fn typing(&self, typing: &Typing) -> Frame {

@@ -228,6 +228,14 @@ impl Store for SqliteStore {
         self.read(move |connection, memory| reader::events(connection, memory, &dialog, range))
     }
 
+    fn events_at_hand(&self, dialog: &DialogId, range: Range, most: usize) -> Option<Vec<Arc<Sight>>> {
+        let few = match range {
+            Range::Forward { from, to, limit } => Range::Forward { from, to, limit: limit.min(most + 1) },
+            Range::Backward { to, limit } => Range::Backward { to, limit: limit.min(most + 1) },
+        };
+        reader::events_at_hand(&self.memory.read(), dialog, few).filter(|found| found.len() <= most)
+    }
+
     fn conversation(&self, id: ConversationId) -> BoxFuture<'static, Result<Option<Conversation>, ReadError>> {
         if let Some(found) = self.conversation_at_hand(&id) {
             return Box::pin(std::future::ready(Ok(Some(found))));

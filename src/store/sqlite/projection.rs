@@ -184,7 +184,7 @@ impl Sweep {
         if to < all {
             return Ok(None);
         }
-        let conversations: Vec<ConversationId> = unique(self.sights.iter().filter_map(|sight| sight.entry.conversation().cloned()));
+        let conversations: Vec<ConversationId> = runs(&self.sights).cloned().collect();
         let consumers: Vec<(AccountId, ConsumerId)> = unique(self.sights.iter().filter_map(|sight| consumer_of(sight)));
         memory.write().projected(self.target, &conversations, &consumers);
         Ok(Some(self.target))
@@ -205,10 +205,10 @@ impl Sweep {
         sights.iter().try_for_each(|sight| write_entry(&transaction, sight))?;
         // A conversation's state is written with the last of its entries.
         let after = self.sights.get(place(to)).and_then(|sight| sight.entry.conversation());
-        let touched = unique(sights.iter().filter_map(|sight| sight.entry.conversation()).filter(|id| after != Some(*id)));
+        let touched = runs(sights).filter(|id| after != Some(*id));
         let states: Vec<At<Conversation>> = {
             let memory = memory.read();
-            touched.into_iter().filter_map(|id| memory.dirty(id).cloned()).collect()
+            touched.filter_map(|id| memory.dirty(id).cloned()).collect()
         };
         for at in &states {
             if self.changed.contains(&at.state.details.id) || !write_state(&transaction, at)? {
@@ -246,6 +246,12 @@ pub(super) fn set_synchronous(connection: &Connection, mode: Synchronous) -> rus
         Synchronous::Normal => "PRAGMA synchronous = NORMAL",
         Synchronous::Full => "PRAGMA synchronous = FULL",
     })
+}
+
+/// The conversations of entries that are sorted by them, each once.
+fn runs(sights: &[Arc<Sight>]) -> impl Iterator<Item = &ConversationId> {
+    let by_conversation = sights.chunk_by(|one, other| one.entry.conversation() == other.entry.conversation());
+    by_conversation.filter_map(|run| run.first()?.entry.conversation())
 }
 
 fn unique<T: Clone + Eq + std::hash::Hash>(all: impl Iterator<Item = T>) -> Vec<T> {

@@ -122,6 +122,13 @@ fn in_memory(entries: &VecDeque<Arc<Sight>>, range: Range) -> (Vec<Arc<Sight>>, 
 
 /// Events, if memory has all that the range asks for.
 pub(super) fn events_at_hand(memory: &Inner, dialog: &DialogId, range: Range) -> Option<Vec<Arc<Sight>>> {
+    // Whoever asks from the end on, as most do who begin to follow, is told so by the conversation itself.
+    if let Range::Forward { from, .. } = range
+        && let Some(conversation) = memory.conversation(&dialog.as_conversation())
+        && conversation.next_sequence(dialog).is_some_and(|next| next <= from)
+    {
+        return Some(Vec::new());
+    }
     let entries = memory.dialog(dialog)?;
     let oldest = entries.front().map(sequence)?;
     match range {

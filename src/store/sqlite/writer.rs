@@ -23,7 +23,7 @@ const CHUNK: usize = 512;
 const SLICE: usize = 128;
 /// Entries that may wait to be projected; beyond it each commit is followed by some projecting, waiting decisions or not. The
 /// more they are, the less each costs.
-const TAIL: u64 = 8_192;
+const TAIL: u64 = 12_288;
 /// How long the writer waits for the next decision before it projects what is left.
 const QUIET: Duration = Duration::from_millis(5);
 
@@ -428,8 +428,9 @@ impl Writer {
             if !staged.applied.contains_key(&id) {
                 continue;
             }
-            let before = staged.conversations.get(&id).or_else(|| loaded.get(&id)).cloned();
-            if before.as_ref().is_none_or(|before| before.version != after.version) {
+            let before = staged.conversations.get(&id).or_else(|| loaded.get(&id));
+            if before.is_none_or(|before| before.version != after.version) {
+                let before = before.cloned();
                 staged.shift_loads(before.as_ref(), &after);
                 if let Some(name) = name_of(&after) {
                     staged.names.insert(name, id.clone());
@@ -630,11 +631,10 @@ impl Writer {
             let changed = before.as_ref().is_none_or(|before| before.version != after.version);
             if changed {
                 memory.shift_load(before.as_ref(), &after);
+                changes.push((before, after.clone()));
             }
-            memory.put(id.clone(), after.clone(), applied.get(&id).copied().unwrap_or(self.position));
-            if changed {
-                changes.push((before, after));
-            }
+            let position = applied.get(&id).copied().unwrap_or(self.position);
+            memory.put(id, after, position);
         }
         for state in agents.into_values() {
             memory.put_agent(state);
