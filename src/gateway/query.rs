@@ -7,9 +7,9 @@ use crate::identity::{Agent, FormUse};
 use crate::store::{Range, ReadError, Snapshot};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use tokio::sync::SemaphorePermit;
 use tieline_protocol::code::ErrorCode;
 use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, UserId};
+use tokio::sync::SemaphorePermit;
 
 /// Most conversations in a snapshot; clients page beyond it by time.
 const SNAPSHOT: usize = 1_000;

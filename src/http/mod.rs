@@ -252,7 +252,9 @@ async fn upgrade<S: Socket>(request: Request, socket: S, around: Surroundings, o
     };
     let (response, on) = upgrade.split();
     let connection = around.gateway.hub().next_connection();
-    let span = tracing::info_span!("websocket", connection_id = %connection, path = socket.path());
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
+    // Beside the span of the HTTP connection, which would otherwise be kept with it.
+    let span = tracing::info_span!(parent: None, "websocket", peer = peer.map(tracing::field::display), connection_id = %connection, path = socket.path());
     metrics::counter!("tieline_websockets_total").increment(1);
     let serve = async move {
         tracing::info!("websocket opened");

@@ -102,7 +102,7 @@ pub(super) async fn serve<D: Doorway>(around: Surroundings, on: OnUpgrade, admis
     };
     let code = match admission {
         Admission::Turned(code) => Some(code),
-        Admission::Known(admitted) => run(&around, &mut socket, *admitted, None, connection).await,
+        Admission::Known(admitted) => run(&around, &mut socket, admitted, None, connection).await,
         Admission::Unknown(doorway) => match identify(&around, &mut socket, doorway).await {
             Ok((reply, admitted)) => run(&around, &mut socket, admitted, Some(reply), connection).await,
             Err(code) => code,
@@ -129,7 +129,8 @@ async fn farewell(mut socket: Socket, code: CloseCode) {
         return;
     }
     let linger = async {
-        let mut buffer = [0; 4096];
+        // Not a part of the task, which would be as much larger for as long as it lives.
+        let mut buffer = vec![0; 4096];
         let mut left = LINGER;
         while let Ok(read @ 1..) = poll_fn(|context| socket.wire.poll_read(context, &mut buffer)).await {
             left = left.saturating_sub(read);
@@ -147,7 +148,7 @@ async fn identify<D: Doorway>(
     around: &Surroundings,
     socket: &mut Socket,
     mut doorway: D,
-) -> Result<(Frame, Admitted<D::Codec>), Option<CloseCode>> {
+) -> Result<(Frame, Box<Admitted<D::Codec>>), Option<CloseCode>> {
     let deadline = Instant::now() + around.limits.identify_timeout.0;
     let mut refused = 0;
     loop {
@@ -165,7 +166,7 @@ async fn identify<D: Doorway>(
             }
         };
         match doorway.greet(text.as_str()) {
-            Greeting::Welcome(reply, admitted) => return Ok((reply, *admitted)),
+            Greeting::Welcome(reply, admitted) => return Ok((reply, admitted)),
             Greeting::Turned(code) => return Err(Some(code)),
             Greeting::NotYet(reply) => {
                 refused += 1;
@@ -231,14 +232,15 @@ fn is_reset(error: &ProtocolError) -> bool {
 async fn run<C: Codec>(
     around: &Surroundings,
     socket: &mut Socket,
-    admitted: Admitted<C>,
+    admitted: Box<Admitted<C>>,
     reply: Option<Frame>,
     connection: ConnectionId,
 ) -> Option<CloseCode> {
     let membership = around.gateway.hub().join(connection, admitted.actor.clone());
     let limits = SessionLimits { pending: around.limits.pending, bad_frames: around.limits.bad_frames };
     let lease = admitted.lease.clone();
-    let session = Session::begin(around.gateway.clone(), membership, admitted, limits);
+    // Boxed, for a task keeps room for each place that a value was moved from.
+    let session = Box::new(Session::begin(around.gateway.clone(), membership, *admitted, limits));
     socket.wire.lease(lease.clone());
     session.connect(socket.wire.clone());
     if let Some(reply) = reply
@@ -371,7 +373,7 @@ struct Writing {
 struct Serving<'s, C: Codec> {
     limits: &'s Limits,
     socket: &'s mut Socket,
-    session: Session<C>,
+    session: Box<Session<C>>,
     clocks: Clocks,
     /// Set when the gateway drains.
     leave_by: Option<Instant>,
@@ -466,10 +468,11 @@ impl<C: Codec> Serving<'_, C> {
                     }
                 }
             }
-            if std::mem::take(&mut may_have_more) && self.session.poll(&mut wakes.context(Part::Session)).is_ready() {
-                if let Some(end) = self.session.end() {
-                    return Poll::Ready(Some(if end == CloseCode::SlowConsumer { self.slow() } else { end }));
-                }
+            if std::mem::take(&mut may_have_more)
+                && self.session.poll(&mut wakes.context(Part::Session)).is_ready()
+                && let Some(end) = self.session.end()
+            {
+                return Poll::Ready(Some(if end == CloseCode::SlowConsumer { self.slow() } else { end }));
             }
             match self.write(&mut wakes.context(Part::Write)) {
                 Ok(true) => may_have_more = true,

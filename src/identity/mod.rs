@@ -147,6 +147,7 @@ struct Session {
 enum Checked {
     App(Arc<AppClaims>),
     Consumer(Arc<ConsumerClaims>),
+    Agent(Arc<AgentClaims>),
 }
 
 impl std::fmt::Debug for Identity {
@@ -407,7 +408,7 @@ impl Identity {
         }
         let claims = self.remembered("app", token, |checked| match checked {
             Checked::App(claims) => Some(claims.clone()),
-            Checked::Consumer(_) => None,
+            Checked::Consumer(_) | Checked::Agent(_) => None,
         });
         let claims = match claims {
             Some(claims) => claims,
@@ -446,7 +447,7 @@ impl Identity {
         }
         let claims = self.remembered("consumer", token, |checked| match checked {
             Checked::Consumer(claims) => Some(claims.clone()),
-            Checked::App(_) => None,
+            Checked::App(_) | Checked::Agent(_) => None,
         });
         let claims = match claims {
             Some(claims) => claims,
@@ -590,7 +591,18 @@ impl Identity {
         if self.is_expired(bearer) {
             return Err(Denied::Invalid);
         }
-        let claims: AgentClaims = token::open(&self.issuer.keys(), Purpose::Agent, bearer).ok_or(Denied::Invalid)?;
+        let claims = self.remembered("agent", bearer, |checked| match checked {
+            Checked::Agent(claims) => Some(claims.clone()),
+            Checked::App(_) | Checked::Consumer(_) => None,
+        });
+        let claims = match claims {
+            Some(claims) => claims,
+            None => {
+                let claims: Arc<AgentClaims> = Arc::new(token::open(&self.issuer.keys(), Purpose::Agent, bearer).ok_or(Denied::Invalid)?);
+                self.remember("agent", bearer, Checked::Agent(claims.clone()));
+                claims
+            }
+        };
         let good = claims.aud == account.id.as_str() && claims.iat <= seconds(&self.issuer.clock) + LEEWAY;
         let remaining = self.remaining(claims.exp).filter(|_| good).ok_or(Denied::Invalid)?;
         let agent = account.agent(&claims.sub).ok_or(Denied::Invalid)?;
@@ -780,7 +792,11 @@ impl Identity {
         let now = seconds(&self.issuer.clock);
         let mut all = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= REMEMBERED {
-            all.retain(|_, checked| matches!(checked, Checked::App(claims) if claims.exp > now));
+            all.retain(|_, checked| match checked {
+                Checked::App(claims) => claims.exp > now,
+                Checked::Agent(claims) => claims.exp > now,
+                Checked::Consumer(_) => false,
+            });
         }
         if all.len() < REMEMBERED {
             all.insert(fingerprint(&[purpose, token]), checked);

@@ -587,6 +587,9 @@ impl<C: Codec> Session<C> {
             // Polled again at once: the hold that ended has something to say.
             Poll::Ready(()) => {
                 self.timer = None;
+                // What begins with a hold is mostly followed by a long time of listening.
+                self.pending.shrink_to_fit();
+                self.out.frames.shrink_to_fit();
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
