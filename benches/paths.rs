@@ -183,6 +183,11 @@ async fn frames<C: Codec>(session: &mut Session<C>, mut each: impl FnMut(&str)) 
         count += 1;
         match out {
             Out::Frame(frame) => each(frame.as_str()),
+            Out::Framed(framed) => {
+                // One event, behind a head of two bytes or four.
+                let head = if framed[1] < 126 { 2 } else { 4 };
+                each(std::str::from_utf8(&framed[head..]).unwrap());
+            }
             Out::Alone(frame) => {
                 each(frame.as_str());
                 session.sent();

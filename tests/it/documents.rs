@@ -212,7 +212,9 @@ fn every_field_of_the_log_is_documented_and_no_other_is() {
     for text in source() {
         for level in ["trace", "debug", "info", "warn", "error", "info_span"] {
             for rest in text.split(&format!("tracing::{level}!(")).skip(1) {
-                for argument in arguments(rest).into_iter().filter(|argument| !argument.starts_with("target:")) {
+                for argument in
+                    arguments(rest).into_iter().filter(|argument| !["target:", "parent:"].iter().any(|word| argument.starts_with(word)))
+                {
                     let name = argument.trim_start_matches(['%', '?']);
                     fields.insert(name.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>());
                 }
