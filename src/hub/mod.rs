@@ -572,6 +572,7 @@ impl Shard {
                 tokio::task::yield_now().await;
             }
             pushes += turn.len() as u64;
+            turn.iter().for_each(|subscriber| subscriber.outbox.approach(subscriber.live.as_deref()));
             for subscriber in turn {
                 match subscriber.outbox.push_run(run, subscriber.live.as_deref()) {
                     Pushed::Sent => told.push(subscriber.connection.0),
