@@ -196,7 +196,7 @@ pub struct Gateway {
 }
 
 /// Sessions that read and encode what they have missed at one time.
-const CATCH_UPS: usize = 2;
+const CATCH_UPS: usize = 1;
 
 /// An answer on its way.
 pub struct Pending(Waiting);
