@@ -41,9 +41,10 @@
 //!    batch *unknown*. Nobody sees a change before the commit.
 //! 5. The caller is answered. From here the event is durable.
 //! 6. Committed entries go, in order, to the hub's announcers; their queue is bounded.
-//! 7. [`hub`] puts a shared announcement, encoded once per kind of codec, into each subscribed session's bounded
-//!    outbox. A session sends the next number, drops a smaller one, and reads the log when one is missing.
-//! 8. Projections follow the journal: state rows, the (dialog, sequence) index, applications' feeds. Memory holds what
+//! 7. [`hub`] tells a dialog's events, those that wait together and encoded once per kind of codec: written to the socket of a
+//!    session that is at rest and has all before them, put into the bounded outbox of any other. A session sends the next
+//!    number, drops a smaller one, and reads the log when one is missing.
+//! 8. Projections follow the journal in sweeps: state rows, the (dialog, sequence) index, applications' feeds. Memory holds what
 //!    they lack, so a read is always current. [`delivery`] follows an application's feed by a cursor of its own and posts it.
 //!
 //! Typing states skip 4, 5 and 8.
@@ -187,7 +188,7 @@ fn describe_metrics() {
     histogram!("tieline_conversation_wait_seconds", "How long a conversation waited for its agent");
     counter!("tieline_store_refused_total", "Decisions refused because too many waited");
     counter!("tieline_store_failures_total", "Batches or projections that failed");
-    counter!("tieline_deliveries_total", "Announcements put into sessions' outboxes");
+    counter!("tieline_deliveries_total", "Announcements to sessions: written to their sockets, or put into their outboxes");
     counter!("tieline_webhook_deliveries_total", "Attempts to post a webhook, by result: delivered, or why not");
     histogram!("tieline_webhook_seconds", "Time to a webhook's answer");
     counter!("tieline_webhook_given_up_total", "Webhooks given up, by reason; they are in the list of dead letters");

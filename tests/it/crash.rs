@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
-const ROUNDS: usize = 20;
+const ROUNDS: usize = 40;
 const CONVERSATIONS: usize = 4;
 const PUBLISHERS: usize = 16;
 
