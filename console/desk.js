@@ -278,23 +278,33 @@ export class Desk {
     for (const known of this.#state.logs.keys()) if (known !== id && !this.#state.conversations.has(known)) this.#forget(known);
   }
 
-  draft(id, text, isNote) {
-    this.store.set((state) => withDraft(state, id, { text, isNote }));
+  /** Changes a part of what is being written. What is drawn may be a moment older than what was chosen, so the rest is kept. */
+  draft(id, change) {
+    const draft = { ...this.#draftOf(id), ...change };
+    this.store.set((state) => withDraft(state, id, draft));
     const talk = this.#talks.get(id);
     // That a note is written is nothing for the customer.
-    if (text && !isNote) talk?.typed();
+    if (draft.text && !draft.isNote) talk?.typed();
     else talk?.stopTyping();
   }
 
-  say(id, text, isNote) {
-    this.store.set((state) => withDraft(state, id, { text: '', isNote }));
-    const audience = isNote ? 'AGENTS_AND_MANAGERS' : 'ALL';
+  #draftOf(id) {
+    return this.#state.drafts.get(id) ?? { text: '', isNote: false };
+  }
+
+  #audience(id) {
+    return this.#draftOf(id).isNote ? 'AGENTS_AND_MANAGERS' : 'ALL';
+  }
+
+  say(id, text) {
+    const audience = this.#audience(id);
+    this.store.set((state) => withDraft(state, id, { ...this.#draftOf(id), text: '' }));
     return this.#talks.get(id).say({ type: 'ContentEvent', contentType: 'text/plain', message: text }, { audience });
   }
 
-  attach(id, file, caption, isNote) {
+  attach(id, file, caption) {
     const event = { type: 'ContentEvent', contentType: 'hosted/file', message: { caption: caption || file.name } };
-    return this.#talks.get(id).say(event, { file, audience: isNote ? 'AGENTS_AND_MANAGERS' : 'ALL' });
+    return this.#talks.get(id).say(event, { file, audience: this.#audience(id) });
   }
 
   retry(id, ref) {

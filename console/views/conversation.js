@@ -65,20 +65,20 @@ function Compose({ state, one, desk }) {
     const words = box.current.value.trim();
     if (!words) return;
     box.current.value = '';
-    desk.say(one.id, words, isNote);
+    desk.say(one.id, words);
   };
   const attach = () => {
     const [chosen] = file.current.files;
-    if (chosen) desk.attach(one.id, chosen, box.current.value.trim(), isNote);
-    if (chosen && box.current.value) desk.draft(one.id, '', isNote);
+    if (chosen) desk.attach(one.id, chosen, box.current.value.trim());
+    if (chosen && box.current.value) desk.draft(one.id, { text: '' });
     file.current.value = '';
   };
   return html`<form class=${`compose ${isNote ? 'is-note' : ''}`} onSubmit=${(event) => (event.preventDefault(), send())}>
     <textarea ref=${box} id="words" rows="1" maxlength="8000" aria-label=${isNote ? 'Note to your colleagues' : 'Message to the customer'} dir="auto"
       placeholder=${isNote ? 'A note; the customer does not see it' : 'Write a message'} value=${text}
-      onInput=${(event) => desk.draft(one.id, event.target.value, isNote)} onKeyDown=${onEnter(send)}></textarea>
+      onInput=${(event) => desk.draft(one.id, { text: event.target.value })} onKeyDown=${onEnter(send)}></textarea>
     <div class="compose-foot">
-      <label class="switch"><input type="checkbox" class="note-switch" checked=${isNote} onChange=${(event) => desk.draft(one.id, text, event.target.checked)} /> Note</label>
+      <label class="switch"><input type="checkbox" class="note-switch" checked=${isNote} onChange=${(event) => desk.draft(one.id, { isNote: event.target.checked })} /> Note</label>
       <input ref=${file} type="file" id="file" class="visually-hidden" tabindex="-1" aria-hidden="true" onChange=${attach} />
       <button type="button" class="attach" onClick=${() => file.current.click()}>Attach</button>
       <span class="hint keys"><kbd>Enter</kbd> sends, <kbd>Shift</kbd>+<kbd>Enter</kbd> new line</span>

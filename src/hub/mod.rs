@@ -230,15 +230,15 @@ impl Queue {
             _ => None,
         });
         let is_full = self.count >= QUEUE;
-        let Some(run) = (match waiting.filter(|_| !is_full) {
+        let alone = match waiting.filter(|_| !is_full) {
             Some(run) => run.add(sight).err(),
             None => Some(sight),
-        })
-        .map(Run::begin) else {
+        };
+        let Some(alone) = alone else {
             self.count += 1;
             return;
         };
-        let Some(run) = run else { return };
+        let Some(run) = Run::begin(alone) else { return };
         if !is_full {
             self.count += 1;
             self.newest.insert(run.dialog.clone(), self.items.len());

@@ -26,10 +26,11 @@ use self::keys::Keys;
 use self::token::{AgentClaims, AppClaims, ConsumerClaims, SignUpClaims, SignedInClaims};
 use crate::config::{Config, Tokens};
 use crate::domain::{Actor, Millis};
-use crate::store::{Clock, Document, SessionRow, Store, StoreError};
+use crate::store::{Clock, Document, Fingerprint, SessionRow, Store, StoreError};
 use arc_swap::{ArcSwap, Guard};
 use dashmap::DashMap;
 use secrecy::ExposeSecret;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -406,18 +407,11 @@ impl Identity {
         if self.is_expired(token) {
             return Err(Denied::Invalid);
         }
-        let claims = self.remembered("app", token, |checked| match checked {
+        let pick = |checked: &Checked| match checked {
             Checked::App(claims) => Some(claims.clone()),
-            Checked::Consumer(_) | Checked::Agent(_) => None,
-        });
-        let claims = match claims {
-            Some(claims) => claims,
-            None => {
-                let claims: Arc<AppClaims> = Arc::new(token::open(&self.issuer.keys(), Purpose::App, token).ok_or(Denied::Invalid)?);
-                self.remember("app", token, Checked::App(claims.clone()));
-                claims
-            }
+            _ => None,
         };
+        let claims = self.opened(Purpose::App, token, pick, Checked::App)?;
         let app = ClientId::from(claims.azp.as_str());
         let good = claims.iss == token::APP_ISSUER
             && claims.aud == account.id.as_str()
@@ -445,19 +439,11 @@ impl Identity {
         if self.is_expired(token) {
             return Err(Denied::Invalid);
         }
-        let claims = self.remembered("consumer", token, |checked| match checked {
+        let pick = |checked: &Checked| match checked {
             Checked::Consumer(claims) => Some(claims.clone()),
-            Checked::App(_) | Checked::Agent(_) => None,
-        });
-        let claims = match claims {
-            Some(claims) => claims,
-            None => {
-                let claims: Arc<ConsumerClaims> =
-                    Arc::new(token::open(&self.issuer.keys(), Purpose::Consumer, token).ok_or(Denied::Invalid)?);
-                self.remember("consumer", token, Checked::Consumer(claims.clone()));
-                claims
-            }
+            _ => None,
         };
+        let claims = self.opened(Purpose::Consumer, token, pick, Checked::Consumer)?;
         let id = ConsumerId::from(claims.lp_consumer_id.as_str());
         if claims.account_id != app.account.as_str() || claims.azp != app.app.as_str() || self.is_revoked(&app.account, &id) {
             return Err(Denied::Invalid);
@@ -591,18 +577,11 @@ impl Identity {
         if self.is_expired(bearer) {
             return Err(Denied::Invalid);
         }
-        let claims = self.remembered("agent", bearer, |checked| match checked {
+        let pick = |checked: &Checked| match checked {
             Checked::Agent(claims) => Some(claims.clone()),
-            Checked::App(_) | Checked::Consumer(_) => None,
-        });
-        let claims = match claims {
-            Some(claims) => claims,
-            None => {
-                let claims: Arc<AgentClaims> = Arc::new(token::open(&self.issuer.keys(), Purpose::Agent, bearer).ok_or(Denied::Invalid)?);
-                self.remember("agent", bearer, Checked::Agent(claims.clone()));
-                claims
-            }
+            _ => None,
         };
+        let claims = self.opened(Purpose::Agent, bearer, pick, Checked::Agent)?;
         let good = claims.aud == account.id.as_str() && claims.iat <= seconds(&self.issuer.clock) + LEEWAY;
         let remaining = self.remaining(claims.exp).filter(|_| good).ok_or(Denied::Invalid)?;
         let agent = account.agent(&claims.sub).ok_or(Denied::Invalid)?;
@@ -783,12 +762,25 @@ impl Identity {
         u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_millis)
     }
 
-    fn remembered<T>(&self, purpose: &str, token: &str, pick: impl FnOnce(&Checked) -> Option<T>) -> Option<T> {
-        self.checked.lock().unwrap_or_else(PoisonError::into_inner).get(&fingerprint(&[purpose, token])).and_then(pick)
+    /// What a token says that is well signed: as it was remembered, or checked now.
+    fn opened<T: DeserializeOwned>(
+        &self,
+        purpose: Purpose,
+        token: &str,
+        pick: fn(&Checked) -> Option<Arc<T>>,
+        keep: fn(Arc<T>) -> Checked,
+    ) -> Result<Arc<T>, Denied> {
+        let print = fingerprint(&[purpose.name(), token]);
+        if let Some(claims) = self.checked.lock().unwrap_or_else(PoisonError::into_inner).get(&print).and_then(pick) {
+            return Ok(claims);
+        }
+        let claims: Arc<T> = Arc::new(token::open(&self.issuer.keys(), purpose, token).ok_or(Denied::Invalid)?);
+        self.remember(print, keep(claims.clone()));
+        Ok(claims)
     }
 
     /// Remembers that a token is well signed. Times and the directory are looked at each time.
-    fn remember(&self, purpose: &str, token: &str, checked: Checked) {
+    fn remember(&self, print: Fingerprint, checked: Checked) {
         let now = seconds(&self.issuer.clock);
         let mut all = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= REMEMBERED {
@@ -799,7 +791,7 @@ impl Identity {
             });
         }
         if all.len() < REMEMBERED {
-            all.insert(fingerprint(&[purpose, token]), checked);
+            all.insert(print, checked);
         }
     }
 }
