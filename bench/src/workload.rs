@@ -6,6 +6,8 @@ use crate::histogram::Histogram;
 use crate::mark::{Mark, Stream};
 use crate::meter::Meter;
 use crate::report::{Durable, Fanout, Idle, Many, Outcome, Paced, Window};
+use clap::ValueEnum;
+use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,36 @@ const REST: Duration = Duration::from_secs(2);
 
 /// Timers are exact to a millisecond: what is due sooner than this is waited for awake.
 const AWAKE: Duration = Duration::from_millis(2);
+
+/// A workload by its name, as command lines take it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+pub enum Kind {
+    /// One publisher, many subscribers
+    #[value(alias = "a")]
+    Fanout,
+    /// Many conversations, each with one publisher and two subscribers
+    #[value(alias = "b")]
+    Many,
+    /// Connections that are there
+    #[value(alias = "c")]
+    Idle,
+    /// Publishers that wait for their acks, without and with idempotency keys
+    #[value(alias = "d")]
+    Durable,
+}
+
+impl Kind {
+    /// The name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fanout => "fanout",
+            Self::Many => "many",
+            Self::Idle => "idle",
+            Self::Durable => "durable",
+        }
+    }
+}
 
 /// What is measured, and how large.
 #[derive(Debug, Clone, Copy)]

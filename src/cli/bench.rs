@@ -5,7 +5,7 @@ use super::client::{Client, Refused, password, text};
 use super::link::Place as Account;
 use crate::config::Config;
 use anyhow::{Context, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -18,7 +18,7 @@ use tieline_bench::adapters::{Native, Place};
 use tieline_bench::engine::PATIENCE;
 use tieline_bench::meter::{Cpu, Meter, Processes};
 use tieline_bench::report::{Outcome, table};
-use tieline_bench::workload::{Bench, Watch, Workload};
+use tieline_bench::workload::{Bench, Kind, Watch, Workload};
 use tokio_util::sync::CancellationToken;
 
 /// Conversations that are opened, or closed, at a time.
@@ -76,22 +76,6 @@ pub(super) struct BenchArgs {
     json: bool,
     #[command(flatten)]
     server: ServerArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Kind {
-    /// One publisher, many subscribers
-    #[value(alias = "a")]
-    Fanout,
-    /// Many conversations, each with one publisher and two subscribers
-    #[value(alias = "b")]
-    Many,
-    /// Connections that are there
-    #[value(alias = "c")]
-    Idle,
-    /// Publishers that wait for their acks, without and with idempotency keys
-    #[value(alias = "d")]
-    Durable,
 }
 
 fn size(text: &str) -> Result<usize, String> {

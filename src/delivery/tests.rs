@@ -69,13 +69,19 @@ async fn serve(routes: Router) -> Endpoint {
     endpoint
 }
 
-#[tokio::test]
-async fn a_webhook_is_sent_twice_when_that_is_asked_for() {
+/// A store, and a hub that is served.
+fn begin() -> (tempfile::TempDir, Arc<Hub>, Arc<SqliteStore>) {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let dir = tempfile::tempdir().unwrap();
     let hub = Hub::new(1);
     tokio::spawn(hub.clone().serve(0));
     let store = store(dir.path(), &hub);
+    (dir, hub, store)
+}
+
+#[tokio::test]
+async fn a_webhook_is_sent_twice_when_that_is_asked_for() {
+    let (_dir, hub, store) = begin();
     let (endpoint, mut came) = receiver().await;
     // Wanted once, and forgotten when it was asked for.
     let is_wanted = AtomicBool::new(true);
@@ -100,11 +106,7 @@ async fn a_webhook_is_sent_twice_when_that_is_asked_for() {
 
 #[tokio::test]
 async fn an_old_address_that_is_gone_says_nothing_about_the_new_one() {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let dir = tempfile::tempdir().unwrap();
-    let hub = Hub::new(1);
-    tokio::spawn(hub.clone().serve(0));
-    let store = store(dir.path(), &hub);
+    let (_dir, hub, store) = begin();
     let (asked, answer) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
     let (tell, wait) = (asked.clone(), answer.clone());
     let old = serve(Router::new().fallback(move || {
@@ -131,11 +133,7 @@ async fn an_old_address_that_is_gone_says_nothing_about_the_new_one() {
 
 #[tokio::test]
 async fn one_replay_to_an_endpoint_is_under_way_at_a_time() {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let dir = tempfile::tempdir().unwrap();
-    let hub = Hub::new(1);
-    tokio::spawn(hub.clone().serve(0));
-    let store = store(dir.path(), &hub);
+    let (_dir, hub, store) = begin();
     let (endpoint, mut came) = receiver().await;
     let (deliveries, running) = run(&store, &hub, Arc::new(|_| false));
     deliveries.apply(vec![webhooks(endpoint)]).await;

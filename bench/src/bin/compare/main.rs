@@ -5,13 +5,14 @@ mod peers;
 mod tables;
 
 use anyhow::{Context, bail};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use peers::{ALL, Place, Server};
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use tieline_bench::report::Outcome;
+use tieline_bench::workload::Kind;
 use tokio::process::Command;
 
 /// Compares servers.
@@ -47,30 +48,6 @@ struct Words {
     /// Where servers keep their data, in folders that are removed; on the disk that is to be measured
     #[arg(long, value_name = "FOLDER")]
     scratch: PathBuf,
-}
-
-/// A workload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
-enum Kind {
-    #[value(alias = "a")]
-    Fanout,
-    #[value(alias = "b")]
-    Many,
-    #[value(alias = "c")]
-    Idle,
-    #[value(alias = "d")]
-    Durable,
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Fanout => "fanout",
-            Self::Many => "many",
-            Self::Idle => "idle",
-            Self::Durable => "durable",
-        }
-    }
 }
 
 /// How large it is.

@@ -1,11 +1,12 @@
 //! The servers: where their programs are, how they are started and loaded.
 
-use crate::{Kind, Sizes, Words, core, write};
+use crate::{Sizes, Words, core, write};
 use anyhow::{Context, bail};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+use tieline_bench::workload::Kind;
 
 /// All there are, in the order in which they are measured.
 pub(crate) const ALL: [&str; 11] =
