@@ -5,7 +5,7 @@
 //! is made. `backup.json` is written when all the rest is on disk: a copy without it is not whole.
 
 use crate::config::Config;
-use crate::store::sqlite::backup::{self, Copied, DATABASE, LOCK, RESTORING};
+use crate::store::sqlite::backup::{self, BESIDE, Copied, DATABASE, LOCK, RESTORING};
 use anyhow::{Context, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,6 @@ use std::time::{Duration, Instant};
 const MANIFEST: &str = "backup.json";
 /// The folders that are copied besides the database.
 const FOLDERS: [&str; 3] = ["keys", "tls", "files"];
-/// What a data folder holds, the database first.
-const CONTENT: [&str; 6] = [DATABASE, "tieline.db-wal", "tieline.db-shm", "keys", "tls", "files"];
 /// Those of them that hold keys; of these a digest is kept.
 const KEYS: [&str; 2] = ["keys", "tls"];
 /// The key that no copy may lack: ids are made with it.
@@ -303,14 +301,15 @@ pub(super) fn restore(config: &Config, args: &RestoreArgs) -> anyhow::Result<Exi
     give_to_owner_of(data, &stage)?;
     give_to_owner_of(data, &data.join(LOCK))?;
     let aside = data.join(format!("replaced-{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ")));
-    for name in CONTENT {
+    // The database first when it goes, and last when it comes: without it no gateway takes what else there is for its own.
+    for name in [DATABASE].into_iter().chain(BESIDE).chain(FOLDERS) {
         move_if_there(&data.join(name), &aside, name)?;
     }
     if aside.exists() {
         give_to_owner_of(data, &aside)?;
     }
     sync_folder(data)?;
-    for name in CONTENT.into_iter().rev() {
+    for name in FOLDERS.into_iter().chain([DATABASE]) {
         move_if_there(&stage.join(name), data, name)?;
     }
     sync_folder(data)?;

@@ -1,6 +1,6 @@
 //! A copy of the database while it is in use, and what must be known of one before it is put in use itself.
 
-use super::{OpenError, connect, lock, projection};
+use super::{OpenError, connect, lock, projection, tail};
 use rusqlite::{Connection, OpenFlags};
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,6 +15,8 @@ pub const LOCK: &str = "lock";
 
 /// The database's file in a data folder.
 pub const DATABASE: &str = "tieline.db";
+/// What belongs to the database in a data folder, besides its file.
+pub const BESIDE: [&str; 4] = ["tieline.db-wal", "tieline.db-shm", tail::FILES[0], tail::FILES[1]];
 /// Where a gateway finds, in its data folder, when it was last copied.
 pub const LAST: &str = "last-backup.json";
 /// A folder in a data folder while a copy is put in its place.
@@ -50,8 +52,9 @@ pub fn hold(folder: &Path, is_shared: bool) -> Result<Option<File>, OpenError> {
     }
 }
 
-/// Writes a copy of the database of a data folder to a file that is not there yet, synced. The gateway may go on writing: the
-/// copy is of one moment, and marked, so that a gateway which starts on it gives the log a new name.
+/// Writes a copy of the database of a data folder, with all that is committed, to a file that is not there yet, synced. The
+/// gateway may go on writing, but nothing may be removed meanwhile: see [`hold`]. The copy is of one moment, and marked, so that a
+/// gateway which starts on it gives the log a new name.
 ///
 /// # Errors
 /// [`OpenError`], also if there is no database.
@@ -65,7 +68,8 @@ pub fn copy(folder: &Path, to: &Path) -> Result<Copied, OpenError> {
     File::options().write(true).create_new(true).mode(0o600).open(to).map_err(failed)?;
     from.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
     drop(from);
-    let copy = connect(to)?;
+    let mut copy = connect(to)?;
+    complete(&mut copy, folder)?;
     let copied = look(&copy)?;
     projection::mark_as_copy(&copy)?;
     // One file that holds all, for whoever moves it.
@@ -75,10 +79,22 @@ pub fn copy(folder: &Path, to: &Path) -> Result<Copied, OpenError> {
     Ok(copied)
 }
 
+/// Carries over into a copy what was committed and is not yet in the database that it was made from.
+fn complete(copy: &mut Connection, folder: &Path) -> Result<(), OpenError> {
+    // The gateway may be writing a frame while it is read, and then the next: read before the first is whole, they look damaged.
+    let mut tries = 0..3;
+    loop {
+        match projection::complete(copy, folder) {
+            Err(OpenError::Journal(_)) if tries.next().is_some() => std::thread::sleep(Duration::from_millis(20)),
+            done => return done,
+        }
+    }
+}
+
 fn look(connection: &Connection) -> Result<Copied, OpenError> {
     let head: Option<i64> = connection.query_row("SELECT max(position) FROM journal", [], |row| row.get(0))?;
     // What retention removed at the end is behind the projections' cursor.
-    let position = head.map_or(0, i64::cast_unsigned).max(projection::cursor(connection)?);
+    let position = head.map_or(0, i64::cast_unsigned).max(projection::cursor(connection)?.position);
     Ok(Copied { epoch: projection::epoch(connection)?, position })
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::Feed;
 use super::super::debts::{Attempt, Balance, DeadLetter, EndpointId, EndpointRow, Owed, Owing, Settlement};
-use super::super::memory::Inner;
+use super::super::memory::{Inner, Memory};
 use super::row::{self, unsigned};
 use crate::domain::{Millis, Sight};
 use rusqlite::types::Type;
@@ -220,12 +220,15 @@ pub(super) fn balances(connection: &Connection) -> rusqlite::Result<Vec<(Endpoin
     found.collect()
 }
 
-/// Halves the journal until the place is found: positions follow time, as far as the clock goes forward.
-pub(super) fn position_at(connection: &Connection, time: Millis) -> rusqlite::Result<Option<u64>> {
-    let (mut low, mut high): (i64, i64) =
-        connection.query_row("SELECT ifnull(min(position), 0), ifnull(max(position) + 1, 0) FROM journal", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
+/// Halves the journal until the place is found: positions follow time, as far as the clock goes forward. What memory has is not
+/// looked for on disk.
+pub(super) fn position_at(connection: &Connection, memory: &Memory, time: Millis) -> rusqlite::Result<u64> {
+    let (floor, here) = {
+        let memory = memory.read();
+        let here = memory.after(memory.floor()).into_iter().flatten().find(|sight| sight.at >= time);
+        (memory.floor(), here.map_or(memory.head() + 1, |sight| sight.position))
+    };
+    let (mut low, mut high): (i64, i64) = (0, floor.cast_signed() + 1);
     let mut next = connection.prepare_cached("SELECT position, at FROM journal WHERE position >= ?1 ORDER BY position LIMIT 1")?;
     let mut found = None;
     // What is in front of `low` was written before; what is at `high` or behind it, and was found first, was not.
@@ -238,7 +241,7 @@ pub(super) fn position_at(connection: &Connection, time: Millis) -> rusqlite::Re
             None => high = middle,
         }
     }
-    Ok(found)
+    Ok(found.unwrap_or(here))
 }
 
 pub(super) fn attempts(connection: &Connection, position: u64) -> rusqlite::Result<Vec<Attempt>> {

@@ -1,8 +1,8 @@
 //! The store on one machine: SQLite in write-ahead mode, `synchronous=FULL`.
 //!
-//! One thread owns the writing connection ([`writer`]); reads use a few connections of their own ([`reader`]) and
-//! the memory of what is not projected yet. The journal is an append-only rowid table, because an index by
-//! (dialog, sequence) inside the ack would cost several times as much; that index is a projection.
+//! One thread owns the writing connection ([`writer`]) and the files to which decisions are committed ([`tail`]); reads use a few
+//! connections of their own ([`reader`]) and the memory of what is not in the database yet. There the journal is an append-only
+//! rowid table, and the indexes over it hold runs of positions ([`run`]), one row for many entries.
 
 pub mod backup;
 mod debts;
@@ -10,6 +10,8 @@ mod projection;
 mod reader;
 mod removal;
 mod row;
+mod run;
+mod tail;
 mod writer;
 
 use self::reader::Readers;
@@ -111,7 +113,7 @@ impl SqliteStore {
         let epoch = projection::epoch(&connection)?;
         let memory = Arc::new(Memory::default());
         let (tell_health, health) = watch::channel(Health::Writing);
-        let writer = Writer::start(connection, memory.clone(), clock, announce, tell_health)?;
+        let writer = Writer::start(folder, connection, memory.clone(), clock, announce, tell_health)?;
         let (jobs, queue) = sync_channel(QUEUE);
         let waiting = Arc::new(AtomicUsize::new(0));
         let thread = std::thread::Builder::new()
@@ -451,8 +453,7 @@ impl Debts for SqliteStore {
     }
 
     fn position_at(&self, time: Millis) -> BoxFuture<'static, Result<u64, ReadError>> {
-        // What is in the journal is on disk, projected or not.
-        self.read(move |connection, memory| Ok(debts::position_at(connection, time)?.unwrap_or_else(|| memory.read().head() + 1)))
+        self.read(move |connection, memory| debts::position_at(connection, memory, time))
     }
 
     fn attempts(&self, position: u64) -> BoxFuture<'static, Result<Vec<Attempt>, ReadError>> {

@@ -1,13 +1,14 @@
-//! Projections: what is derived from the journal, brought up to date behind the acks.
+//! Projections: the journal, carried over from the tail, and what is derived from it, brought up to date behind the acks.
 
 use super::super::memory::{At, Inner};
-use super::row;
-use super::{Memory, OpenError};
+use super::tail::{Frame, Kept, Resent};
+use super::{Memory, OpenError, row, run};
 use crate::domain::{AgentState, Consumer, Conversation, Entry, OpenState, Sight};
-use rusqlite::{Connection, OptionalExtension, Transaction};
-use std::collections::HashSet;
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction};
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
-use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId};
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId};
 
 fn meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
     connection.prepare_cached("SELECT value FROM meta WHERE key = ?1")?.query_row([key], |row| row.get(0)).optional()
@@ -44,37 +45,79 @@ pub(super) fn epoch(connection: &Connection) -> rusqlite::Result<String> {
     Ok(epoch)
 }
 
-/// A write that changes nothing anybody reads: as small as can be, or, to see whether a disk that was full has room again,
-/// as large as a message.
+/// Bytes of a write that is to see whether a disk that was full has room again: as large as a message.
+pub(super) const PROBE: usize = 64 * 1024;
+
+/// A write that changes nothing anybody reads: as small as can be, or as large as is to be known.
 pub(super) fn probe(connection: &Connection, at: i64, was_full: bool) -> rusqlite::Result<()> {
-    let padding = if was_full { 64 * 1024 } else { 0 };
+    let padding = if was_full { PROBE } else { 0 };
     set_meta(connection, "probe", &format!("{at}{:padding$}", ""))
 }
 
-/// The position up to which the projections are on disk.
-pub(super) fn cursor(connection: &Connection) -> rusqlite::Result<u64> {
-    Ok(meta(connection, "projected")?.and_then(|text| text.parse().ok()).unwrap_or(0))
+/// How far the projections on disk have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cursor {
+    /// The last frame of the tail that is in them.
+    pub(super) frame: u64,
+    /// The position of the last entry that is in them.
+    pub(super) position: u64,
 }
 
-/// Reads what the projections lack into memory: after a crash a bounded tail, after a good end nothing.
-/// Returns the position of the last entry.
-pub(super) fn catch_up(connection: &Connection, memory: &Memory, cursor: u64) -> Result<u64, OpenError> {
+pub(super) fn cursor(connection: &Connection) -> rusqlite::Result<Cursor> {
+    let number = |key| Ok::<_, rusqlite::Error>(meta(connection, key)?.and_then(|text| text.parse().ok()).unwrap_or(0));
+    Ok(Cursor { frame: number("frame")?, position: number("projected")? })
+}
+
+/// Reads into memory what the projections lack: after a crash a bounded tail, after a good end nothing. The frames are those
+/// behind the cursor; they come back with what their entries stand for, among them the entries that are in the database
+/// without a frame.
+pub(super) fn catch_up(
+    connection: &Connection,
+    memory: &Memory,
+    cursor: Cursor,
+    frames: Vec<Frame>,
+) -> Result<Vec<Arc<Frame>>, OpenError> {
     let mut memory = memory.write();
-    memory.start_at(cursor);
-    let mut statement = connection.prepare("SELECT position, at, account, entry FROM journal WHERE position > ?1 ORDER BY position")?;
-    let mut rows = statement.query([cursor.cast_signed()])?;
-    while let Some(next) = rows.next()? {
-        let sight = row::sight(next)?;
-        if sight.position != memory.head() + 1 {
-            return Err(OpenError::Journal(format!("after position {} comes {}", memory.head(), sight.position)));
+    memory.start_at(cursor.position);
+    let mut whole = Vec::with_capacity(frames.len());
+    let mut number = cursor.frame;
+    for frame in frames {
+        while memory.head() + 1 < frame.position {
+            let Some(row) = entry_of_row(connection, memory.head() + 1)? else {
+                return Err(OpenError::Journal(format!("after position {} comes {}", memory.head(), frame.position)));
+            };
+            whole.push(fold_all(connection, &mut memory, row_frame(number, row)?)?);
         }
-        fold(connection, &mut memory, sight)?;
+        if frame.position != memory.head() + 1 {
+            return Err(OpenError::Journal(format!("after position {} comes {}", memory.head(), frame.position)));
+        }
+        number = frame.number;
+        whole.push(fold_all(connection, &mut memory, frame)?);
     }
-    Ok(memory.head())
+    while let Some(row) = entry_of_row(connection, memory.head() + 1)? {
+        whole.push(fold_all(connection, &mut memory, row_frame(number, row)?)?);
+    }
+    Ok(whole)
+}
+
+fn entry_of_row(connection: &Connection, position: u64) -> rusqlite::Result<Option<Arc<Sight>>> {
+    let sql = "SELECT position, at, account, entry FROM journal WHERE position = ?1";
+    connection.prepare_cached(sql)?.query_row([position.cast_signed()], row::sight).optional()
+}
+
+fn row_frame(number: u64, row: Arc<Sight>) -> Result<Frame, OpenError> {
+    Frame::of_row(number, row).map_err(|error| OpenError::Journal(error.to_string()))
+}
+
+fn fold_all(connection: &Connection, memory: &mut Inner, mut frame: Frame) -> Result<Arc<Frame>, OpenError> {
+    for sight in &mut frame.sights {
+        *sight = fold(connection, memory, sight.clone())?;
+    }
+    Ok(Arc::new(frame))
 }
 
 /// Adds one entry to the states it names, which are read from disk on first need.
-fn fold(connection: &Connection, memory: &mut Inner, sight: Arc<Sight>) -> Result<(), OpenError> {
+fn fold(connection: &Connection, memory: &mut Inner, sight: Arc<Sight>) -> Result<Arc<Sight>, OpenError> {
     let mut sight = Arc::unwrap_or_clone(sight);
     let (position, at) = (sight.position, sight.at);
     if let Some(id) = sight.entry.conversation() {
@@ -102,8 +145,9 @@ fn fold(connection: &Connection, memory: &mut Inner, sight: Arc<Sight>) -> Resul
     if let Some(state) = AgentState::of(&sight.account, &sight.entry, at, position) {
         memory.put_agent(state);
     }
-    memory.push(Arc::new(sight));
-    Ok(())
+    let sight = Arc::new(sight);
+    memory.push(sight.clone());
+    Ok(sight)
 }
 
 /// A state row may already hold entries behind the cursor, so each says which it holds.
@@ -135,101 +179,224 @@ pub(super) fn consumer_of(sight: &Sight) -> Option<(AccountId, ConsumerId)> {
     Some((sight.account.clone(), consumer.clone()))
 }
 
-/// Bringing the projections on to a position, in small transactions between which decisions are taken.
+/// Carrying frames of the tail over into the database, in small transactions between which decisions are taken.
 ///
 /// Rows are written sorted, so that what lies together on disk is written together, and a conversation's state once,
 /// however many of its entries there are: that makes a long sweep much cheaper for each entry than many short ones. Until it
 /// is through the cursor stands; rows that are ahead of it hurt nobody, because memory is asked first and each state says
-/// which entries it holds. If a step is lost, the journal still has what it held: it need not be synced.
+/// which entries it holds. If a step is lost, the tail still has what it held: only the last one is synced, and with it all
+/// the others.
 #[derive(Debug)]
 pub(super) struct Sweep {
-    /// Up to here.
-    target: u64,
-    /// Entries of applications' feeds, in journal order.
-    feeds: Vec<Arc<Sight>>,
-    /// All entries, by conversation.
-    sights: Vec<Arc<Sight>>,
+    target: Cursor,
+    frames: Vec<Arc<Frame>>,
     /// Conversations of which more than events is new.
     changed: HashSet<ConversationId>,
-    /// How many of `feeds`, and then of `sights`, are written.
+    conversations: Vec<ConversationId>,
+    consumers: Vec<(AccountId, ConsumerId)>,
+    rows: Vec<Row>,
+    /// How many of `rows` are written.
     done: usize,
 }
 
+/// What is written in one go.
+#[derive(Debug)]
+enum Row {
+    /// An entry, by its frame and its place there.
+    Entry(usize, usize),
+    Feed(AccountId, ClientId, Vec<u64>),
+    /// Events of a dialog, from a number on.
+    Events(DialogId, u64, Vec<u64>),
+    /// What an entry adds beside those.
+    Beside(Arc<Sight>),
+    Conversation(ConversationId),
+    Consumer((AccountId, ConsumerId)),
+    Kept(Arc<Kept>),
+    Resent(Resent),
+}
+
 impl Sweep {
-    /// Of everything behind a cursor; nothing, if there is nothing.
-    pub(super) fn begin(memory: &Memory, cursor: u64) -> Option<Self> {
-        Self::of_some(memory, cursor, usize::MAX)
+    /// Of these frames; nothing, if there are none.
+    pub(super) fn begin(frames: Vec<Arc<Frame>>) -> Option<Self> {
+        let last = frames.last()?;
+        let target = Cursor { frame: last.number, position: last.position + last.sights.len() as u64 - 1 };
+        let mut rows = Vec::new();
+        for (place, frame) in frames.iter().enumerate() {
+            rows.extend((0..frame.sights.len()).map(|entry| Row::Entry(place, entry)));
+        }
+        let mut feeds: HashMap<(&AccountId, &ClientId), Vec<u64>> = HashMap::new();
+        let mut events: HashMap<&DialogId, (u64, Vec<u64>)> = HashMap::new();
+        let (mut beside, mut changed, mut conversations) = (Vec::new(), HashSet::new(), HashSet::new());
+        for sight in frames.iter().flat_map(|frame| &frame.sights) {
+            if let Some(app) = sight.audience.as_ref().and_then(|audience| audience.app.as_ref()) {
+                feeds.entry((&sight.account, app)).or_default().push(sight.position);
+            }
+            let conversation = sight.entry.conversation();
+            conversations.extend(conversation);
+            match sight.message() {
+                Some(message) => {
+                    events.entry(&message.dialog).or_insert_with(|| (message.sequence, Vec::new())).1.push(sight.position);
+                    beside.extend(message.file.is_some().then(|| sight.clone()));
+                }
+                None => {
+                    changed.extend(conversation.cloned());
+                    beside.push(sight.clone());
+                }
+            }
+        }
+        for ((account, app), positions) in sorted(feeds) {
+            rows.extend(positions.chunks(run::LENGTH).map(|run| Row::Feed(account.clone(), app.clone(), run.to_vec())));
+        }
+        for (dialog, (first, positions)) in sorted(events) {
+            let runs = (first..).step_by(run::LENGTH).zip(positions.chunks(run::LENGTH));
+            rows.extend(runs.map(|(first, run)| Row::Events(dialog.clone(), first, run.to_vec())));
+        }
+        beside.sort_by(|one, other| one.entry.conversation().cmp(&other.entry.conversation()));
+        rows.extend(beside.into_iter().map(Row::Beside));
+        let mut conversations: Vec<ConversationId> = conversations.into_iter().cloned().collect();
+        conversations.sort_unstable();
+        rows.extend(conversations.iter().cloned().map(Row::Conversation));
+        let consumers: HashSet<_> = frames.iter().flat_map(|frame| &frame.sights).filter_map(|sight| consumer_of(sight)).collect();
+        let mut consumers: Vec<_> = consumers.into_iter().collect();
+        consumers.sort_unstable();
+        rows.extend(consumers.iter().cloned().map(Row::Consumer));
+        let mut kept: Vec<_> = frames.iter().flat_map(|frame| &frame.kept).cloned().collect();
+        kept.sort_by(|one, other| one.name().cmp(&other.name()));
+        rows.extend(kept.into_iter().map(Row::Kept));
+        rows.extend(frames.iter().flat_map(|frame| &frame.resent).cloned().map(Row::Resent));
+        Some(Self { target, frames, changed, conversations, consumers, rows, done: 0 })
     }
 
-    /// Of so many entries behind a cursor.
-    pub(super) fn of_some(memory: &Memory, cursor: u64, most: usize) -> Option<Self> {
-        let mut sights: Vec<Arc<Sight>> = memory.read().after(cursor)?.take(most).cloned().collect();
-        let target = sights.last()?.position;
-        let feeds = sights.iter().filter(|sight| app_of(sight).is_some()).cloned().collect();
-        sights.sort_by(|one, other| one.entry.conversation().cmp(&other.entry.conversation()).then(one.position.cmp(&other.position)));
-        let changes = sights.iter().filter(|sight| sight.message().is_none());
-        let changed = changes.filter_map(|sight| sight.entry.conversation().cloned()).collect();
-        Some(Self { target, feeds, sights, changed, done: 0 })
+    /// The frames that it carries over.
+    pub(super) fn frames(&self) -> &[Arc<Frame>] {
+        &self.frames
     }
 
-    /// Writes about so many rows, in one transaction. The new cursor, when that was the last of it.
-    pub(super) fn step(&mut self, connection: &mut Connection, memory: &Memory, most: usize) -> rusqlite::Result<Option<u64>> {
-        let all = self.feeds.len() + self.sights.len();
-        let to = self.done.saturating_add(most).min(all);
-        set_synchronous(connection, Synchronous::Normal)?;
+    /// Writes so many rows, in one transaction. The new cursor, when that was the last of it: then all of it is on disk.
+    pub(super) fn step(&mut self, connection: &mut Connection, memory: &Memory, most: usize) -> rusqlite::Result<Option<Cursor>> {
+        let to = self.done.saturating_add(most).min(self.rows.len());
+        let is_last = to == self.rows.len();
+        if !is_last {
+            set_synchronous(connection, Synchronous::Normal)?;
+        }
         let written = self.write(connection, memory, to);
-        set_synchronous(connection, Synchronous::Full)?;
+        if !is_last {
+            set_synchronous(connection, Synchronous::Full)?;
+        }
         written?;
         self.done = to;
-        if to < all {
+        if !is_last {
             return Ok(None);
         }
-        let conversations: Vec<ConversationId> = runs(&self.sights).cloned().collect();
-        let consumers: Vec<(AccountId, ConsumerId)> = unique(self.sights.iter().filter_map(|sight| consumer_of(sight)));
-        memory.write().projected(self.target, &conversations, &consumers);
+        memory.write().projected(self.target.position, &self.conversations, &self.consumers);
         Ok(Some(self.target))
     }
 
     fn write(&self, connection: &mut Connection, memory: &Memory, to: usize) -> rusqlite::Result<()> {
-        let place = |number: usize| number.saturating_sub(self.feeds.len());
-        let feeds = &self.feeds[self.done.min(self.feeds.len())..to.min(self.feeds.len())];
-        let sights = &self.sights[place(self.done)..place(to)];
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let mut feed = transaction.prepare_cached("INSERT OR IGNORE INTO feeds (account, app, position) VALUES (?1, ?2, ?3)")?;
-        for sight in feeds {
-            if let Some(app) = app_of(sight) {
-                feed.execute((sight.account.as_str(), app.as_str(), sight.position.cast_signed()))?;
-            }
-        }
-        drop(feed);
-        sights.iter().try_for_each(|sight| write_entry(&transaction, sight))?;
-        // A conversation's state is written with the last of its entries.
-        let after = self.sights.get(place(to)).and_then(|sight| sight.entry.conversation());
-        let touched = runs(sights).filter(|id| after != Some(*id));
-        let states: Vec<At<Conversation>> = {
-            let memory = memory.read();
-            touched.filter_map(|id| memory.dirty(id).cloned()).collect()
-        };
-        for at in &states {
-            if self.changed.contains(&at.state.details.id) || !write_state(&transaction, at)? {
-                write_conversation(&transaction, at)?;
-            }
-        }
-        let consumers = unique(sights.iter().filter_map(|sight| consumer_of(sight)));
-        let states: Vec<At<Consumer>> = {
-            let memory = memory.read();
-            consumers.iter().filter_map(|key| memory.dirty_consumer(key).cloned()).collect()
-        };
-        for At { state, applied } in &states {
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO consumers (account, id, applied, state) VALUES (?1, ?2, ?3, ?4)")?
-                .execute((state.account.as_str(), state.id.as_str(), applied.cast_signed(), to_json(state)?))?;
-        }
-        if to == self.feeds.len() + self.sights.len() {
-            set_meta(&transaction, "projected", &self.target.to_string())?;
+        let mut writing = Writing::begin(&transaction)?;
+        self.rows[self.done..to].iter().try_for_each(|row| self.write_row(row, &mut writing, &transaction, memory))?;
+        drop(writing);
+        if to == self.rows.len() {
+            set_meta(&transaction, "projected", &self.target.position.to_string())?;
+            set_meta(&transaction, "frame", &self.target.frame.to_string())?;
         }
         transaction.commit()
     }
+
+    fn write_row(&self, row: &Row, writing: &mut Writing<'_>, transaction: &Transaction<'_>, memory: &Memory) -> rusqlite::Result<()> {
+        match row {
+            Row::Entry(frame, place) => {
+                let frame = &self.frames[*frame];
+                let sight = &frame.sights[*place];
+                let (position, entry) = (sight.position.cast_signed(), frame.entry(*place));
+                writing.entry.execute((position, sight.at, sight.account.as_str(), entry))?;
+            }
+            Row::Feed(account, app, positions) => {
+                let first = positions.first().copied().unwrap_or(0).cast_signed();
+                writing.feed.execute((account.as_str(), app.as_str(), first, run::encode(positions.iter().copied())))?;
+            }
+            Row::Events(dialog, first, positions) => {
+                writing.events.execute((dialog.as_str(), first.cast_signed(), run::encode(positions.iter().copied())))?;
+            }
+            Row::Beside(sight) => write_beside(transaction, sight)?,
+            Row::Conversation(id) => {
+                let at = memory.read().dirty(id).cloned();
+                if let Some(at) = at
+                    && (self.changed.contains(id) || !write_state(&mut writing.state, &at)?)
+                {
+                    write_conversation(transaction, &at)?;
+                }
+            }
+            Row::Consumer(key) => {
+                let at = memory.read().dirty_consumer(key).cloned();
+                if let Some(At { state, applied }) = at {
+                    writing.consumer.execute((state.account.as_str(), state.id.as_str(), applied.cast_signed(), to_json(&state)?))?;
+                }
+            }
+            Row::Kept(kept) => {
+                let Kept { account, retry, answer, at } = kept.as_ref();
+                writing.kept.execute((account.as_str(), &retry.sender, &retry.key, retry.fingerprint.as_slice(), answer, at))?;
+            }
+            Row::Resent(Resent { conversation, fingerprint, stored }) => {
+                writing.resent.execute((conversation.as_str(), fingerprint.as_slice(), stored.cast_signed()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What most rows are written with.
+struct Writing<'t> {
+    entry: CachedStatement<'t>,
+    feed: CachedStatement<'t>,
+    events: CachedStatement<'t>,
+    state: CachedStatement<'t>,
+    consumer: CachedStatement<'t>,
+    kept: CachedStatement<'t>,
+    resent: CachedStatement<'t>,
+}
+
+impl<'t> Writing<'t> {
+    fn begin(transaction: &'t Transaction<'_>) -> rusqlite::Result<Self> {
+        let prepare = |sql| transaction.prepare_cached(sql);
+        Ok(Self {
+            entry: prepare("INSERT OR IGNORE INTO journal (position, at, account, entry) VALUES (?1, ?2, ?3, ?4)")?,
+            // A sweep that was cut off may have written a shorter run with the same beginning.
+            feed: prepare("INSERT OR REPLACE INTO feeds (account, app, first, positions) VALUES (?1, ?2, ?3, ?4)")?,
+            events: prepare("INSERT OR REPLACE INTO events (dialog, first, positions) VALUES (?1, ?2, ?3)")?,
+            state: prepare(
+                "UPDATE conversations SET applied = ?2, state = ?3
+                 WHERE id = ?1 AND consumer = ?4 AND open = ?5 AND updated = ?6 AND wakes IS ?7 AND pending = ?8",
+            )?,
+            consumer: prepare("INSERT OR REPLACE INTO consumers (account, id, applied, state) VALUES (?1, ?2, ?3, ?4)")?,
+            kept: prepare(
+                "INSERT OR IGNORE INTO retries (account, sender, key, fingerprint, answer, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?,
+            resent: prepare(
+                "INSERT INTO resends (conversation, fingerprint, stored) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET stored = max(stored, excluded.stored)",
+            )?,
+        })
+    }
+}
+
+fn sorted<K: Ord, V>(all: HashMap<K, V>) -> Vec<(K, V)> {
+    let mut all: Vec<(K, V)> = all.into_iter().collect();
+    all.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+    all
+}
+
+/// Carries over into a copy of the database what the tail of the folder that it was made from has more.
+pub(super) fn complete(copy: &mut Connection, folder: &Path) -> Result<(), OpenError> {
+    let memory = Memory::default();
+    let cursor = cursor(copy)?;
+    let frames = super::tail::read(folder, cursor.frame)?.frames;
+    let frames = catch_up(copy, &memory, cursor, frames)?;
+    if let Some(mut sweep) = Sweep::begin(frames) {
+        sweep.step(copy, &memory, usize::MAX)?;
+    }
+    Ok(())
 }
 
 /// How a commit is kept.
@@ -248,31 +415,10 @@ pub(super) fn set_synchronous(connection: &Connection, mode: Synchronous) -> rus
     })
 }
 
-/// The conversations of entries that are sorted by them, each once.
-fn runs(sights: &[Arc<Sight>]) -> impl Iterator<Item = &ConversationId> {
-    let by_conversation = sights.chunk_by(|one, other| one.entry.conversation() == other.entry.conversation());
-    by_conversation.filter_map(|run| run.first()?.entry.conversation())
-}
-
-fn unique<T: Clone + Eq + std::hash::Hash>(all: impl Iterator<Item = T>) -> Vec<T> {
-    let mut seen = HashSet::new();
-    all.filter(|one| seen.insert(one.clone())).collect()
-}
-
-/// The application whose feed an entry belongs to.
-fn app_of(sight: &Sight) -> Option<&ClientId> {
-    sight.audience.as_ref()?.app.as_ref()
-}
-
-/// What an entry adds beside the states.
-fn write_entry(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Result<()> {
+/// What an entry adds beside the journal, the runs and the states.
+fn write_beside(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Result<()> {
     let position = sight.position.cast_signed();
     if let Some(message) = sight.message() {
-        transaction.prepare_cached("INSERT OR IGNORE INTO events (dialog, sequence, position) VALUES (?1, ?2, ?3)")?.execute((
-            message.dialog.as_str(),
-            message.sequence.cast_signed(),
-            position,
-        ))?;
         if let Some(file) = &message.file {
             transaction
                 .prepare_cached("INSERT OR IGNORE INTO file_uses (account, path, conversation, whisper) VALUES (?1, ?2, ?3, ?4)")?
@@ -300,23 +446,18 @@ pub(super) fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String
 
 /// Writes a conversation of which only events are new, where its row says nothing else that is not so any more: then no index
 /// is touched. Whether that was all.
-fn write_state(transaction: &Transaction<'_>, At { state, applied }: &At<Conversation>) -> rusqlite::Result<bool> {
+fn write_state(statement: &mut CachedStatement<'_>, At { state, applied }: &At<Conversation>) -> rusqlite::Result<bool> {
     let details = &state.details;
-    let written = transaction
-        .prepare_cached(
-            "UPDATE conversations SET applied = ?2, state = ?3
-             WHERE id = ?1 AND consumer = ?4 AND open = ?5 AND updated = ?6 AND wakes IS ?7 AND pending = ?8",
-        )?
-        .execute((
-            details.id.as_str(),
-            applied.cast_signed(),
-            to_json(state)?,
-            details.consumer.as_str(),
-            details.stage == OpenState::Open,
-            state.updated,
-            state.wakes(),
-            state.is_pending(),
-        ))?;
+    let written = statement.execute((
+        details.id.as_str(),
+        applied.cast_signed(),
+        to_json(state)?,
+        details.consumer.as_str(),
+        details.stage == OpenState::Open,
+        state.updated,
+        state.wakes(),
+        state.is_pending(),
+    ))?;
     Ok(written == 1)
 }
 

@@ -3,7 +3,7 @@
 
 use super::super::memory::{Inner, Memory, weight};
 use super::super::{Feed, Range, ReadError, Snapshot};
-use super::row;
+use super::{row, run};
 use crate::domain::{AgentState, Conversation, ConversationFilter, Millis, OpenState, Sight};
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 use std::collections::{HashSet, VecDeque};
@@ -149,19 +149,13 @@ pub(super) fn events(connection: &Connection, memory: &Memory, dialog: &DialogId
             .dialog(dialog)
             .map_or((u64::MAX, (Vec::new(), false)), |entries| (entries.front().map_or(u64::MAX, sequence), in_memory(entries, range)))
     };
-    let on_disk = |from: u64, to: u64, limit: usize, order: &str| -> rusqlite::Result<(Vec<Arc<Sight>>, bool)> {
+    let on_disk = |from: u64, to: u64, limit: usize, is_up: bool| -> rusqlite::Result<(Vec<Arc<Sight>>, bool)> {
         let Some(last) = below.checked_sub(1).map(|last| last.min(to)) else { return Ok((Vec::new(), false)) };
-        let sql = format!(
-            "SELECT j.position, j.at, j.account, j.entry FROM events e JOIN journal j USING (position)
-             WHERE e.dialog = ?1 AND e.sequence BETWEEN ?2 AND ?3 ORDER BY e.sequence {order} LIMIT ?4"
-        );
-        let clamp = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let mut statement = connection.prepare_cached(&sql)?;
-        within(statement.query_map((dialog.as_str(), clamp(from), clamp(last), clamp(limit as u64)), row::sight)?, limit)
+        entries(connection, &positions(connection, dialog, (from, last), limit, is_up)?, limit)
     };
     match range {
         Range::Forward { from, to, limit } => {
-            let (mut found, is_cut) = on_disk(from, to, limit, "ASC")?;
+            let (mut found, is_cut) = on_disk(from, to, limit, true)?;
             if !is_cut {
                 found.extend(recent.into_iter().take(limit - found.len()));
             }
@@ -170,12 +164,70 @@ pub(super) fn events(connection: &Connection, memory: &Memory, dialog: &DialogId
         Range::Backward { to, limit } => {
             let mut found = recent;
             if found.len() < limit && !is_recent_cut {
-                found.extend(on_disk(0, to, limit - found.len(), "DESC")?.0);
+                found.extend(on_disk(0, to, limit - found.len(), false)?.0);
             }
             found.reverse();
             Ok(found)
         }
     }
+}
+
+/// Where the journal holds the events of a dialog from one number to another, both included, up or down; no more than so many.
+fn positions(
+    connection: &Connection,
+    dialog: &DialogId,
+    (from, to): (u64, u64),
+    limit: usize,
+    is_up: bool,
+) -> rusqlite::Result<Vec<u64>> {
+    let clamp = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    // From the run on that holds the first of them.
+    let sql = format!(
+        "SELECT first, positions FROM events WHERE dialog = ?1 AND first <= ?3
+         AND first >= ifnull((SELECT max(first) FROM events WHERE dialog = ?1 AND first <= ?2), 0) ORDER BY first {}",
+        if is_up { "ASC" } else { "DESC" }
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query((dialog.as_str(), clamp(from), clamp(to)))?;
+    let mut found = Vec::new();
+    while found.len() < limit {
+        let Some(next) = rows.next()? else { break };
+        let run = (row::unsigned(next, 0)?..).zip(run::decode(next.get_ref(1)?.as_blob()?));
+        let wanted = run.filter(|(number, _)| (from..=to).contains(number)).map(|(_, position)| position);
+        let left = limit - found.len();
+        if is_up {
+            found.extend(wanted.take(left));
+        } else {
+            let wanted: Vec<u64> = wanted.collect();
+            found.extend(wanted.into_iter().rev().take(left));
+        }
+    }
+    Ok(found)
+}
+
+/// The entries at some positions, in their order, up to a number and to the budget. Whether the budget ended it. Neighbours are
+/// read together; an entry that was erased is left out.
+fn entries(connection: &Connection, positions: &[u64], limit: usize) -> rusqlite::Result<(Vec<Arc<Sight>>, bool)> {
+    let sql = |order| format!("SELECT position, at, account, entry FROM journal WHERE position BETWEEN ?1 AND ?2 ORDER BY position {order}");
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    let are_neighbours = |one: &u64, other: &u64| one.abs_diff(*other) == 1 && (*one < *other) == (positions[0] < positions[positions.len() - 1]);
+    for group in positions.chunk_by(are_neighbours) {
+        let (first, last) = (group[0], group[group.len() - 1]);
+        let mut statement = connection.prepare_cached(&sql(if first <= last { "ASC" } else { "DESC" }))?;
+        let mut rows = statement.query((first.min(last).cast_signed(), first.max(last).cast_signed()))?;
+        while let Some(next) = rows.next()? {
+            if found.len() == limit {
+                return Ok((found, false));
+            }
+            let entry = row::sight(next)?;
+            bytes += weight(&entry);
+            found.push(entry);
+            if bytes > BUDGET {
+                return Ok((found, true));
+            }
+        }
+    }
+    Ok((found, false))
 }
 
 pub(super) fn conversations(
@@ -280,14 +332,24 @@ pub(super) fn feed(
 ) -> rusqlite::Result<Feed> {
     // The index is read only up to where memory begins; the rest follows from there.
     let floor = memory.read().floor();
-    let sql = "SELECT j.position, j.at, j.account, j.entry FROM feeds f JOIN journal j USING (position)
-               WHERE f.account = ?1 AND f.app = ?2 AND f.position > ?3 AND f.position <= ?4 ORDER BY f.position LIMIT ?5";
+    // From the run on that holds the first of them.
+    let sql = "SELECT positions FROM feeds WHERE account = ?1 AND app = ?2 AND first <= ?4
+               AND first >= ifnull((SELECT max(first) FROM feeds WHERE account = ?1 AND app = ?2 AND first <= ?3 + 1), 0) ORDER BY first";
     let mut statement = connection.prepare_cached(sql)?;
-    let values = (account.as_str(), app.as_str(), after.cast_signed(), floor.cast_signed(), i64::try_from(limit).unwrap_or(i64::MAX));
-    let (found, is_cut) = within(statement.query_map(values, row::sight)?, limit)?;
-    // There may be more, by count or by bytes: then the last one is how far this went.
-    let is_cut = is_cut || found.len() == limit;
-    let reached = if is_cut { found.last().map_or(floor, |sight| sight.position) } else { floor.max(after) };
+    let mut rows = statement.query((account.as_str(), app.as_str(), after.cast_signed(), floor.cast_signed()))?;
+    let mut positions = Vec::new();
+    while positions.len() < limit {
+        let Some(next) = rows.next()? else { break };
+        let run = run::decode(next.get_ref(0)?.as_blob()?).filter(|position| *position > after && *position <= floor);
+        positions.extend(run.take(limit - positions.len()));
+    }
+    let (found, is_cut) = entries(connection, &positions, limit)?;
+    // There may be more, by bytes or by count: then this went as far as the last one, be it that it was erased.
+    let reached = match (is_cut, positions.len() == limit) {
+        (true, _) => found.last().map_or(floor, |sight| sight.position),
+        (false, true) => positions.last().copied().unwrap_or(after),
+        (false, false) => floor.max(after),
+    };
     Ok((found, reached))
 }
 

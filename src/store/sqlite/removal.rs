@@ -7,7 +7,7 @@
 use super::super::memory::Memory;
 use super::super::{FileUse, StoreError};
 use super::debts::count;
-use super::{projection, row};
+use super::{projection, row, run};
 use crate::domain::{Entry, Millis, OpenState, Sight};
 use rusqlite::{Connection, OptionalExtension};
 use tieline_protocol::ids::{AccountId, ConversationId, DialogId};
@@ -103,13 +103,15 @@ pub(super) fn erase(connection: &Connection, id: &ConversationId) -> rusqlite::R
     let Some((account, app, dialogs)) = found else { return Ok(false) };
     let mut positions: Vec<i64> = Vec::new();
     for dialog in &dialogs {
-        let left = STEP - positions.len();
-        let sql = "DELETE FROM events WHERE dialog = ?1 AND sequence IN (SELECT sequence FROM events WHERE dialog = ?1 ORDER BY sequence LIMIT ?2)
-                   RETURNING position";
-        let mut statement = connection.prepare_cached(sql)?;
-        positions.extend(statement.query_map((dialog, count(left)), |row| row.get::<_, i64>(0))?.collect::<Result<Vec<_>, _>>()?);
+        while positions.len() < STEP {
+            let sql = "DELETE FROM events WHERE dialog = ?1 AND first = (SELECT min(first) FROM events WHERE dialog = ?1) RETURNING positions";
+            let mut statement = connection.prepare_cached(sql)?;
+            let run = |row: &rusqlite::Row<'_>| Ok(run::decode(row.get_ref(0)?.as_blob()?).map(u64::cast_signed).collect::<Vec<_>>());
+            let Some(run) = statement.query_row([dialog], run).optional()? else { break };
+            positions.extend(run);
+        }
     }
-    let left = STEP - positions.len();
+    let left = STEP.saturating_sub(positions.len());
     let sql = "DELETE FROM changes WHERE conversation = ?1 AND position IN (SELECT position FROM changes WHERE conversation = ?1 LIMIT ?2)
                RETURNING position";
     let mut statement = connection.prepare_cached(sql)?;
@@ -117,11 +119,10 @@ pub(super) fn erase(connection: &Connection, id: &ConversationId) -> rusqlite::R
     for position in &positions {
         connection.prepare_cached("DELETE FROM journal WHERE position = ?1")?.execute([position])?;
         connection.prepare_cached("DELETE FROM attempts WHERE position = ?1")?.execute([position])?;
-        if let Some(app) = &app {
-            connection
-                .prepare_cached("DELETE FROM feeds WHERE account = ?1 AND app = ?2 AND position = ?3")?
-                .execute((&account, app, position))?;
-        }
+    }
+    if let Some(app) = &app {
+        positions.sort_unstable();
+        take_from_feed(connection, &account, app, &positions)?;
     }
     if positions.is_empty() {
         for sql in ["DELETE FROM resends WHERE conversation = ?1", "DELETE FROM dead_letters WHERE conversation = ?1"] {
@@ -129,6 +130,30 @@ pub(super) fn erase(connection: &Connection, id: &ConversationId) -> rusqlite::R
         }
     }
     Ok(!positions.is_empty())
+}
+
+/// Takes ascending positions out of the runs of a feed.
+fn take_from_feed(connection: &Connection, account: &str, app: &str, positions: &[i64]) -> rusqlite::Result<()> {
+    let sql = "SELECT first, positions FROM feeds WHERE account = ?1 AND app = ?2 AND first <= ?3 ORDER BY first DESC LIMIT 1";
+    let mut left = positions;
+    while let Some(position) = left.first() {
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, run::decode(row.get_ref(1)?.as_blob()?).collect()));
+        let found: Option<(i64, Vec<u64>)> = connection.prepare_cached(sql)?.query_row((account, app, position), read).optional()?;
+        let (first, run) = found.unwrap_or_default();
+        let last = run.last().copied().unwrap_or(0).cast_signed().max(*position);
+        let kept: Vec<u64> = run.into_iter().filter(|kept| left.binary_search(&kept.cast_signed()).is_err()).collect();
+        if kept.is_empty() {
+            connection
+                .prepare_cached("DELETE FROM feeds WHERE account = ?1 AND app = ?2 AND first = ?3")?
+                .execute((account, app, first))?;
+        } else {
+            connection
+                .prepare_cached("UPDATE feeds SET positions = ?4 WHERE account = ?1 AND app = ?2 AND first = ?3")?
+                .execute((account, app, first, run::encode(kept.into_iter())))?;
+        }
+        left = &left[left.partition_point(|position| *position <= last)..];
+    }
+    Ok(())
 }
 
 /// Forgets that a conversation was taken away, and which files were shown in it.

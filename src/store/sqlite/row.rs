@@ -1,7 +1,7 @@
 //! Rows to values and back. A row that cannot be understood is an error of the read, never a guess.
 
 use super::super::memory::At;
-use super::super::{Document, FileUse, SessionRow};
+use super::super::{Document, FileUse, Fingerprint, SessionRow};
 use crate::domain::{AgentState, Consumer, Conversation, Entry, Millis, Sight};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -49,6 +49,13 @@ pub(super) fn consumer(connection: &Connection, key: &(AccountId, ConsumerId)) -
         .prepare_cached("SELECT state, applied FROM consumers WHERE account = ?1 AND id = ?2")?
         .query_row([key.0.as_str(), key.1.as_str()], |row| Ok(At { state: json(row, 0)?, applied: unsigned(row, 1)? }))
         .optional()
+}
+
+/// How often the same request was stored in a conversation.
+pub(super) fn resends(connection: &Connection, conversation: &ConversationId, fingerprint: &Fingerprint) -> rusqlite::Result<u64> {
+    let sql = "SELECT stored FROM resends WHERE conversation = ?1 AND fingerprint = ?2";
+    let found = connection.prepare_cached(sql)?.query_row((conversation.as_str(), fingerprint.as_slice()), |row| unsigned(row, 0)).optional()?;
+    Ok(found.unwrap_or(0))
 }
 
 pub(super) fn cursor(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {

@@ -66,15 +66,14 @@ struct ByHand {
 }
 
 impl ByHand {
-    fn start(pragma: &str) -> Self {
+    fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tieline.db");
         let mut connection = connect(&path).unwrap();
         migrations::migrations::runner().run(&mut connection).unwrap();
-        connection.execute_batch(pragma).unwrap();
         let memory = Arc::new(Memory::default());
         let (tell, health) = watch::channel(Health::Writing);
-        let writer = Writer::start(connection, memory.clone(), clock(), announce(Told::default()), tell).unwrap();
+        let writer = Writer::start(dir.path(), connection, memory.clone(), clock(), announce(Told::default()), tell).unwrap();
         Self { writer, memory, health, path, _dir: dir }
     }
 
@@ -102,7 +101,8 @@ impl ByHand {
 
 #[test]
 fn nothing_is_seen_before_its_commit_and_a_full_disk_refuses_whole_batches() {
-    let mut store = ByHand::start("PRAGMA max_page_count = 60;");
+    let mut store = ByHand::start();
+    store.writer.set_room(200_000);
     assert!(store.step(vec![vec![fixtures::open("a")]])[0].is_ok());
     let mut acked = 0;
     let refused = loop {
@@ -119,7 +119,29 @@ fn nothing_is_seen_before_its_commit_and_a_full_disk_refuses_whole_batches() {
     let id = tieline_protocol::ids::ConversationId::from("a");
     assert_eq!(store.memory.read().conversation(&id).unwrap().next, [acked], "nothing of the failed batch is seen");
     // Room again: writes work without a restart, and numbers go on without a hole.
-    rusqlite::Connection::open(&store.path).unwrap();
+    store.writer.set_room(u64::MAX);
+    assert_eq!(store.step(vec![vec![publish("a", "z")]]), [Ok(vec![Outcome::Published { sequence: acked, resends: 0 }])]);
+    assert_eq!(*store.health.borrow(), Health::Writing);
+}
+
+#[test]
+fn what_the_database_does_not_take_is_acked_only_as_far_as_memory_reaches() {
+    let mut store = ByHand::start();
+    assert!(store.step(vec![vec![fixtures::open("a")]])[0].is_ok());
+    store.writer.set_page_limit(60);
+    let mut acked = 0_u64;
+    // It is carried over as by the thread that runs the writer, and at some time the database is full.
+    let refused = loop {
+        let answers = store.step((0..200).map(|_| vec![publish("a", &"x".repeat(100))]).collect());
+        match &answers[0] {
+            Ok(_) => acked += 200,
+            Err(error) => break error.clone(),
+        }
+        store.writer.carry_on();
+        assert!(acked < 100_000, "the database does not fill");
+    };
+    assert_eq!((refused, *store.health.borrow()), (StoreError::DiskFull, Health::DiskFull));
+    assert!(acked > 10_000, "for a while it goes on: {acked}");
     store.writer.set_page_limit(1_000_000);
     assert_eq!(store.step(vec![vec![publish("a", "z")]]), [Ok(vec![Outcome::Published { sequence: acked, resends: 0 }])]);
     assert_eq!(*store.health.borrow(), Health::Writing);
@@ -127,7 +149,7 @@ fn nothing_is_seen_before_its_commit_and_a_full_disk_refuses_whole_batches() {
 
 #[test]
 fn the_projections_catch_up_from_wherever_they_were() {
-    let mut store = ByHand::start("");
+    let mut store = ByHand::start();
     store.step(vec![vec![fixtures::open("a")]]);
     for number in 0..40 {
         store.step(vec![vec![publish("a", &number.to_string())]]);
@@ -142,8 +164,10 @@ fn the_projections_catch_up_from_wherever_they_were() {
     let memory = Arc::new(Memory::default());
     let connection = connect(&path).unwrap();
     let cursor = projection::cursor(&connection).unwrap();
-    let head = projection::catch_up(&connection, &memory, cursor).unwrap();
-    assert!(cursor > 0 && cursor < head, "a crash in between: {cursor} of {head}");
+    let frames = tail::read(_dir.path(), cursor.frame).unwrap().frames;
+    projection::catch_up(&connection, &memory, cursor, frames).unwrap();
+    let head = memory.read().head();
+    assert!(cursor.position > 0 && cursor.position < head, "a crash in between: {cursor:?} of {head}");
     assert_eq!(head, 41);
     assert_eq!(serde_json::to_string(memory.read().conversation(&"a".into()).unwrap()).unwrap(), before);
     let all = reader::events(&connection, &memory, &"a".into(), Range::Forward { from: 0, to: u64::MAX, limit: 1000 }).unwrap();
@@ -160,7 +184,7 @@ fn a_file_that_a_message_not_yet_projected_shows_stays() {
         other => other,
     };
     let close = Command::Update { conversation: "old".into(), changes: vec![FieldChange::Close] };
-    let mut store = ByHand::start("");
+    let mut store = ByHand::start();
     let told = store.step(vec![vec![fixtures::open("old")], vec![fixtures::open("new")], vec![show("old")], vec![close]]);
     assert!(told.iter().all(Result::is_ok), "{told:?}");
     store.writer.project_some(100);
@@ -179,7 +203,7 @@ fn a_file_that_a_message_not_yet_projected_shows_stays() {
 #[test]
 fn the_journal_is_read_past_what_was_removed() {
     let close = Command::Update { conversation: "old".into(), changes: vec![FieldChange::Close] };
-    let mut store = ByHand::start("");
+    let mut store = ByHand::start();
     let commands = [fixtures::open("old"), fixtures::open("new"), publish("new", "x"), publish("old", "x"), close];
     let told = store.step(commands.into_iter().map(|command| vec![command]).collect());
     assert!(told.iter().all(Result::is_ok), "{told:?}");
@@ -201,14 +225,14 @@ fn the_journal_is_read_past_what_was_removed() {
 
 #[test]
 fn a_row_that_cannot_be_read_fails_alone() {
-    let mut store = ByHand::start("");
+    let mut store = ByHand::start();
     assert!(store.step(vec![vec![fixtures::open("broken")], vec![fixtures::open("whole")]]).iter().all(Result::is_ok));
     store.writer.project_some(100);
     connect(&store.path).unwrap().execute("UPDATE conversations SET open = 0, state = '{' WHERE id = 'broken'", []).unwrap();
     // As after a restart: memory has neither.
     store.memory = Arc::new(Memory::default());
     let (tell, health) = watch::channel(Health::Writing);
-    store.writer = Writer::start(connect(&store.path).unwrap(), store.memory.clone(), clock(), announce(Told::default()), tell).unwrap();
+    store.writer = Writer::start(store._dir.path(), connect(&store.path).unwrap(), store.memory.clone(), clock(), announce(Told::default()), tell).unwrap();
     let told = store.step(vec![vec![publish("whole", "x")], vec![publish("broken", "x")], vec![publish("whole", "y")]]);
     assert_eq!(told[1], Err(StoreError::Internal));
     assert!(told[0].is_ok() && told[2].is_ok(), "{told:?}");

@@ -1,13 +1,18 @@
 //! The one writer: runs waiting decisions in order, commits once for all of them with a sync, then answers and tells.
+//!
+//! What decisions write goes to the tail, and from there into the database behind the acks; writes that are no decisions go to
+//! the database at once, in a transaction of their own.
 
 use super::super::memory::{Memory, Name, name_of};
-use super::super::{Announce, Clock, Committed, Decided, Decision, Document, Health, Retry, SessionRow, StoreError};
-use super::projection::{Sweep, Synchronous, set_synchronous};
+use super::super::{Announce, Clock, Committed, Decided, Decision, Document, Fingerprint, Health, Retry, SessionRow, StoreError};
+use super::projection::{Cursor, Sweep, Synchronous, set_synchronous};
+use super::tail::{AppendError, Frame, FrameDraft, Kept, Resent, Tail};
 use super::{OpenError, projection, removal, row};
 use crate::domain::{AgentState, Consumer, Conversation, Draft, Millis, Outcome, ScopeKey, Sight, View};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -21,11 +26,16 @@ const BATCH: usize = 1_024;
 const CHUNK: usize = 512;
 /// Rows projected between two commits at least: bounds how long a decision waits behind them.
 const SLICE: usize = 128;
-/// Entries that may wait to be projected; beyond it each commit is followed by some projecting, waiting decisions or not. The
-/// more they are, the less each costs.
-const TAIL: u64 = 12_288;
+/// Rows and bytes that may wait to be projected; beyond it each commit is followed by some projecting, waiting decisions or not.
+/// The more they are, the less each costs.
+const WAITING: usize = 12_288;
+const WAITING_BYTES: usize = 8 * 1024 * 1024;
+/// As many, when the database cannot be written: beyond it decisions are refused.
+const STUCK: usize = 2 * WAITING;
 /// How long the writer waits for the next decision before it projects what is left.
 const QUIET: Duration = Duration::from_millis(5);
+/// How long until it tries again what it was kept from.
+const LATER: Duration = Duration::from_secs(1);
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -65,16 +75,25 @@ impl Job {
     }
 }
 
-/// An answer that waits for the commit.
+/// Why a batch was not committed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Database(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Tail(#[from] AppendError),
+}
+
+/// The answer to a decision that waits for the commit.
 enum Waiting {
     Decided(Answer<Decided>, Result<Decided, StoreError>),
     /// Refused by what was committed before the batch: it stands whatever becomes of the batch.
     Refused(Answer<Decided>, StoreError),
-    Done(Answer<()>),
-    Removed(removal::Taken, bool),
-    /// Not done, for a reason that stands whatever becomes of the batch.
-    NotDone(Answer<()>, StoreError),
+    Probed(Answer<()>),
 }
+
+/// An idempotency key: the account, the sender and the key.
+type KeyName = (AccountId, String, String);
 
 pub(super) struct Writer {
     connection: Connection,
@@ -82,16 +101,29 @@ pub(super) struct Writer {
     clock: Clock,
     announce: Announce,
     health: watch::Sender<Health>,
+    tail: Tail,
     position: u64,
-    projected: u64,
+    projected: Cursor,
+    /// The frames that are not projected, and how many rows and bytes they have.
+    frames: VecDeque<Arc<Frame>>,
+    rows: usize,
+    bytes: usize,
+    /// The answers and the counts in them.
+    kept: HashMap<KeyName, Arc<Kept>>,
+    resent: HashMap<(ConversationId, Fingerprint), u64>,
     sweep: Option<Sweep>,
+    /// Whether the last attempt to project failed.
+    is_stuck: bool,
     numbers: HashMap<AccountId, i64>,
 }
 
 /// What a batch has made so far; nobody else sees it before the commit.
 #[derive(Default)]
 struct Staged {
+    frame: FrameDraft,
     sights: Vec<Arc<Sight>>,
+    kept: HashMap<KeyName, Arc<Kept>>,
+    resent: HashMap<(ConversationId, Fingerprint), u64>,
     conversations: HashMap<ConversationId, Conversation>,
     consumers: HashMap<(AccountId, ConsumerId), Consumer>,
     applied: HashMap<ConversationId, u64>,
@@ -103,8 +135,6 @@ struct Staged {
     /// By how much the batch has changed the number of an agent's conversations.
     loads: HashMap<(AccountId, UserId), i64>,
     names: HashMap<Name, ConversationId>,
-    /// Conversations that the batch takes away, and that memory may still have.
-    removed: HashSet<ConversationId>,
     /// The first position of each decision that wrote something, and when it was handed in.
     decisions: Vec<(u64, Millis)>,
 }
@@ -162,6 +192,7 @@ impl View for Scope<'_> {
 
 impl Writer {
     pub(super) fn start(
+        folder: &Path,
         connection: Connection,
         memory: Arc<Memory>,
         clock: Clock,
@@ -169,11 +200,46 @@ impl Writer {
         health: watch::Sender<Health>,
     ) -> Result<Self, OpenError> {
         let projected = projection::cursor(&connection)?;
-        let position = projection::catch_up(&connection, &memory, projected)?;
-        if position > projected {
-            tracing::info!(entries = position - projected, "projections go on from the journal");
+        let (tail, frames) = Tail::open(folder, projected.frame)?;
+        let frames = projection::catch_up(&connection, &memory, projected, frames)?;
+        let position = memory.read().head();
+        if position > projected.position {
+            tracing::info!(entries = position - projected.position, "projections go on from the journal");
         }
-        Ok(Self { connection, memory, clock, announce, health, position, projected, sweep: None, numbers: HashMap::new() })
+        let mut writer = Self {
+            connection,
+            memory,
+            clock,
+            announce,
+            health,
+            tail,
+            position,
+            projected,
+            frames: VecDeque::new(),
+            rows: 0,
+            bytes: 0,
+            kept: HashMap::new(),
+            resent: HashMap::new(),
+            sweep: None,
+            is_stuck: false,
+            numbers: HashMap::new(),
+        };
+        for frame in frames {
+            for kept in &frame.kept {
+                writer.kept.insert(key_name(&kept.account, &kept.retry), kept.clone());
+            }
+            for Resent { conversation, fingerprint, stored } in &frame.resent {
+                writer.resent.insert((conversation.clone(), *fingerprint), *stored);
+            }
+            writer.wait_for_projection(frame);
+        }
+        Ok(writer)
+    }
+
+    fn wait_for_projection(&mut self, frame: Arc<Frame>) {
+        self.rows += frame.rows();
+        self.bytes += frame.bytes();
+        self.frames.push_back(frame);
     }
 
     /// Runs until every sender is gone, or a sync has failed. `waiting` counts what was handed in and is not taken yet.
@@ -184,32 +250,34 @@ impl Writer {
             metrics::gauge!("tieline_store_waiting").set(before.wrapping_sub(jobs).cast_signed().max(0) as f64);
         };
         loop {
-            let job = if self.projected < self.position {
-                match queue.recv_timeout(QUIET) {
-                    Ok(job) => Some(job),
-                    Err(RecvTimeoutError::Disconnected) => break,
-                    Err(RecvTimeoutError::Timeout) => {
-                        self.project(CHUNK);
-                        None
-                    }
+            let is_at_rest = self.frames.is_empty();
+            let quiet = match is_at_rest {
+                false => Some(QUIET),
+                true if self.tail.is_purge_due() => Some(LATER),
+                true => None,
+            };
+            let job = match quiet.map_or_else(|| queue.recv().map_err(|_| RecvTimeoutError::Disconnected), |time| queue.recv_timeout(time)) {
+                Ok(job) => Some(job),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) if is_at_rest => {
+                    self.tail.purge_what_is_due();
+                    None
                 }
-            } else {
-                match queue.recv() {
-                    Ok(job) => Some(job),
-                    Err(_) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.project(CHUNK);
+                    None
                 }
             };
             if let Some(first) = job {
                 let mut batch = vec![first];
                 batch.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(BATCH - 1));
                 taken(batch.len());
-                let before = self.position;
+                let before = self.rows;
                 self.step(batch);
                 // Under load nobody rests, and what is not projected must not grow: a sweep that has begun gets on faster than
-                // it is added to. There are two rows or so for each entry.
-                if !self.has_failed() && (self.sweep.is_some() || self.position - self.projected > TAIL) {
-                    let added = usize::try_from(self.position - before).unwrap_or(usize::MAX);
-                    self.project(SLICE.max(added.saturating_mul(4)));
+                // it is added to.
+                if !self.has_failed() && (self.sweep.is_some() || self.rows > WAITING || self.bytes > WAITING_BYTES) {
+                    self.project(SLICE.max(self.rows.saturating_sub(before).saturating_mul(4)));
                 }
             }
             if self.has_failed() {
@@ -220,7 +288,8 @@ impl Writer {
                 return;
             }
         }
-        while self.projected < self.position && self.project(CHUNK) {}
+        while !self.frames.is_empty() && self.project(CHUNK) {}
+        self.tail.purge();
         // The whole database in one file, for whoever copies it while nothing runs.
         if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
             tracing::warn!(%error, "the write-ahead log stays beside the database");
@@ -233,25 +302,44 @@ impl Writer {
 
     /// Decides, commits, answers and tells about one batch.
     pub(super) fn step(&mut self, batch: Vec<Job>) {
+        let mut decisions = Vec::with_capacity(batch.len());
+        let mut writes = Vec::new();
+        for job in batch {
+            match job {
+                Job::Decide(..) | Job::Probe(_) => decisions.push(job),
+                Job::KeepDocument(..) | Job::Write(..) => writes.push(job),
+                // What comes before it is not old, what comes after it may not see what was removed, and its entry has a place
+                // between theirs.
+                Job::Remove(conversation, before, answer) => {
+                    self.write_all(std::mem::take(&mut writes));
+                    self.decide_all(std::mem::take(&mut decisions));
+                    self.remove(&conversation, before, answer);
+                }
+            }
+        }
+        self.write_all(writes);
+        self.decide_all(decisions);
+    }
+
+    fn decide_all(&mut self, batch: Vec<Job>) {
+        if batch.is_empty() {
+            return;
+        }
         let size = batch.len();
         let began = Instant::now();
         match self.commit(batch) {
-            Ok((staged, waiting)) => {
+            Ok((staged, frame, waiting)) => {
                 metrics::histogram!("tieline_store_commit_seconds").record(began.elapsed().as_secs_f64());
                 metrics::histogram!("tieline_store_commit_decisions").record(size as f64);
-                // From a full disk there is a way back, by something that was really written; from a failed sync none.
-                let has_written = !staged.sights.is_empty() || waiting.iter().any(|answer| matches!(answer, Waiting::Done(_)));
-                self.health.send_if_modified(|health| {
-                    has_written && *health == Health::DiskFull && std::mem::replace(health, Health::Writing) == Health::DiskFull
-                });
-                let committed = self.publish(staged);
+                if frame.is_some() && !self.is_stuck {
+                    self.is_well();
+                }
+                let committed = self.publish(staged, frame);
                 for answer in waiting {
                     match answer {
                         Waiting::Decided(answer, result) => drop(answer.send(result)),
                         Waiting::Refused(answer, refused) => drop(answer.send(Err(refused))),
-                        Waiting::Done(answer) => drop(answer.send(Ok(()))),
-                        Waiting::Removed(answer, is_taken) => drop(answer.send(Ok(is_taken))),
-                        Waiting::NotDone(answer, why) => drop(answer.send(Err(why))),
+                        Waiting::Probed(answer) => drop(answer.send(Ok(()))),
                     }
                 }
                 if !committed.sights.is_empty() {
@@ -264,119 +352,163 @@ impl Writer {
                     match answer {
                         Waiting::Refused(answer, refused) => drop(answer.send(Err(refused))),
                         Waiting::Decided(answer, _) => drop(answer.send(Err(failure.clone()))),
-                        Waiting::Done(answer) => drop(answer.send(Err(failure.clone()))),
-                        Waiting::Removed(answer, _) => drop(answer.send(Err(failure.clone()))),
-                        Waiting::NotDone(answer, why) => drop(answer.send(Err(why))),
+                        Waiting::Probed(answer) => drop(answer.send(Err(failure.clone()))),
                     }
                 }
             }
         }
     }
 
-    fn commit(&mut self, batch: Vec<Job>) -> Result<(Staged, Vec<Waiting>), (rusqlite::Error, Vec<Waiting>)> {
-        let is_synced = batch.iter().any(Job::needs_sync);
-        if is_synced {
-            return self.transact(batch);
-        }
-        if let Err(error) = set_synchronous(&self.connection, Synchronous::Normal) {
-            return Err((error, batch.into_iter().map(unanswered).collect()));
-        }
-        let done = self.transact(batch);
-        // Without it the next ack would not mean on disk.
-        match set_synchronous(&self.connection, Synchronous::Full) {
-            Ok(()) => done,
-            Err(error) => Err((error, done.map_or_else(|(_, waiting)| waiting, |(_, waiting)| waiting))),
-        }
-    }
-
-    /// Runs the jobs of a batch in one transaction.
-    fn transact(&mut self, batch: Vec<Job>) -> Result<(Staged, Vec<Waiting>), (rusqlite::Error, Vec<Waiting>)> {
+    /// Runs decisions, and appends what they write to the tail.
+    fn commit(&mut self, batch: Vec<Job>) -> Result<(Staged, Option<Frame>, Vec<Waiting>), (Failure, Vec<Waiting>)> {
         let mut waiting = Vec::with_capacity(batch.len());
         let mut staged = Staged::default();
-        if let Err(error) = self.connection.execute_batch("BEGIN IMMEDIATE") {
-            waiting.extend(batch.into_iter().map(unanswered));
-            return Err((error, waiting));
-        }
-        let mut failure = None;
+        // What the database does not take stays in memory, which must not grow without end.
+        let mut failure = if self.is_stuck && self.rows > STUCK { self.carry_over(SLICE).err().map(Failure::Database) } else { None };
         for job in batch {
-            if failure.is_some() {
-                waiting.push(unanswered(job));
-                continue;
-            }
             match job {
-                Job::Decide(decision, answer) => {
-                    let result = self.decide(&decision, &mut staged);
-                    match result {
-                        Ok(Err(refused)) if staged.sights.is_empty() => waiting.push(Waiting::Refused(answer, refused)),
-                        Ok(result) => waiting.push(Waiting::Decided(answer, result)),
-                        Err(error) => {
-                            failure = Some(error);
-                            waiting.push(without_answer(answer));
-                        }
-                    }
-                }
-                Job::KeepDocument(document, answer) => match keep_document(&self.connection, &document) {
-                    Ok(Ok(())) => waiting.push(Waiting::Done(answer)),
-                    Ok(Err(why)) => waiting.push(Waiting::NotDone(answer, why)),
+                Job::Decide(decision, answer) if failure.is_none() => match self.decide(*decision, &mut staged) {
+                    Ok(Err(refused)) if staged.frame.is_empty() => waiting.push(Waiting::Refused(answer, refused)),
+                    Ok(result) => waiting.push(Waiting::Decided(answer, result)),
                     Err(error) => {
-                        failure = Some(error);
-                        waiting.push(Waiting::Done(answer));
+                        failure = Some(error.into());
+                        waiting.push(without_answer(answer));
                     }
                 },
-                Job::Write(write, _, answer) => {
-                    failure = write(&self.connection).err();
-                    waiting.push(Waiting::Done(answer));
+                Job::Probe(answer) if failure.is_none() => {
+                    let was_full = *self.health.borrow() == Health::DiskFull;
+                    failure = projection::probe(&self.connection, (self.clock)(), was_full).err().map(Failure::Database);
+                    staged.frame.pad(if was_full { projection::PROBE } else { 1 });
+                    waiting.push(Waiting::Probed(answer));
                 }
-                Job::Remove(conversation, before, answer) => {
-                    let place = (self.position + staged.sights.len() as u64 + 1, (self.clock)());
-                    // What the batch itself has changed is not old.
-                    let taken = if staged.conversations.contains_key(&conversation) || staged.applied.contains_key(&conversation) {
-                        Ok(None)
-                    } else {
-                        removal::begin(&self.connection, &self.memory, &conversation, before, place)
-                    };
-                    match taken {
-                        Ok(taken) => {
-                            waiting.push(Waiting::Removed(answer, taken.is_some()));
-                            staged.removed.extend(taken.is_some().then_some(conversation));
-                            staged.sights.extend(taken.map(Arc::new));
-                        }
-                        // It stays, and the others go.
-                        Err(error) if error.sqlite_error_code().is_none() => {
-                            tracing::error!(%error, %conversation, "a row cannot be read");
-                            waiting.push(Waiting::Removed(answer, false));
-                        }
-                        Err(error) => {
-                            failure = Some(error);
-                            waiting.push(Waiting::Removed(answer, false));
-                        }
-                    }
-                }
-                Job::Probe(answer) => {
-                    failure = projection::probe(&self.connection, (self.clock)(), *self.health.borrow() == Health::DiskFull).err();
-                    waiting.push(Waiting::Done(answer));
-                }
+                Job::Decide(_, answer) => waiting.push(without_answer(answer)),
+                Job::Probe(answer) => waiting.push(Waiting::Probed(answer)),
+                Job::KeepDocument(..) | Job::Write(..) | Job::Remove(..) => {}
             }
         }
-        match failure.map_or_else(|| self.connection.execute_batch("COMMIT"), Err) {
-            Ok(()) => Ok((staged, waiting)),
-            Err(error) => {
-                if let Err(error) = self.connection.execute_batch("ROLLBACK") {
-                    tracing::debug!(%error, "nothing to roll back");
+        let draft = std::mem::take(&mut staged.frame);
+        let appended = match failure {
+            Some(failure) => Err(failure),
+            None if draft.is_empty() => Ok(None),
+            None => self.tail.append(draft, self.position + 1).map(Some).map_err(Failure::Tail),
+        };
+        match appended {
+            Ok(frame) => Ok((staged, frame, waiting)),
+            Err(failure) => Err((failure, waiting)),
+        }
+    }
+
+    /// Runs writes that are no decisions, in one transaction, and answers.
+    fn write_all(&mut self, writes: Vec<Job>) {
+        if writes.is_empty() {
+            return;
+        }
+        let is_synced = writes.iter().any(Job::needs_sync);
+        let (mut done, mut refused) = (Vec::new(), Vec::new());
+        let ready = if is_synced { Ok(()) } else { set_synchronous(&self.connection, Synchronous::Normal) };
+        let mut failure = ready.and_then(|()| self.connection.execute_batch("BEGIN IMMEDIATE")).err();
+        for job in writes {
+            match job {
+                Job::KeepDocument(document, answer) if failure.is_none() => match keep_document(&self.connection, &document) {
+                    Ok(Ok(())) => done.push(answer),
+                    Ok(Err(why)) => refused.push((answer, why)),
+                    Err(error) => {
+                        failure = Some(error);
+                        done.push(answer);
+                    }
+                },
+                Job::Write(write, _, answer) if failure.is_none() => {
+                    failure = write(&self.connection).err();
+                    done.push(answer);
                 }
-                Err((error, waiting))
+                Job::KeepDocument(_, answer) | Job::Write(_, _, answer) => done.push(answer),
+                Job::Decide(..) | Job::Probe(_) | Job::Remove(..) => {}
+            }
+        }
+        let committed = self.end_transaction(failure);
+        // Without it the next ack would not mean on disk.
+        let committed = if is_synced { committed } else { committed.and(set_synchronous(&self.connection, Synchronous::Full)) };
+        let answer_all = committed.map_err(|error| self.failed(&Failure::Database(error)));
+        if answer_all.is_ok() && !done.is_empty() {
+            self.is_well();
+        }
+        for answer in done {
+            drop(answer.send(answer_all.clone()));
+        }
+        for (answer, why) in refused {
+            drop(answer.send(Err(why)));
+        }
+    }
+
+    fn end_transaction(&self, failure: Option<rusqlite::Error>) -> rusqlite::Result<()> {
+        failure.map_or_else(|| self.connection.execute_batch("COMMIT"), Err).inspect_err(|_| {
+            if let Err(error) = self.connection.execute_batch("ROLLBACK") {
+                tracing::debug!(%error, "nothing to roll back");
+            }
+        })
+    }
+
+    /// From a full disk there is a way back, by something that was really written; from a failed sync none.
+    fn is_well(&self) {
+        self.health
+            .send_if_modified(|health| *health == Health::DiskFull && std::mem::replace(health, Health::Writing) == Health::DiskFull);
+    }
+
+    /// Takes a conversation away. Its entry is written into the database with it, not into the tail: both are there, or neither.
+    fn remove(&mut self, conversation: &ConversationId, before: Millis, answer: removal::Taken) {
+        let place = (self.position + 1, (self.clock)());
+        let begun = self.connection.execute_batch("BEGIN IMMEDIATE");
+        let taken = begun.and_then(|()| removal::begin(&self.connection, &self.memory, conversation, before, place));
+        let (taken, failure) = match taken {
+            Ok(taken) => (taken, None),
+            Err(error) => (None, Some(error)),
+        };
+        // A row that cannot be read says nothing about the disk: the conversation stays.
+        let is_unreadable = failure.as_ref().is_some_and(|error| error.sqlite_error_code().is_none());
+        match self.end_transaction(failure) {
+            Ok(()) => {}
+            Err(error) if is_unreadable => {
+                tracing::error!(%error, %conversation, "a row cannot be read");
+                drop(answer.send(Ok(false)));
+                return;
+            }
+            Err(error) => {
+                let failure = self.failed(&Failure::Database(error));
+                drop(answer.send(Err(failure)));
+                return;
+            }
+        }
+        let Some(sight) = taken.map(Arc::new) else {
+            drop(answer.send(Ok(false)));
+            return;
+        };
+        // What a sweep still has of it must not be written any more, and what the tail has must go.
+        self.sweep = None;
+        self.memory.write().forget(conversation);
+        self.tail.purge();
+        let staged = Staged { sights: vec![sight.clone()], ..Staged::default() };
+        match Frame::of_row(self.tail.number(), sight) {
+            Ok(frame) => {
+                let committed = self.publish(staged, Some(frame));
+                drop(answer.send(Ok(true)));
+                (self.announce)(committed);
+            }
+            Err(error) => {
+                tracing::error!(%error, %conversation, "an entry cannot be written");
+                drop(answer.send(Err(StoreError::Internal)));
             }
         }
     }
 
     /// One decision. The outer error is the store's and ends the batch, the inner one is the decision's own.
-    fn decide(&mut self, decision: &Decision, staged: &mut Staged) -> rusqlite::Result<Result<Decided, StoreError>> {
-        if let Some(retry) = &decision.retry
-            && let Some(known) = self.known(&decision.account, retry)?
+    fn decide(&mut self, mut decision: Decision, staged: &mut Staged) -> rusqlite::Result<Result<Decided, StoreError>> {
+        let retry = decision.retry.take().map(|retry| (key_name(&decision.account, &retry), retry));
+        if let Some((name, retry)) = &retry
+            && let Some(known) = self.known(name, retry, staged)?
         {
             return Ok(known);
         }
-        let scope = match self.scope(decision, staged) {
+        let scope = match self.scope(&decision, staged) {
             // Nothing of it is written yet: it fails alone.
             Err(error) if error.sqlite_error_code().is_none() => {
                 tracing::error!(%error, ?decision, "a row cannot be read");
@@ -396,15 +528,12 @@ impl Writer {
             }
         };
         let Draft { sights, conversations, consumers, numbers, agents, stored, .. } = draft;
-        let Scope { conversations: loaded, .. } = scope;
+        let Scope { conversations: loaded, resends, .. } = scope;
         staged.decisions.extend(sights.first().map(|first| (first.position, decision.received)));
         for sight in &sights {
-            self.connection.prepare_cached("INSERT INTO journal (position, at, account, entry) VALUES (?1, ?2, ?3, ?4)")?.execute((
-                sight.position.cast_signed(),
-                sight.at,
-                sight.account.as_str(),
-                projection::to_json(&sight.entry)?,
-            ))?;
+            if let Err(error) = staged.frame.entry(sight) {
+                return Err(rusqlite::Error::ToSqlConversionFailure(Box::new(error)));
+            }
             if let Some(id) = sight.entry.conversation() {
                 staged.applied.insert(id.clone(), sight.position);
             }
@@ -412,16 +541,16 @@ impl Writer {
                 staged.applied_consumers.insert(consumer, sight.position);
             }
         }
-        if let Some(retry) = &decision.retry {
-            self.remember(&decision.account, retry, &outcomes)?;
+        if let Some((name, retry)) = retry {
+            let (account, answer) = (decision.account.clone(), projection::to_json(&outcomes)?);
+            let kept = Arc::new(Kept { account, retry, answer, at: (self.clock)() });
+            staged.frame.kept(&kept);
+            staged.kept.insert(name, kept);
         }
         if let (Some((conversation, fingerprint)), true) = (&decision.resend, stored > 0) {
-            self.connection
-                .prepare_cached(
-                    "INSERT INTO resends (conversation, fingerprint, stored) VALUES (?1, ?2, ?3)
-                     ON CONFLICT DO UPDATE SET stored = stored + excluded.stored",
-                )?
-                .execute((conversation.as_str(), fingerprint.as_slice(), stored.cast_signed()))?;
+            let resent = Resent { conversation: conversation.clone(), fingerprint: *fingerprint, stored: resends + stored };
+            staged.frame.resent(&resent);
+            staged.resent.insert((resent.conversation, resent.fingerprint), resent.stored);
         }
         // Conversations only looked at are not changed; what is staged has an entry.
         for (id, after) in conversations {
@@ -449,36 +578,16 @@ impl Writer {
         Ok(Ok(Decided { outcomes, replayed: false }))
     }
 
-    fn known(&self, account: &AccountId, retry: &Retry) -> rusqlite::Result<Option<Result<Decided, StoreError>>> {
-        let found: Option<(Vec<u8>, String)> = self
-            .connection
-            .prepare_cached("SELECT fingerprint, answer FROM retries WHERE account = ?1 AND sender = ?2 AND key = ?3")?
-            .query_row((account.as_str(), &retry.sender, &retry.key), |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        Ok(found.map(|(fingerprint, answer)| {
-            if fingerprint != retry.fingerprint {
-                return Err(StoreError::KeyReused);
-            }
-            let outcomes: Vec<Outcome> = serde_json::from_str(&answer).map_err(|error| {
-                tracing::error!(%error, "a stored answer cannot be read");
-                StoreError::Internal
-            })?;
-            Ok(Decided { outcomes, replayed: true })
-        }))
-    }
-
-    fn remember(&self, account: &AccountId, retry: &Retry, outcomes: &[Outcome]) -> rusqlite::Result<()> {
+    fn known(&self, name: &KeyName, retry: &Retry, staged: &Staged) -> rusqlite::Result<Option<Result<Decided, StoreError>>> {
+        if let Some(kept) = staged.kept.get(name).or_else(|| self.kept.get(name)) {
+            return Ok(Some(answer_again(retry, &kept.retry.fingerprint, &kept.answer)));
+        }
         self.connection
-            .prepare_cached("INSERT INTO retries (account, sender, key, fingerprint, answer, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-            .execute((
-                account.as_str(),
-                &retry.sender,
-                &retry.key,
-                retry.fingerprint.as_slice(),
-                projection::to_json(&outcomes)?,
-                (self.clock)(),
-            ))?;
-        Ok(())
+            .prepare_cached("SELECT fingerprint, answer FROM retries WHERE account = ?1 AND sender = ?2 AND key = ?3")?
+            .query_row((name.0.as_str(), &name.1, &name.2), |row| {
+                Ok(answer_again(retry, row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_str()?))
+            })
+            .optional()
     }
 
     fn scope<'s>(&mut self, decision: &Decision, staged: &'s Staged) -> rusqlite::Result<Scope<'s>> {
@@ -494,7 +603,6 @@ impl Writer {
         };
         for key in &decision.scope {
             match key {
-                ScopeKey::Conversation(id) if staged.removed.contains(id) => {}
                 ScopeKey::Conversation(id) => {
                     if let Some(state) = self.load(id)? {
                         scope.conversations.insert(id.clone(), state);
@@ -525,13 +633,12 @@ impl Writer {
                 }
             }
         }
-        if let Some((conversation, fingerprint)) = &decision.resend {
-            let stored: Option<i64> = self
-                .connection
-                .prepare_cached("SELECT stored FROM resends WHERE conversation = ?1 AND fingerprint = ?2")?
-                .query_row((conversation.as_str(), fingerprint.as_slice()), |row| row.get(0))
-                .optional()?;
-            scope.resends = stored.unwrap_or(0).cast_unsigned();
+        if let Some(resend) = &decision.resend {
+            let known = staged.resent.get(resend).or_else(|| self.resent.get(resend));
+            scope.resends = match known {
+                Some(known) => *known,
+                None => row::resends(&self.connection, &resend.0, &resend.1)?,
+            };
         }
         Ok(scope)
     }
@@ -609,21 +716,27 @@ impl Writer {
     }
 
     /// The batch is on disk: readers see it from here on.
-    fn publish(&mut self, staged: Staged) -> Committed {
+    fn publish(&mut self, staged: Staged, frame: Option<Frame>) -> Committed {
         let Staged {
-            sights, conversations, consumers, applied, applied_consumers, numbers, mut before, agents, decisions, removed, ..
+            sights, kept, resent, conversations, consumers, applied, applied_consumers, numbers, mut before, agents, decisions, ..
         } = staged;
         self.position += sights.len() as u64;
+        if let Some(mut frame) = frame {
+            let counts = resent.iter().map(|((conversation, fingerprint), stored)| Resent {
+                conversation: conversation.clone(),
+                fingerprint: *fingerprint,
+                stored: *stored,
+            });
+            (frame.sights, frame.kept, frame.resent) = (sights.clone(), kept.values().cloned().collect(), counts.collect());
+            self.wait_for_projection(Arc::new(frame));
+        }
+        self.kept.extend(kept);
+        self.resent.extend(resent);
         self.numbers.extend(numbers);
         let mut changes = Vec::new();
         let mut memory = self.memory.write();
         for sight in &sights {
             memory.push(sight.clone());
-        }
-        if !removed.is_empty() {
-            removed.iter().for_each(|id| memory.forget(id));
-            // What it still has of them must not be written any more.
-            self.sweep = None;
         }
         for (id, after) in conversations {
             // Not from memory, which may have let go of it during the batch.
@@ -643,43 +756,75 @@ impl Writer {
             let position = applied_consumers.get(&key).copied().unwrap_or(self.position);
             memory.put_consumer(key, state, position);
         }
-        metrics::gauge!("tieline_store_unprojected").set((self.position - self.projected) as f64);
+        metrics::gauge!("tieline_store_unprojected").set((self.position - self.projected.position) as f64);
         Committed { sights, changes, decisions }
     }
 
     /// Brings the projections on by so many rows; whether that worked.
     fn project(&mut self, rows: usize) -> bool {
+        if let Err(error) = self.carry_over(rows) {
+            self.failed(&Failure::Database(error));
+            // What is not projected stays in memory; a full disk is tried again, but not in a tight loop.
+            std::thread::sleep(Duration::from_millis(50));
+            return false;
+        }
+        true
+    }
+
+    fn carry_over(&mut self, rows: usize) -> rusqlite::Result<()> {
         let began = Instant::now();
-        let Some(mut sweep) = self.sweep.take().or_else(|| Sweep::begin(&self.memory, self.projected)) else { return true };
+        let Some(mut sweep) = self.sweep.take().or_else(|| Sweep::begin(self.frames.iter().cloned().collect())) else { return Ok(()) };
         let done = sweep.step(&mut self.connection, &self.memory, rows);
+        self.is_stuck = done.is_err();
         match done {
             Ok(Some(cursor)) => {
                 self.projected = cursor;
-                metrics::gauge!("tieline_store_unprojected").set((self.position - self.projected) as f64);
+                self.tail.release(cursor.frame);
+                for frame in sweep.frames() {
+                    self.let_go(frame);
+                }
+                metrics::gauge!("tieline_store_unprojected").set((self.position - self.projected.position) as f64);
             }
             Ok(None) => self.sweep = Some(sweep),
             Err(error) => {
                 self.sweep = Some(sweep);
-                self.failed(&error);
-                // What is not projected stays in memory; a full disk is tried again, but not in a tight loop.
-                std::thread::sleep(Duration::from_millis(50));
-                return false;
+                return Err(error);
             }
         }
         metrics::histogram!("tieline_store_projection_seconds").record(began.elapsed().as_secs_f64());
-        true
+        Ok(())
+    }
+
+    /// What is in it is in the database.
+    fn let_go(&mut self, frame: &Frame) {
+        self.frames.pop_front();
+        self.rows -= frame.rows();
+        self.bytes -= frame.bytes();
+        for kept in &frame.kept {
+            self.kept.remove(&key_name(&kept.account, &kept.retry));
+        }
+        for Resent { conversation, fingerprint, stored } in &frame.resent {
+            let name = (conversation.clone(), *fingerprint);
+            if self.resent.get(&name) == Some(stored) {
+                self.resent.remove(&name);
+            }
+        }
     }
 
     /// What a failed write means for those who wait, and for the store.
-    fn failed(&mut self, error: &rusqlite::Error) -> StoreError {
+    fn failed(&mut self, error: &Failure) -> StoreError {
         metrics::counter!("tieline_store_failures_total").increment(1);
-        let (health, answer) = match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => (Health::DiskFull, StoreError::DiskFull),
+        let code = match error {
+            Failure::Database(error) => error.sqlite_error_code(),
+            Failure::Tail(_) => None,
+        };
+        let (health, answer) = match (error, code) {
             // A write that fails before the sync, as one over a file size limit or a quota does, has committed nothing.
-            _ if is_write_refused(error) => (Health::DiskFull, StoreError::DiskFull),
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (*self.health.borrow(), StoreError::Busy),
+            (Failure::Tail(AppendError::Write(_)), _) | (_, Some(ErrorCode::DiskFull)) => (Health::DiskFull, StoreError::DiskFull),
+            (Failure::Database(error), _) if is_write_refused(error) => (Health::DiskFull, StoreError::DiskFull),
+            (_, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) => (*self.health.borrow(), StoreError::Busy),
             // A row that cannot be understood says nothing about the disk, and the batch was rolled back.
-            None => (*self.health.borrow(), StoreError::Internal),
+            (Failure::Database(_), None) => (*self.health.borrow(), StoreError::Internal),
             // After a failed sync nobody knows what is on disk, and a second sync may claim success over lost data.
             _ => (Health::Failed, StoreError::Unknown),
         };
@@ -706,12 +851,20 @@ fn without_answer(answer: Answer<Decided>) -> Waiting {
     Waiting::Decided(answer, Ok(Decided { outcomes: Vec::new(), replayed: false }))
 }
 
-fn unanswered(job: Job) -> Waiting {
-    match job {
-        Job::Decide(_, answer) => without_answer(answer),
-        Job::KeepDocument(_, answer) | Job::Write(.., answer) | Job::Probe(answer) => Waiting::Done(answer),
-        Job::Remove(.., answer) => Waiting::Removed(answer, false),
+/// The answer to a request of a key that was used before.
+fn answer_again(retry: &Retry, fingerprint: &[u8], answer: &str) -> Result<Decided, StoreError> {
+    if fingerprint != retry.fingerprint {
+        return Err(StoreError::KeyReused);
     }
+    let outcomes: Vec<Outcome> = serde_json::from_str(answer).map_err(|error| {
+        tracing::error!(%error, "a stored answer cannot be read");
+        StoreError::Internal
+    })?;
+    Ok(Decided { outcomes, replayed: true })
+}
+
+fn key_name(account: &AccountId, retry: &Retry) -> KeyName {
+    (account.clone(), retry.sender.clone(), retry.key.clone())
 }
 
 pub(super) fn keep_session(connection: &Connection, row: &SessionRow) -> rusqlite::Result<()> {
@@ -748,9 +901,18 @@ impl Writer {
     }
 
     pub(super) fn project_some(&mut self, most: usize) {
-        if let Some(mut sweep) = Sweep::of_some(&self.memory, self.projected, most) {
-            self.projected = sweep.step(&mut self.connection, &self.memory, usize::MAX).unwrap().unwrap();
+        self.sweep = Sweep::begin(self.frames.iter().take(most).cloned().collect());
+        self.carry_over(usize::MAX).unwrap();
+    }
+
+    pub(super) fn carry_on(&mut self) {
+        if self.rows > WAITING {
+            self.project(usize::MAX);
         }
+    }
+
+    pub(super) fn set_room(&mut self, bytes: u64) {
+        self.tail.set_room(bytes);
     }
 }
 

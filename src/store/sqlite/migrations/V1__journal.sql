@@ -1,5 +1,6 @@
--- The journal: append-only, in commit order, until a conversation is removed. Everything else but `retries`, `resends`,
--- `sessions`, `documents`, `cursors`, `removals`, and the tables of webhooks is derived from it.
+-- The journal: append-only, in commit order, until a conversation is removed. It follows the files of the tail, as do
+-- `retries`, `resends` and the projections; an entry that says that a conversation was removed is written here first. Everything
+-- else but `sessions`, `documents`, `cursors`, `removals`, and the tables of webhooks is derived from it.
 CREATE TABLE journal (
     position INTEGER PRIMARY KEY,
     at INTEGER NOT NULL,
@@ -117,12 +118,15 @@ CREATE TABLE removals (
     dialogs TEXT NOT NULL
 ) WITHOUT ROWID;
 
--- Projections: they follow the journal up to the position in `meta`.
+-- Projections: with the journal they follow the tail up to the frame and the position in `meta`.
+
+-- Where the journal holds the events of a dialog: the positions of a run of them that were carried over together, the first of
+-- which has the number `first`. Positions are LEB128 numbers, each the distance from the one before.
 CREATE TABLE events (
     dialog TEXT NOT NULL,
-    sequence INTEGER NOT NULL,
-    position INTEGER NOT NULL,
-    PRIMARY KEY (dialog, sequence)
+    first INTEGER NOT NULL,
+    positions BLOB NOT NULL,
+    PRIMARY KEY (dialog, first)
 ) WITHOUT ROWID;
 
 CREATE TABLE conversations (
@@ -194,11 +198,13 @@ CREATE TABLE file_uses (
 ) WITHOUT ROWID;
 CREATE INDEX file_uses_by_conversation ON file_uses (conversation);
 
+-- What belongs to an application, in runs as in `events`; `first` is the first position at the time of writing.
 CREATE TABLE feeds (
     account TEXT NOT NULL,
     app TEXT NOT NULL,
-    position INTEGER NOT NULL,
-    PRIMARY KEY (account, app, position)
+    first INTEGER NOT NULL,
+    positions BLOB NOT NULL,
+    PRIMARY KEY (account, app, first)
 ) WITHOUT ROWID;
 
 CREATE TABLE meta (
