@@ -10,8 +10,8 @@
 //!                lib -> work -> gateway;  dialect -> delivery -> hub, store
 //! ```
 //!
-//! Imports run this way and no other; `session`, `delivery` and `work` do not know each other. [`config`], [`faults`], [`random`]
-//! and [`throttle`] lie beside it for anybody to use, and themselves use no more than [`domain`].
+//! Imports run this way and no other; `session`, `delivery` and `work` do not know each other. [`config`], [`faults`], [`map`],
+//! [`random`] and [`throttle`] lie beside it for anybody to use, and themselves use no more than [`domain`].
 //!
 //! | Module | What it is |
 //! |---|---|
@@ -36,15 +36,15 @@
 //! 2. [`session::Session::accept`] takes it without waiting, hands the operation in and keeps a pending reply; replies
 //!    leave in request order. A peer with too many pending is not read.
 //! 3. [`gateway`] hands the store a decision: a scope and a pure rule of [`domain`], in which ownership is checked.
-//! 4. The store's writer runs every waiting decision, numbers what they write, appends it to the journal, and commits
-//!    once for all of them with a sync to disk. A decision that refuses fails alone; a commit that fails makes its
+//! 4. The store's writer runs every waiting decision, numbers what they write, and appends it to the journal's
+//!    tail, once for all of them, with a sync to disk. A decision that refuses fails alone; a commit that fails makes its
 //!    batch *unknown*. Nobody sees a change before the commit.
 //! 5. The caller is answered. From here the event is durable.
 //! 6. Committed entries go, in order, to the hub's announcers; their queue is bounded.
 //! 7. [`hub`] tells a dialog's events, those that wait together and encoded once per kind of codec: written to the socket of a
 //!    session that is at rest and has all before them, put into the bounded outbox of any other. A session sends the next
 //!    number, drops a smaller one, and reads the log when one is missing.
-//! 8. Projections follow the journal in sweeps: state rows, the (dialog, sequence) index, applications' feeds. Memory holds what
+//! 8. Projections follow in sweeps: the journal's rows, states, the (dialog, sequence) index, applications' feeds. Memory holds what
 //!    they lack, so a read is always current. [`delivery`] follows an application's feed by a cursor of its own and posts it.
 //!
 //! Typing states skip 4, 5 and 8.
@@ -60,6 +60,7 @@ pub mod gateway;
 pub mod http;
 pub mod hub;
 pub mod identity;
+pub mod map;
 pub mod random;
 pub mod reload;
 pub mod session;

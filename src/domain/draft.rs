@@ -6,8 +6,8 @@ use super::conversation::{Consumer, Conversation};
 use super::entry::{Change, Entry, Message, Opened, Sight};
 use super::people::{Person, Role};
 use super::routing::RingState;
+use crate::map::Map;
 use serde_json::value::RawValue;
-use std::collections::HashMap;
 use std::sync::Arc;
 use tieline_protocol::event::EventClass;
 use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, UserId};
@@ -39,17 +39,17 @@ pub struct Draft<'v> {
     /// What was written, in order.
     pub sights: Vec<Sight>,
     /// The conversations touched, as they are now.
-    pub conversations: HashMap<ConversationId, Conversation>,
+    pub conversations: Map<ConversationId, Conversation>,
     /// The consumers touched, as they are now.
-    pub consumers: HashMap<(AccountId, ConsumerId), Consumer>,
+    pub consumers: Map<(AccountId, ConsumerId), Consumer>,
     /// The conversation numbers given out, by account: the next one.
-    pub numbers: HashMap<AccountId, i64>,
+    pub numbers: Map<AccountId, i64>,
     /// The agents touched, as they are now.
-    pub agents: HashMap<(AccountId, UserId), AgentState>,
+    pub agents: Map<(AccountId, UserId), AgentState>,
     /// How often an event was stored under the decision's resend key.
     pub stored: u64,
     /// Conversations that were to be opened, and were found under their names instead.
-    aliases: HashMap<ConversationId, ConversationId>,
+    aliases: Map<ConversationId, ConversationId>,
 }
 
 impl std::fmt::Debug for Draft<'_> {
@@ -67,12 +67,12 @@ impl<'v> Draft<'v> {
             now,
             position,
             sights: Vec::new(),
-            conversations: HashMap::new(),
-            consumers: HashMap::new(),
-            numbers: HashMap::new(),
-            agents: HashMap::new(),
+            conversations: Map::default(),
+            consumers: Map::default(),
+            numbers: Map::default(),
+            agents: Map::default(),
             stored: 0,
-            aliases: HashMap::new(),
+            aliases: Map::default(),
         }
     }
 

@@ -5,7 +5,8 @@
 
 use super::FileUse;
 use crate::domain::{AgentState, Consumer, Conversation, ConversationFilter, Entry, Message, Sight};
-use std::collections::{HashMap, HashSet, VecDeque};
+use crate::map::{Map, Set};
+use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, UserId};
 
@@ -32,20 +33,20 @@ pub(crate) struct Inner {
     floor: u64,
     recent: VecDeque<Arc<Sight>>,
     recent_bytes: usize,
-    by_dialog: HashMap<DialogId, VecDeque<Arc<Sight>>>,
-    by_app: HashMap<(AccountId, ClientId), VecDeque<Arc<Sight>>>,
-    dirty: HashMap<ConversationId, At<Conversation>>,
-    clean: HashMap<ConversationId, At<Conversation>>,
-    dirty_consumers: HashMap<(AccountId, ConsumerId), At<Consumer>>,
-    clean_consumers: HashMap<(AccountId, ConsumerId), At<Consumer>>,
+    by_dialog: Map<DialogId, VecDeque<Arc<Sight>>>,
+    by_app: Map<(AccountId, ClientId), VecDeque<Arc<Sight>>>,
+    dirty: Map<ConversationId, At<Conversation>>,
+    clean: Map<ConversationId, At<Conversation>>,
+    dirty_consumers: Map<(AccountId, ConsumerId), At<Consumer>>,
+    clean_consumers: Map<(AccountId, ConsumerId), At<Consumer>>,
     /// Agents that were looked at or said something; there are few, so they stay.
-    agents: HashMap<(AccountId, UserId), AgentState>,
+    agents: Map<(AccountId, UserId), AgentState>,
     /// The conversations that an agent has or is offered, of agents that were looked at.
-    loads: HashMap<(AccountId, UserId), HashSet<ConversationId>>,
+    loads: Map<(AccountId, UserId), Set<ConversationId>>,
     /// Names of conversations that are not projected; whether they still hold the conversation itself says.
-    names: HashMap<Name, ConversationId>,
+    names: Map<Name, ConversationId>,
     /// Where files are shown, by their paths, of the entries in `recent`.
-    files: HashMap<String, Vec<FileUse>>,
+    files: Map<String, Vec<FileUse>>,
 }
 
 /// A consumer's conversation as its opener named it.
@@ -195,11 +196,11 @@ impl Inner {
 
     /// How many conversations an agent has or is offered, if it was looked at before.
     pub(crate) fn load(&self, key: &(AccountId, UserId)) -> Option<usize> {
-        self.loads.get(key).map(HashSet::len)
+        self.loads.get(key).map(Set::len)
     }
 
     /// Begins to count an agent's conversations: those on disk, and over them what is here.
-    pub(crate) fn begin_load(&mut self, key: &(AccountId, UserId), on_disk: HashSet<ConversationId>) {
+    pub(crate) fn begin_load(&mut self, key: &(AccountId, UserId), on_disk: Set<ConversationId>) {
         let mut all = on_disk;
         for (id, at) in &self.dirty {
             let details = &at.state.details;
@@ -244,7 +245,7 @@ impl Inner {
         self.dirty.iter().map(|(id, at)| (id, &at.state))
     }
 
-    pub(crate) fn dirty_ids(&self, account: &AccountId) -> HashSet<ConversationId> {
+    pub(crate) fn dirty_ids(&self, account: &AccountId) -> Set<ConversationId> {
         self.dirty.iter().filter(|(_, at)| at.state.details.account == *account).map(|(id, _)| id.clone()).collect()
     }
 
@@ -343,7 +344,7 @@ fn app_of(sight: &Sight) -> Option<(AccountId, ClientId)> {
     Some((sight.account.clone(), sight.audience.as_ref()?.app.clone()?))
 }
 
-fn drop_first<K: Eq + std::hash::Hash>(lists: &mut HashMap<K, VecDeque<Arc<Sight>>>, key: &K) {
+fn drop_first<K: Eq + std::hash::Hash>(lists: &mut Map<K, VecDeque<Arc<Sight>>>, key: &K) {
     if let Some(list) = lists.get_mut(key) {
         list.pop_front();
         if list.is_empty() {
@@ -358,7 +359,7 @@ pub(crate) fn weight(sight: &Sight) -> usize {
 }
 
 /// Drops a tenth of a full cache, whichever come first in its keyed, hence random, order.
-fn make_room<K: Clone + Eq + std::hash::Hash, V>(cache: &mut HashMap<K, V>) {
+fn make_room<K: Clone + Eq + std::hash::Hash, V>(cache: &mut Map<K, V>) {
     if cache.len() >= CLEAN {
         let victims: Vec<K> = cache.keys().take(CLEAN / 10).cloned().collect();
         for key in victims {

@@ -5,6 +5,7 @@
 //! rowid table, and the indexes over it hold runs of positions ([`run`]), one row for many entries.
 
 pub mod backup;
+mod checkpoint;
 mod debts;
 mod projection;
 mod reader;
@@ -40,9 +41,9 @@ const QUEUE: usize = 16_384;
 
 /// KiB of the database that the writer may keep in memory: what live conversations' rows and the indexes above them need.
 const CACHE: usize = 32 * 1024;
-/// Pages of the write-ahead log, of 4 KiB, after which they are copied into the database. Until then a page that is written
-/// again and again is copied once.
-const CHECKPOINT: usize = 4_096;
+/// Pages of the write-ahead log, of 4 KiB, after which the writer copies them into the database itself, should there be so many
+/// because checkpoints are not asked for or readers keep them from it.
+const CHECKPOINT: usize = 16_384;
 
 mod migrations {
     refinery::embed_migrations!("src/store/sqlite/migrations");

@@ -4,8 +4,8 @@ use super::super::memory::{At, Inner};
 use super::tail::{Frame, Kept, Resent};
 use super::{Memory, OpenError, row, run};
 use crate::domain::{AgentState, Consumer, Conversation, Entry, OpenState, Sight};
+use crate::map::{Map, Set};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction};
-use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId};
@@ -71,12 +71,7 @@ pub(super) fn cursor(connection: &Connection) -> rusqlite::Result<Cursor> {
 /// Reads into memory what the projections lack: after a crash a bounded tail, after a good end nothing. The frames are those
 /// behind the cursor; they come back with what their entries stand for, among them the entries that are in the database
 /// without a frame.
-pub(super) fn catch_up(
-    connection: &Connection,
-    memory: &Memory,
-    cursor: Cursor,
-    frames: Vec<Frame>,
-) -> Result<Vec<Arc<Frame>>, OpenError> {
+pub(super) fn catch_up(connection: &Connection, memory: &Memory, cursor: Cursor, frames: Vec<Frame>) -> Result<Vec<Arc<Frame>>, OpenError> {
     let mut memory = memory.write();
     memory.start_at(cursor.position);
     let mut whole = Vec::with_capacity(frames.len());
@@ -184,14 +179,13 @@ pub(super) fn consumer_of(sight: &Sight) -> Option<(AccountId, ConsumerId)> {
 /// Rows are written sorted, so that what lies together on disk is written together, and a conversation's state once,
 /// however many of its entries there are: that makes a long sweep much cheaper for each entry than many short ones. Until it
 /// is through the cursor stands; rows that are ahead of it hurt nobody, because memory is asked first and each state says
-/// which entries it holds. If a step is lost, the tail still has what it held: only the last one is synced, and with it all
-/// the others.
+/// which entries it holds. If a step is lost, the tail still has what it held: it need not be synced.
 #[derive(Debug)]
 pub(super) struct Sweep {
     target: Cursor,
     frames: Vec<Arc<Frame>>,
     /// Conversations of which more than events is new.
-    changed: HashSet<ConversationId>,
+    changed: Set<ConversationId>,
     conversations: Vec<ConversationId>,
     consumers: Vec<(AccountId, ConsumerId)>,
     rows: Vec<Row>,
@@ -224,9 +218,9 @@ impl Sweep {
         for (place, frame) in frames.iter().enumerate() {
             rows.extend((0..frame.sights.len()).map(|entry| Row::Entry(place, entry)));
         }
-        let mut feeds: HashMap<(&AccountId, &ClientId), Vec<u64>> = HashMap::new();
-        let mut events: HashMap<&DialogId, (u64, Vec<u64>)> = HashMap::new();
-        let (mut beside, mut changed, mut conversations) = (Vec::new(), HashSet::new(), HashSet::new());
+        let mut feeds: Map<(&AccountId, &ClientId), Vec<u64>> = Map::default();
+        let mut events: Map<&DialogId, (u64, Vec<u64>)> = Map::default();
+        let (mut beside, mut changed, mut conversations) = (Vec::new(), Set::default(), Set::default());
         for sight in frames.iter().flat_map(|frame| &frame.sights) {
             if let Some(app) = sight.audience.as_ref().and_then(|audience| audience.app.as_ref()) {
                 feeds.entry((&sight.account, app)).or_default().push(sight.position);
@@ -256,7 +250,7 @@ impl Sweep {
         let mut conversations: Vec<ConversationId> = conversations.into_iter().cloned().collect();
         conversations.sort_unstable();
         rows.extend(conversations.iter().cloned().map(Row::Conversation));
-        let consumers: HashSet<_> = frames.iter().flat_map(|frame| &frame.sights).filter_map(|sight| consumer_of(sight)).collect();
+        let consumers: Set<_> = frames.iter().flat_map(|frame| &frame.sights).filter_map(|sight| consumer_of(sight)).collect();
         let mut consumers: Vec<_> = consumers.into_iter().collect();
         consumers.sort_unstable();
         rows.extend(consumers.iter().cloned().map(Row::Consumer));
@@ -272,20 +266,15 @@ impl Sweep {
         &self.frames
     }
 
-    /// Writes so many rows, in one transaction. The new cursor, when that was the last of it: then all of it is on disk.
+    /// Writes so many rows, in one transaction. The new cursor, when that was the last of it.
     pub(super) fn step(&mut self, connection: &mut Connection, memory: &Memory, most: usize) -> rusqlite::Result<Option<Cursor>> {
         let to = self.done.saturating_add(most).min(self.rows.len());
-        let is_last = to == self.rows.len();
-        if !is_last {
-            set_synchronous(connection, Synchronous::Normal)?;
-        }
+        set_synchronous(connection, Synchronous::Normal)?;
         let written = self.write(connection, memory, to);
-        if !is_last {
-            set_synchronous(connection, Synchronous::Full)?;
-        }
+        set_synchronous(connection, Synchronous::Full)?;
         written?;
         self.done = to;
-        if !is_last {
+        if to < self.rows.len() {
             return Ok(None);
         }
         memory.write().projected(self.target.position, &self.conversations, &self.consumers);
@@ -370,9 +359,7 @@ impl<'t> Writing<'t> {
                  WHERE id = ?1 AND consumer = ?4 AND open = ?5 AND updated = ?6 AND wakes IS ?7 AND pending = ?8",
             )?,
             consumer: prepare("INSERT OR REPLACE INTO consumers (account, id, applied, state) VALUES (?1, ?2, ?3, ?4)")?,
-            kept: prepare(
-                "INSERT OR IGNORE INTO retries (account, sender, key, fingerprint, answer, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?,
+            kept: prepare("INSERT OR IGNORE INTO retries (account, sender, key, fingerprint, answer, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?,
             resent: prepare(
                 "INSERT INTO resends (conversation, fingerprint, stored) VALUES (?1, ?2, ?3)
                  ON CONFLICT DO UPDATE SET stored = max(stored, excluded.stored)",
@@ -381,7 +368,7 @@ impl<'t> Writing<'t> {
     }
 }
 
-fn sorted<K: Ord, V>(all: HashMap<K, V>) -> Vec<(K, V)> {
+fn sorted<K: Ord, V>(all: Map<K, V>) -> Vec<(K, V)> {
     let mut all: Vec<(K, V)> = all.into_iter().collect();
     all.sort_unstable_by(|one, other| one.0.cmp(&other.0));
     all
@@ -484,7 +471,7 @@ fn write_conversation(transaction: &Transaction<'_>, At { state, applied }: &At<
         ))?;
     transaction.prepare_cached("DELETE FROM conversation_agents WHERE conversation = ?1")?.execute([details.id.as_str()])?;
     let busy: Vec<_> = details.occupies().collect();
-    let agents: HashSet<_> =
+    let agents: Set<_> =
         details.participants.iter().filter_map(|participant| participant.person.user()).chain(busy.iter().copied()).collect();
     for user in agents {
         transaction

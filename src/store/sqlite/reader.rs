@@ -5,8 +5,9 @@ use super::super::memory::{Inner, Memory, weight};
 use super::super::{Feed, Range, ReadError, Snapshot};
 use super::{row, run};
 use crate::domain::{AgentState, Conversation, ConversationFilter, Millis, OpenState, Sight};
+use crate::map::Set;
 use rusqlite::{Connection, OpenFlags, params_from_iter};
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -173,13 +174,7 @@ pub(super) fn events(connection: &Connection, memory: &Memory, dialog: &DialogId
 }
 
 /// Where the journal holds the events of a dialog from one number to another, both included, up or down; no more than so many.
-fn positions(
-    connection: &Connection,
-    dialog: &DialogId,
-    (from, to): (u64, u64),
-    limit: usize,
-    is_up: bool,
-) -> rusqlite::Result<Vec<u64>> {
+fn positions(connection: &Connection, dialog: &DialogId, (from, to): (u64, u64), limit: usize, is_up: bool) -> rusqlite::Result<Vec<u64>> {
     let clamp = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     // From the run on that holds the first of them.
     let sql = format!(
@@ -208,9 +203,11 @@ fn positions(
 /// The entries at some positions, in their order, up to a number and to the budget. Whether the budget ended it. Neighbours are
 /// read together; an entry that was erased is left out.
 fn entries(connection: &Connection, positions: &[u64], limit: usize) -> rusqlite::Result<(Vec<Arc<Sight>>, bool)> {
-    let sql = |order| format!("SELECT position, at, account, entry FROM journal WHERE position BETWEEN ?1 AND ?2 ORDER BY position {order}");
+    let sql =
+        |order| format!("SELECT position, at, account, entry FROM journal WHERE position BETWEEN ?1 AND ?2 ORDER BY position {order}");
     let (mut found, mut bytes) = (Vec::new(), 0);
-    let are_neighbours = |one: &u64, other: &u64| one.abs_diff(*other) == 1 && (*one < *other) == (positions[0] < positions[positions.len() - 1]);
+    let are_neighbours =
+        |one: &u64, other: &u64| one.abs_diff(*other) == 1 && (*one < *other) == (positions[0] < positions[positions.len() - 1]);
     for group in positions.chunk_by(are_neighbours) {
         let (first, last) = (group[0], group[group.len() - 1]);
         let mut statement = connection.prepare_cached(&sql(if first <= last { "ASC" } else { "DESC" }))?;
@@ -253,7 +250,7 @@ fn conversations_on_disk(
     connection: &Connection,
     filter: &ConversationFilter,
     limit: usize,
-    but: &HashSet<tieline_protocol::ids::ConversationId>,
+    but: &Set<tieline_protocol::ids::ConversationId>,
 ) -> rusqlite::Result<Vec<Conversation>> {
     let account = filter.account.as_str().to_owned();
     // An agent to whom one is offered stands in the same table as those who take part.
@@ -356,7 +353,7 @@ pub(super) fn feed(
 /// The agents of an account that ever said something of themselves.
 pub(super) fn agents(connection: &Connection, memory: &Memory, account: &AccountId) -> rusqlite::Result<Vec<AgentState>> {
     let mut all = memory.read().agents(account);
-    let here: HashSet<_> = all.iter().map(|state| state.agent.clone()).collect();
+    let here: Set<_> = all.iter().map(|state| state.agent.clone()).collect();
     all.extend(row::agents(connection, account)?.into_iter().filter(|state| !here.contains(&state.agent)));
     all.retain(|state| state.version > 0);
     Ok(all)
@@ -368,7 +365,7 @@ pub(super) fn due(connection: &Connection, memory: &Memory, now: Millis, limit: 
         let memory = memory.read();
         let is_due = |state: &Conversation| state.wakes().is_some_and(|at| at <= now);
         let found: Vec<_> = memory.dirty_all().filter(|(_, state)| is_due(state)).map(|(id, _)| id.clone()).take(limit).collect();
-        (found, memory.dirty_all().map(|(id, _)| id.clone()).collect::<HashSet<_>>())
+        (found, memory.dirty_all().map(|(id, _)| id.clone()).collect::<Set<_>>())
     };
     // A row whose conversation is in memory says what was; there are no more of them than are in memory.
     let rows = row::due(connection, now, limit + touched.len())?;
@@ -387,7 +384,7 @@ pub(super) fn all_where(
     let (mut found, touched) = {
         let memory = memory.read();
         let found: Vec<_> = memory.dirty_all().filter(|(_, state)| passes(state)).map(|(_, state)| state.clone()).collect();
-        (found, memory.dirty_all().map(|(id, _)| id.clone()).collect::<HashSet<_>>())
+        (found, memory.dirty_all().map(|(id, _)| id.clone()).collect::<Set<_>>())
     };
     found.extend(on_disk(connection)?.into_iter().filter(|state| !touched.contains(&state.details.id)));
     Ok(found)

@@ -104,7 +104,8 @@ pub(super) fn erase(connection: &Connection, id: &ConversationId) -> rusqlite::R
     let mut positions: Vec<i64> = Vec::new();
     for dialog in &dialogs {
         while positions.len() < STEP {
-            let sql = "DELETE FROM events WHERE dialog = ?1 AND first = (SELECT min(first) FROM events WHERE dialog = ?1) RETURNING positions";
+            let sql =
+                "DELETE FROM events WHERE dialog = ?1 AND first = (SELECT min(first) FROM events WHERE dialog = ?1) RETURNING positions";
             let mut statement = connection.prepare_cached(sql)?;
             let run = |row: &rusqlite::Row<'_>| Ok(run::decode(row.get_ref(0)?.as_blob()?).map(u64::cast_signed).collect::<Vec<_>>());
             let Some(run) = statement.query_row([dialog], run).optional()? else { break };
@@ -147,9 +148,12 @@ fn take_from_feed(connection: &Connection, account: &str, app: &str, positions: 
                 .prepare_cached("DELETE FROM feeds WHERE account = ?1 AND app = ?2 AND first = ?3")?
                 .execute((account, app, first))?;
         } else {
-            connection
-                .prepare_cached("UPDATE feeds SET positions = ?4 WHERE account = ?1 AND app = ?2 AND first = ?3")?
-                .execute((account, app, first, run::encode(kept.into_iter())))?;
+            connection.prepare_cached("UPDATE feeds SET positions = ?4 WHERE account = ?1 AND app = ?2 AND first = ?3")?.execute((
+                account,
+                app,
+                first,
+                run::encode(kept.into_iter()),
+            ))?;
         }
         left = &left[left.partition_point(|position| *position <= last)..];
     }

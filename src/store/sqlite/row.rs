@@ -3,10 +3,10 @@
 use super::super::memory::At;
 use super::super::{Document, FileUse, Fingerprint, SessionRow};
 use crate::domain::{AgentState, Consumer, Conversation, Entry, Millis, Sight};
+use crate::map::Set;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::de::DeserializeOwned;
-use std::collections::HashSet;
 use std::sync::Arc;
 use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, UserId};
 
@@ -54,7 +54,8 @@ pub(super) fn consumer(connection: &Connection, key: &(AccountId, ConsumerId)) -
 /// How often the same request was stored in a conversation.
 pub(super) fn resends(connection: &Connection, conversation: &ConversationId, fingerprint: &Fingerprint) -> rusqlite::Result<u64> {
     let sql = "SELECT stored FROM resends WHERE conversation = ?1 AND fingerprint = ?2";
-    let found = connection.prepare_cached(sql)?.query_row((conversation.as_str(), fingerprint.as_slice()), |row| unsigned(row, 0)).optional()?;
+    let found =
+        connection.prepare_cached(sql)?.query_row((conversation.as_str(), fingerprint.as_slice()), |row| unsigned(row, 0)).optional()?;
     Ok(found.unwrap_or(0))
 }
 
@@ -93,7 +94,7 @@ pub(super) fn agents(connection: &Connection, account: &AccountId) -> rusqlite::
 }
 
 /// The conversations that an agent has or is offered.
-pub(super) fn load(connection: &Connection, key: &(AccountId, UserId)) -> rusqlite::Result<HashSet<ConversationId>> {
+pub(super) fn load(connection: &Connection, key: &(AccountId, UserId)) -> rusqlite::Result<Set<ConversationId>> {
     let sql = "SELECT conversation FROM conversation_agents WHERE account = ?1 AND agent = ?2 AND open = 1 AND busy = 1";
     let mut statement = connection.prepare_cached(sql)?;
     let found = statement.query_map([key.0.as_str(), key.1.as_str()], id)?;

@@ -347,6 +347,13 @@ impl Tail {
         self.segments.iter().any(|segment| segment.is_purged && segment.is_free(self.released))
     }
 
+    /// Whether something could go, or a file be taken, if only frames up to a number were released.
+    pub(super) fn waits_for(&self, number: u64) -> bool {
+        let (active, other) = (&self.segments[self.active], &self.segments[1 - self.active]);
+        let would_help = |segment: &Segment| !segment.is_free(self.released) && segment.is_free(number);
+        self.segments.iter().any(|segment| segment.is_purged && would_help(segment)) || (active.end > ENOUGH && would_help(other))
+    }
+
     pub(super) fn purge_what_is_due(&mut self) {
         if !self.is_purge_due() {
             return;

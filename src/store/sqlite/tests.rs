@@ -137,7 +137,7 @@ fn what_the_database_does_not_take_is_acked_only_as_far_as_memory_reaches() {
             Ok(_) => acked += 200,
             Err(error) => break error.clone(),
         }
-        store.writer.carry_on();
+        store.writer.project_if_due();
         assert!(acked < 100_000, "the database does not fill");
     };
     assert_eq!((refused, *store.health.borrow()), (StoreError::DiskFull, Health::DiskFull));
@@ -232,7 +232,9 @@ fn a_row_that_cannot_be_read_fails_alone() {
     // As after a restart: memory has neither.
     store.memory = Arc::new(Memory::default());
     let (tell, health) = watch::channel(Health::Writing);
-    store.writer = Writer::start(store._dir.path(), connect(&store.path).unwrap(), store.memory.clone(), clock(), announce(Told::default()), tell).unwrap();
+    store.writer =
+        Writer::start(store._dir.path(), connect(&store.path).unwrap(), store.memory.clone(), clock(), announce(Told::default()), tell)
+            .unwrap();
     let told = store.step(vec![vec![publish("whole", "x")], vec![publish("broken", "x")], vec![publish("whole", "y")]]);
     assert_eq!(told[1], Err(StoreError::Internal));
     assert!(told[0].is_ok() && told[2].is_ok(), "{told:?}");

@@ -5,12 +5,14 @@
 
 use super::super::memory::{Memory, Name, name_of};
 use super::super::{Announce, Clock, Committed, Decided, Decision, Document, Fingerprint, Health, Retry, SessionRow, StoreError};
+use super::checkpoint::{CheckpointError, Checkpoints};
 use super::projection::{Cursor, Sweep, Synchronous, set_synchronous};
 use super::tail::{AppendError, Frame, FrameDraft, Kept, Resent, Tail};
 use super::{OpenError, projection, removal, row};
 use crate::domain::{AgentState, Consumer, Conversation, Draft, Millis, Outcome, ScopeKey, Sight, View};
+use crate::map::Map;
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +34,8 @@ const WAITING: usize = 12_288;
 const WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// As many, when the database cannot be written: beyond it decisions are refused.
 const STUCK: usize = 2 * WAITING;
+/// Bytes that are swept between two checkpoints.
+const UNCHECKED_BYTES: usize = 8 * 1024 * 1024;
 /// How long the writer waits for the next decision before it projects what is left.
 const QUIET: Duration = Duration::from_millis(5);
 /// How long until it tries again what it was kept from.
@@ -82,6 +86,8 @@ enum Failure {
     Database(#[from] rusqlite::Error),
     #[error(transparent)]
     Tail(#[from] AppendError),
+    #[error(transparent)]
+    Checkpoint(CheckpointError),
 }
 
 /// The answer to a decision that waits for the commit.
@@ -102,6 +108,9 @@ pub(super) struct Writer {
     announce: Announce,
     health: watch::Sender<Health>,
     tail: Tail,
+    checkpoints: Checkpoints,
+    /// Bytes that were swept since the last one was asked for.
+    unchecked: usize,
     position: u64,
     projected: Cursor,
     /// The frames that are not projected, and how many rows and bytes they have.
@@ -109,12 +118,12 @@ pub(super) struct Writer {
     rows: usize,
     bytes: usize,
     /// The answers and the counts in them.
-    kept: HashMap<KeyName, Arc<Kept>>,
-    resent: HashMap<(ConversationId, Fingerprint), u64>,
+    kept: Map<KeyName, Arc<Kept>>,
+    resent: Map<(ConversationId, Fingerprint), u64>,
     sweep: Option<Sweep>,
     /// Whether the last attempt to project failed.
     is_stuck: bool,
-    numbers: HashMap<AccountId, i64>,
+    numbers: Map<AccountId, i64>,
 }
 
 /// What a batch has made so far; nobody else sees it before the commit.
@@ -122,19 +131,19 @@ pub(super) struct Writer {
 struct Staged {
     frame: FrameDraft,
     sights: Vec<Arc<Sight>>,
-    kept: HashMap<KeyName, Arc<Kept>>,
-    resent: HashMap<(ConversationId, Fingerprint), u64>,
-    conversations: HashMap<ConversationId, Conversation>,
-    consumers: HashMap<(AccountId, ConsumerId), Consumer>,
-    applied: HashMap<ConversationId, u64>,
-    applied_consumers: HashMap<(AccountId, ConsumerId), u64>,
-    numbers: HashMap<AccountId, i64>,
+    kept: Map<KeyName, Arc<Kept>>,
+    resent: Map<(ConversationId, Fingerprint), u64>,
+    conversations: Map<ConversationId, Conversation>,
+    consumers: Map<(AccountId, ConsumerId), Consumer>,
+    applied: Map<ConversationId, u64>,
+    applied_consumers: Map<(AccountId, ConsumerId), u64>,
+    numbers: Map<AccountId, i64>,
     /// Conversations as they were before the batch.
-    before: HashMap<ConversationId, Conversation>,
-    agents: HashMap<(AccountId, UserId), AgentState>,
+    before: Map<ConversationId, Conversation>,
+    agents: Map<(AccountId, UserId), AgentState>,
     /// By how much the batch has changed the number of an agent's conversations.
-    loads: HashMap<(AccountId, UserId), i64>,
-    names: HashMap<Name, ConversationId>,
+    loads: Map<(AccountId, UserId), i64>,
+    names: Map<Name, ConversationId>,
     /// The first position of each decision that wrote something, and when it was handed in.
     decisions: Vec<(u64, Millis)>,
 }
@@ -152,12 +161,12 @@ impl Staged {
 /// What one decision may see: its scope, loaded.
 struct Scope<'s> {
     staged: &'s Staged,
-    conversations: HashMap<ConversationId, Conversation>,
-    consumers: HashMap<(AccountId, ConsumerId), Consumer>,
-    numbers: HashMap<AccountId, i64>,
-    agents: HashMap<(AccountId, UserId), AgentState>,
-    loads: HashMap<(AccountId, UserId), usize>,
-    names: HashMap<Name, ConversationId>,
+    conversations: Map<ConversationId, Conversation>,
+    consumers: Map<(AccountId, ConsumerId), Consumer>,
+    numbers: Map<AccountId, i64>,
+    agents: Map<(AccountId, UserId), AgentState>,
+    loads: Map<(AccountId, UserId), usize>,
+    names: Map<Name, ConversationId>,
     resends: u64,
 }
 
@@ -213,16 +222,18 @@ impl Writer {
             announce,
             health,
             tail,
+            checkpoints: Checkpoints::start(folder)?,
+            unchecked: 0,
             position,
             projected,
             frames: VecDeque::new(),
             rows: 0,
             bytes: 0,
-            kept: HashMap::new(),
-            resent: HashMap::new(),
+            kept: Map::default(),
+            resent: Map::default(),
             sweep: None,
             is_stuck: false,
-            numbers: HashMap::new(),
+            numbers: Map::default(),
         };
         for frame in frames {
             for kept in &frame.kept {
@@ -251,20 +262,21 @@ impl Writer {
         };
         loop {
             let is_at_rest = self.frames.is_empty();
-            let quiet = match is_at_rest {
-                false => Some(QUIET),
-                true if self.tail.is_purge_due() => Some(LATER),
-                true => None,
+            let is_owed = self.checkpoints.is_under_way() || self.is_checkpoint_due() || self.tail.is_purge_due();
+            let quiet = match (is_at_rest, is_owed) {
+                (false, _) => Some(QUIET),
+                (true, true) => Some(LATER),
+                (true, false) => None,
             };
-            let job = match quiet.map_or_else(|| queue.recv().map_err(|_| RecvTimeoutError::Disconnected), |time| queue.recv_timeout(time)) {
+            let job = match quiet.map_or_else(|| queue.recv().map_err(|_| RecvTimeoutError::Disconnected), |time| queue.recv_timeout(time))
+            {
                 Ok(job) => Some(job),
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) if is_at_rest => {
-                    self.tail.purge_what_is_due();
-                    None
-                }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.project(CHUNK);
+                    self.look_after_checkpoints();
+                    if !is_at_rest {
+                        self.project(CHUNK);
+                    }
                     None
                 }
             };
@@ -276,6 +288,7 @@ impl Writer {
                 self.step(batch);
                 // Under load nobody rests, and what is not projected must not grow: a sweep that has begun gets on faster than
                 // it is added to.
+                self.look_after_checkpoints();
                 if !self.has_failed() && (self.sweep.is_some() || self.rows > WAITING || self.bytes > WAITING_BYTES) {
                     self.project(SLICE.max(self.rows.saturating_sub(before).saturating_mul(4)));
                 }
@@ -288,11 +301,16 @@ impl Writer {
                 return;
             }
         }
-        while !self.frames.is_empty() && self.project(CHUNK) {}
-        self.tail.purge();
+        self.checkpoints.close();
+        while !self.frames.is_empty() && self.carry_on(CHUNK) {}
         // The whole database in one file, for whoever copies it while nothing runs.
-        if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
-            tracing::warn!(%error, "the write-ahead log stays beside the database");
+        match self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)) {
+            Ok(false) => {
+                self.tail.release(self.projected.frame);
+                self.tail.purge();
+            }
+            Ok(true) => tracing::warn!("another program reads the database: the write-ahead log and the tail stay beside it"),
+            Err(error) => tracing::warn!(%error, "the write-ahead log and the tail stay beside the database"),
         }
     }
 
@@ -593,12 +611,12 @@ impl Writer {
     fn scope<'s>(&mut self, decision: &Decision, staged: &'s Staged) -> rusqlite::Result<Scope<'s>> {
         let mut scope = Scope {
             staged,
-            conversations: HashMap::new(),
-            consumers: HashMap::new(),
-            numbers: HashMap::new(),
-            agents: HashMap::new(),
-            loads: HashMap::new(),
-            names: HashMap::new(),
+            conversations: Map::default(),
+            consumers: Map::default(),
+            numbers: Map::default(),
+            agents: Map::default(),
+            loads: Map::default(),
+            names: Map::default(),
             resends: 0,
         };
         for key in &decision.scope {
@@ -718,7 +736,18 @@ impl Writer {
     /// The batch is on disk: readers see it from here on.
     fn publish(&mut self, staged: Staged, frame: Option<Frame>) -> Committed {
         let Staged {
-            sights, kept, resent, conversations, consumers, applied, applied_consumers, numbers, mut before, agents, decisions, ..
+            sights,
+            kept,
+            resent,
+            conversations,
+            consumers,
+            applied,
+            applied_consumers,
+            numbers,
+            mut before,
+            agents,
+            decisions,
+            ..
         } = staged;
         self.position += sights.len() as u64;
         if let Some(mut frame) = frame {
@@ -760,8 +789,32 @@ impl Writer {
         Committed { sights, changes, decisions }
     }
 
-    /// Brings the projections on by so many rows; whether that worked.
+    /// Takes in what became of a checkpoint, and begins one where it is time.
+    fn look_after_checkpoints(&mut self) {
+        match self.checkpoints.ended() {
+            Some(Ok(frame)) => self.tail.release(frame),
+            Some(Err(error)) => drop(self.failed(&Failure::Checkpoint(error))),
+            None => {}
+        }
+        if self.is_checkpoint_due() && !self.checkpoints.is_under_way() {
+            self.checkpoints.begin(self.projected.frame);
+            self.unchecked = 0;
+        }
+        self.tail.purge_what_is_due();
+    }
+
+    fn is_checkpoint_due(&self) -> bool {
+        self.unchecked > UNCHECKED_BYTES || self.tail.waits_for(self.projected.frame)
+    }
+
+    /// Brings the projections on by so many rows, unless it is better to wait for a checkpoint: when that has copied all of the
+    /// database's own log, that begins anew. Whether it may go on.
     fn project(&mut self, rows: usize) -> bool {
+        let waits = self.sweep.is_none() && self.rows < STUCK && self.checkpoints.is_under_way();
+        waits || self.carry_on(rows)
+    }
+
+    fn carry_on(&mut self, rows: usize) -> bool {
         if let Err(error) = self.carry_over(rows) {
             self.failed(&Failure::Database(error));
             // What is not projected stays in memory; a full disk is tried again, but not in a tight loop.
@@ -779,7 +832,6 @@ impl Writer {
         match done {
             Ok(Some(cursor)) => {
                 self.projected = cursor;
-                self.tail.release(cursor.frame);
                 for frame in sweep.frames() {
                     self.let_go(frame);
                 }
@@ -800,6 +852,7 @@ impl Writer {
         self.frames.pop_front();
         self.rows -= frame.rows();
         self.bytes -= frame.bytes();
+        self.unchecked += frame.bytes();
         for kept in &frame.kept {
             self.kept.remove(&key_name(&kept.account, &kept.retry));
         }
@@ -815,13 +868,15 @@ impl Writer {
     fn failed(&mut self, error: &Failure) -> StoreError {
         metrics::counter!("tieline_store_failures_total").increment(1);
         let code = match error {
-            Failure::Database(error) => error.sqlite_error_code(),
-            Failure::Tail(_) => None,
+            Failure::Database(error) | Failure::Checkpoint(CheckpointError::Database(error)) => error.sqlite_error_code(),
+            Failure::Tail(_) | Failure::Checkpoint(CheckpointError::Sync(_)) => None,
         };
         let (health, answer) = match (error, code) {
             // A write that fails before the sync, as one over a file size limit or a quota does, has committed nothing.
             (Failure::Tail(AppendError::Write(_)), _) | (_, Some(ErrorCode::DiskFull)) => (Health::DiskFull, StoreError::DiskFull),
-            (Failure::Database(error), _) if is_write_refused(error) => (Health::DiskFull, StoreError::DiskFull),
+            (Failure::Database(error) | Failure::Checkpoint(CheckpointError::Database(error)), _) if is_write_refused(error) => {
+                (Health::DiskFull, StoreError::DiskFull)
+            }
             (_, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)) => (*self.health.borrow(), StoreError::Busy),
             // A row that cannot be understood says nothing about the disk, and the batch was rolled back.
             (Failure::Database(_), None) => (*self.health.borrow(), StoreError::Internal),
@@ -905,9 +960,9 @@ impl Writer {
         self.carry_over(usize::MAX).unwrap();
     }
 
-    pub(super) fn carry_on(&mut self) {
+    pub(super) fn project_if_due(&mut self) {
         if self.rows > WAITING {
-            self.project(usize::MAX);
+            self.carry_on(usize::MAX);
         }
     }
 
