@@ -16,7 +16,7 @@ mod tail;
 mod writer;
 
 use self::reader::Readers;
-use self::writer::{Durability, Job, Writer};
+use self::writer::{Answers, Durability, Finished, Job, Writer};
 use super::memory::Memory;
 use super::{
     Announce, Attempt, Balance, Clock, DeadLetter, Debts, Decided, Decision, Document, EndpointId, EndpointRow, Feed, FileUse, Health,
@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, UserId};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Decisions that may wait for the writer. When it is full, callers are refused with [`StoreError::Busy`] at once.
 const QUEUE: usize = 16_384;
@@ -114,7 +114,7 @@ impl SqliteStore {
         let epoch = projection::epoch(&connection)?;
         let memory = Arc::new(Memory::default());
         let (tell_health, health) = watch::channel(Health::Writing);
-        let writer = Writer::start(folder, connection, memory.clone(), clock, announce, tell_health)?;
+        let writer = Writer::start(folder, connection, memory.clone(), clock, (answers(), announce), tell_health)?;
         let (jobs, queue) = sync_channel(QUEUE);
         let waiting = Arc::new(AtomicUsize::new(0));
         let thread = std::thread::Builder::new()
@@ -188,6 +188,26 @@ impl SqliteStore {
         let (readers, memory) = (self.readers.clone(), self.memory.clone());
         Box::pin(async move { readers.with(move |connection| read(connection, &memory)).await })
     }
+}
+
+/// Answers in the runtime, where there is one: each answer that is sent from a thread outside wakes it anew, and may so take the
+/// processor away from whoever sends the next.
+fn answers() -> Answers {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return Box::new(|finished| finished.into_iter().for_each(Finished::answer));
+    };
+    let (tell, mut told) = mpsc::unbounded_channel::<Vec<Finished>>();
+    runtime.spawn(async move {
+        while let Some(finished) = told.recv().await {
+            finished.into_iter().for_each(Finished::answer);
+        }
+    });
+    Box::new(move |finished| {
+        // The runtime is about to end.
+        if let Err(mpsc::error::SendError(finished)) = tell.send(finished) {
+            finished.into_iter().for_each(Finished::answer);
+        }
+    })
 }
 
 /// One process per folder: two would each give out the same numbers.

@@ -73,7 +73,7 @@ impl ByHand {
         migrations::migrations::runner().run(&mut connection).unwrap();
         let memory = Arc::new(Memory::default());
         let (tell, health) = watch::channel(Health::Writing);
-        let writer = Writer::start(dir.path(), connection, memory.clone(), clock(), announce(Told::default()), tell).unwrap();
+        let writer = Writer::start(dir.path(), connection, memory.clone(), clock(), (answers(), announce(Told::default())), tell).unwrap();
         Self { writer, memory, health, path, _dir: dir }
     }
 

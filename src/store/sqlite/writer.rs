@@ -27,7 +27,7 @@ const BATCH: usize = 1_024;
 /// Rows projected in one go when nothing waits.
 const CHUNK: usize = 512;
 /// Rows projected between two commits at least: bounds how long a decision waits behind them.
-const SLICE: usize = 128;
+const SLICE: usize = 512;
 /// Rows and bytes that may wait to be projected; beyond it each commit is followed by some projecting, waiting decisions or not.
 /// The more they are, the less each costs.
 const WAITING: usize = 12_288;
@@ -90,6 +90,20 @@ enum Failure {
     Checkpoint(CheckpointError),
 }
 
+/// A decision with what became of it.
+#[derive(Debug)]
+pub(super) struct Finished(Answer<Decided>, Result<Decided, StoreError>);
+
+impl Finished {
+    /// Answers. A receiver that is gone does not mind.
+    pub(super) fn answer(self) {
+        drop(self.0.send(self.1));
+    }
+}
+
+/// Takes what is finished, and answers it, in order.
+pub(super) type Answers = Box<dyn Fn(Vec<Finished>) + Send>;
+
 /// The answer to a decision that waits for the commit.
 enum Waiting {
     Decided(Answer<Decided>, Result<Decided, StoreError>),
@@ -105,6 +119,7 @@ pub(super) struct Writer {
     connection: Connection,
     memory: Arc<Memory>,
     clock: Clock,
+    answers: Answers,
     announce: Announce,
     health: watch::Sender<Health>,
     tail: Tail,
@@ -205,7 +220,7 @@ impl Writer {
         connection: Connection,
         memory: Arc<Memory>,
         clock: Clock,
-        announce: Announce,
+        (answers, announce): (Answers, Announce),
         health: watch::Sender<Health>,
     ) -> Result<Self, OpenError> {
         let projected = projection::cursor(&connection)?;
@@ -219,6 +234,7 @@ impl Writer {
             connection,
             memory,
             clock,
+            answers,
             announce,
             health,
             tail,
@@ -353,28 +369,28 @@ impl Writer {
                     self.is_well();
                 }
                 let committed = self.publish(staged, frame);
-                for answer in waiting {
-                    match answer {
-                        Waiting::Decided(answer, result) => drop(answer.send(result)),
-                        Waiting::Refused(answer, refused) => drop(answer.send(Err(refused))),
-                        Waiting::Probed(answer) => drop(answer.send(Ok(()))),
-                    }
-                }
+                self.answer(waiting, None);
                 if !committed.sights.is_empty() {
                     (self.announce)(committed);
                 }
             }
             Err((error, waiting)) => {
                 let failure = self.failed(&error);
-                for answer in waiting {
-                    match answer {
-                        Waiting::Refused(answer, refused) => drop(answer.send(Err(refused))),
-                        Waiting::Decided(answer, _) => drop(answer.send(Err(failure.clone()))),
-                        Waiting::Probed(answer) => drop(answer.send(Err(failure.clone()))),
-                    }
-                }
+                self.answer(waiting, Some(&failure));
             }
         }
+    }
+
+    fn answer(&self, waiting: Vec<Waiting>, failure: Option<&StoreError>) {
+        let mut finished = Vec::with_capacity(waiting.len());
+        for answer in waiting {
+            match answer {
+                Waiting::Decided(answer, result) => finished.push(Finished(answer, failure.map_or(result, |failure| Err(failure.clone())))),
+                Waiting::Refused(answer, refused) => finished.push(Finished(answer, Err(refused))),
+                Waiting::Probed(answer) => drop(answer.send(failure.map_or(Ok(()), |failure| Err(failure.clone())))),
+            }
+        }
+        (self.answers)(finished);
     }
 
     /// Runs decisions, and appends what they write to the tail.
