@@ -19,9 +19,10 @@ fn count(data: &Path, sql: &str) -> i64 {
     connection.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
-/// Whether a text is anywhere in the database's files.
+/// Whether a text is anywhere in the files of the store.
 fn is_on_disk(data: &Path, text: &str) -> bool {
-    let files = ["tieline.db", "tieline.db-wal"].map(|file| std::fs::read(data.join(file)).unwrap_or_default());
+    let files =
+        ["tieline.db", "tieline.db-wal", "tieline.tail-0", "tieline.tail-1"].map(|file| std::fs::read(data.join(file)).unwrap_or_default());
     files.iter().any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
 }
 

@@ -24,6 +24,9 @@ use tokio::sync::{oneshot, watch};
 
 /// Most decisions in one commit: bounds how long the first of them waits.
 const BATCH: usize = 1_024;
+/// After a batch of so many decisions there is load enough that others are about to come: who has them ready and waits for the
+/// processor gets it first, so that they share the next sync. Where a processor is free nobody waits.
+const SHARED: usize = 8;
 /// Rows projected in one go when nothing waits.
 const CHUNK: usize = 512;
 /// Rows projected between two commits at least: bounds how long a decision waits behind them.
@@ -276,6 +279,7 @@ impl Writer {
             let before = waiting.fetch_sub(jobs, Ordering::Relaxed);
             metrics::gauge!("tieline_store_waiting").set(before.wrapping_sub(jobs).cast_signed().max(0) as f64);
         };
+        let mut last_batch = 0;
         loop {
             let is_at_rest = self.frames.is_empty();
             let is_owed = self.checkpoints.is_under_way() || self.is_checkpoint_due() || self.tail.is_purge_due();
@@ -297,9 +301,13 @@ impl Writer {
                 }
             };
             if let Some(first) = job {
+                if last_batch >= SHARED {
+                    std::thread::yield_now();
+                }
                 let mut batch = vec![first];
                 batch.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(BATCH - 1));
                 taken(batch.len());
+                last_batch = batch.len();
                 let before = self.rows;
                 self.step(batch);
                 // Under load nobody rests, and what is not projected must not grow: a sweep that has begun gets on faster than
