@@ -1,6 +1,7 @@
 //! The bodies of requests. Members that are not known are ignored; ids may be strings or numbers.
 
 use crate::envelope::OneOrMany;
+use crate::json::Text;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 use serde_json::value::RawValue;
@@ -36,14 +37,17 @@ impl<'de> Deserialize<'de> for Loose {
 #[serde(rename_all = "camelCase")]
 pub struct PublishEvent<'a> {
     /// The dialog; `""` in a batch means the conversation that the batch opens.
-    pub dialog_id: Option<String>,
+    #[serde(borrow)]
+    pub dialog_id: Option<Text<'a>>,
     /// The conversation, for a dialog that is not its MAIN one.
-    pub conversation_id: Option<String>,
+    #[serde(borrow)]
+    pub conversation_id: Option<Text<'a>>,
     /// The event, as it will be stored and shown.
     #[serde(borrow)]
     pub event: Option<&'a RawValue>,
     /// `ALL`, or `AGENTS_AND_MANAGERS` for what only the brand's side may see.
-    pub message_audience: Option<String>,
+    #[serde(borrow)]
+    pub message_audience: Option<Text<'a>>,
 }
 
 /// `cm.ConsumerRequestConversation`.

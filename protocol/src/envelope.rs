@@ -1,6 +1,6 @@
 //! The envelope: requests read from text, responses and notifications written to it.
 
-use crate::json;
+use crate::json::{self, Text};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -35,10 +35,10 @@ pub struct Header<'a> {
     pub kind: Cow<'a, str>,
     /// A token, in the authentication headers.
     #[serde(borrow, default)]
-    pub jwt: Option<Cow<'a, str>>,
+    pub jwt: Option<Text<'a>>,
     /// The key, in an `IdempotencyKey` header.
     #[serde(borrow, default)]
-    pub key: Option<Cow<'a, str>>,
+    pub key: Option<Text<'a>>,
     /// All of it, as it came.
     #[serde(skip)]
     pub raw: Option<&'a RawValue>,
@@ -179,8 +179,6 @@ fn id_text(raw: &str) -> Option<String> {
 }
 
 fn text_of(raw: &RawValue) -> Option<Cow<'_, str>> {
-    #[derive(Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0)
 }
 

@@ -1,5 +1,6 @@
 //! What `ms.PublishEvent` carries: the event, read as deep as the gateway must and otherwise left as text.
 
+use crate::json::Text;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -45,19 +46,19 @@ pub type Reason = Cow<'static, str>;
 #[derive(Deserialize)]
 struct Raw<'a> {
     #[serde(borrow, rename = "type", default)]
-    kind: Option<Cow<'a, str>>,
+    kind: Option<Text<'a>>,
     #[serde(borrow, rename = "contentType", default)]
-    content_type: Option<Cow<'a, str>>,
+    content_type: Option<Text<'a>>,
     #[serde(borrow, default)]
     message: Option<&'a RawValue>,
     #[serde(borrow, default)]
     content: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    status: Option<Cow<'a, str>>,
+    status: Option<Text<'a>>,
     #[serde(borrow, rename = "sequenceList", default)]
     sequence_list: Option<&'a RawValue>,
     #[serde(borrow, rename = "chatState", default)]
-    chat_state: Option<Cow<'a, str>>,
+    chat_state: Option<Text<'a>>,
 }
 
 /// Reads what must be known of an event to accept it. Its text is kept as it is.
@@ -113,7 +114,7 @@ fn content(raw: &Raw<'_>, limits: EventLimits) -> Result<Event, Reason> {
     let (is_text, is_object) = (message.get().starts_with('"'), message.get().starts_with('{'));
     match (plain, is_text, is_object) {
         (true, true, _) => {
-            let text: String = serde_json::from_str(message.get()).map_err(|error| format!("message is not text: {error}"))?;
+            let text: Text<'_> = serde_json::from_str(message.get()).map_err(|error| format!("message is not text: {error}"))?;
             let length = text.chars().count();
             if length > limits.text {
                 return Err(format!("message has {length} characters; the limit is {}", limits.text).into());

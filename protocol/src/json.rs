@@ -6,6 +6,8 @@
 
 use memchr::memchr2;
 use serde::Deserialize;
+use std::borrow::Cow;
+use std::fmt;
 
 /// Deepest nesting of arrays and objects that is accepted.
 pub const MAX_DEPTH: usize = 64;
@@ -19,8 +21,8 @@ pub enum Fault {
     LoneSurrogate,
 }
 
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooDeep => write!(f, "JSON is nested deeper than {MAX_DEPTH} levels"),
             Self::LoneSurrogate => f.write_str("JSON has a \\u escape that is half of a surrogate pair"),
@@ -29,6 +31,24 @@ impl std::fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+/// A string inside a text that is borrowed from it, unless it has escapes. Inside an `Option`, a `Cow` alone is always a copy.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+impl std::ops::Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
 
 /// Scans `text` once, in time proportional to its length.
 ///
@@ -130,6 +150,15 @@ mod tests {
             assert_eq!(check(lone), Err(Fault::LoneSurrogate), "{lone}");
         }
         assert_eq!(check(r#""\\ud83d""#), Ok(()), "an escaped backslash starts no escape");
+    }
+
+    #[test]
+    fn text_is_borrowed_unless_it_has_escapes() {
+        let read = |text| serde_json::from_str::<[Option<Text<'_>>; 1]>(text).map(|[text]| text);
+        assert!(matches!(read(r#"["plain"]"#), Ok(Some(Text(Cow::Borrowed("plain"))))));
+        assert!(matches!(read(r#"["a\"b"]"#), Ok(Some(Text(Cow::Owned(text)))) if text == "a\"b"));
+        assert!(matches!(read("[null]"), Ok(None)));
+        assert!(read("[7]").unwrap_err().to_string().contains("expected a string"));
     }
 
     proptest! {

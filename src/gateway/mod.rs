@@ -357,7 +357,10 @@ impl Gateway {
         self.store.decide(Decision {
             account: actor.account().clone(),
             received: self.identity.now(),
-            scope: commands.iter().flat_map(|command| command.scope(&actor)).collect(),
+            scope: match commands.as_slice() {
+                [command] => command.scope(&actor),
+                commands => commands.iter().flat_map(|command| command.scope(&actor)).collect(),
+            },
             retry: key.map(|IdempotencyKey { key, fingerprint }| Retry { sender: actor.sender(), key, fingerprint }),
             resend: conversation.zip(resend),
             rule: Box::new(move |draft| decide(&actor, &commands, &policy, draft)),
@@ -366,6 +369,9 @@ impl Gateway {
 
     /// Only who put a file there may show it: a path alone is no proof that one may see what it names.
     fn foreign_file(&self, actor: &Actor, commands: &[Command]) -> Option<Error> {
+        if !commands.iter().any(|command| matches!(command, Command::Publish { file: Some(_), .. })) {
+            return None;
+        }
         let person = actor.person()?;
         let is_foreign = |command: &Command| match command {
             Command::Publish { file: Some(path), .. } => !self.files.is_owner(actor.account(), &query::owner(&person), path),

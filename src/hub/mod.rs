@@ -226,7 +226,7 @@ impl Queue {
     fn put_event(&mut self, sight: Arc<Sight>) {
         let Some(dialog) = sight.message().map(|message| &message.dialog) else { return };
         let waiting = self.newest.get(dialog).and_then(|place| match self.items.get_mut(*place) {
-            Some(Announced::Events(run)) => Some(run),
+            Some(Announced::Events(run)) => Arc::get_mut(run),
             _ => None,
         });
         let is_full = self.count >= QUEUE;
@@ -242,7 +242,7 @@ impl Queue {
         if !is_full {
             self.count += 1;
             self.newest.insert(run.dialog.clone(), self.items.len());
-            return self.items.push_back(Announced::Events(Box::new(run)));
+            return self.items.push_back(Announced::Events(Arc::new(run)));
         }
         let missed = self.missed.entry(run.dialog).or_insert_with(|| (run.first, run.audience.clone()));
         if missed.1.agents != run.audience.agents {
@@ -268,7 +268,8 @@ impl Queue {
 
 #[derive(Debug)]
 enum Announced {
-    Events(Box<Run>),
+    // Shared with nobody while it waits here.
+    Events(Arc<Run>),
     Change(Arc<ConversationChange>),
     Typing(Arc<Typing>),
 }
@@ -521,7 +522,7 @@ impl Shard {
         let mut deliveries = 0_u64;
         for item in batch.items {
             match item {
-                Announced::Events(run) => deliveries += self.tell_run(&Arc::from(run), traces).await,
+                Announced::Events(run) => deliveries += self.tell_run(&run, traces).await,
                 Announced::Change(change) => deliveries += self.tell_change(&change),
                 Announced::Typing(typing) => {
                     // Nothing numbers a typing state, so it is sent to each connection once.
@@ -565,7 +566,7 @@ impl Shard {
     /// Events of a dialog go to who follows it, and to the agents of its conversation.
     async fn tell_run(&self, run: &Arc<Run>, traces: &Traces) -> u64 {
         let followers = self.followers(&Topic::Dialog(run.audience.conversation.clone(), run.dialog.clone()));
-        let mut told: Vec<u64> = Vec::new();
+        let mut told: Vec<u64> = Vec::with_capacity(followers.len());
         let mut pushes = 0;
         for turn in followers.chunks(TURN) {
             if pushes > 0 {

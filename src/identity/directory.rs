@@ -124,7 +124,7 @@ impl Directory {
     /// An account by its id.
     #[must_use]
     pub fn account(&self, id: &str) -> Option<Arc<Account>> {
-        self.accounts.load().get(&AccountId::from(id)).cloned()
+        self.accounts.load().get(id).cloned()
     }
 
     /// Takes the accounts of another configuration instead. Applications that were installed while running stay. Returns who

@@ -24,6 +24,7 @@ use crate::hub::{Frame, Item, Line, Membership, Taken, Topic};
 use crate::identity::Lease;
 use dashmap::DashMap;
 use futures::future::BoxFuture;
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -625,14 +626,23 @@ fn no_such_subscription(id: &str) -> Error {
 
 /// Counts a request and what became of it.
 pub fn count_request(name: &'static str, code: u32) {
-    // To find a counter by its labels costs more than to count.
+    // To find a counter by its labels costs more than to count, and mostly it is the last one again.
     static COUNTERS: LazyLock<DashMap<(&'static str, u32), metrics::Counter>> = LazyLock::new(DashMap::new);
-    let known = COUNTERS.get(&(name, code)).map(|counter| counter.increment(1));
-    if known.is_none() {
-        let counter = metrics::counter!("tieline_requests_total", "type" => name, "code" => code.to_string());
-        counter.increment(1);
-        COUNTERS.insert((name, code), counter);
+    thread_local! {
+        static LAST: RefCell<Option<(&'static str, u32, metrics::Counter)>> = const { RefCell::new(None) };
     }
+    LAST.with_borrow_mut(|last| {
+        if let Some((last, last_code, counter)) = last
+            && std::ptr::eq(*last, name)
+            && *last_code == code
+        {
+            return counter.increment(1);
+        }
+        let register = || metrics::counter!("tieline_requests_total", "type" => name, "code" => code.to_string());
+        let counter = COUNTERS.entry((name, code)).or_insert_with(register).clone();
+        counter.increment(1);
+        *last = Some((name, code, counter));
+    });
 }
 
 #[cfg(test)]

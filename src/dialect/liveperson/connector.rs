@@ -412,7 +412,7 @@ impl ConnectorCodec {
             read().find_map(|request| {
                 let body: body::PublishEvent<'_> = serde_json::from_str(request.body?.get()).ok()?;
                 let named = body.conversation_id.or(body.dialog_id)?;
-                self.speaking.get(&ConversationId::from(named)).cloned()
+                self.speaking.get(&*named).cloned()
             })
         })
     }

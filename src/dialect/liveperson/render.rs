@@ -18,18 +18,28 @@ pub(super) fn to_frame(value: &impl Serialize) -> Frame {
 }
 
 pub(super) fn to_text(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_else(|error| {
-        tracing::error!(%error, "a frame cannot be written");
-        "{}".into()
-    })
+    write(value, 192)
+}
+
+/// Writes into a place for so many bytes, which grows if need be.
+fn write(value: &impl Serialize, bytes: usize) -> String {
+    let mut text = Vec::with_capacity(bytes);
+    let written = serde_json::to_writer(&mut text, value);
+    written.map_err(|error| error.to_string()).and_then(|()| String::from_utf8(text).map_err(|error| error.to_string())).unwrap_or_else(
+        |error| {
+            tracing::error!(%error, "a frame cannot be written");
+            "{}".into()
+        },
+    )
 }
 
 pub(super) fn notification<B: Serialize>(kind_name: &str, body: B) -> Frame {
-    Frame::from(notification_text(kind_name, body))
+    to_frame(&Notification { kind: NotificationKind::Notification, kind_name, body })
 }
 
-pub(super) fn notification_text<B: Serialize>(kind_name: &str, body: B) -> String {
-    to_text(&Notification { kind: NotificationKind::Notification, kind_name, body })
+/// The text of a notification, which has about so many bytes.
+pub(super) fn notification_text<B: Serialize>(kind_name: &str, body: B, bytes: usize) -> String {
+    write(&Notification { kind: NotificationKind::Notification, kind_name, body }, bytes)
 }
 
 /// An agent's old id.

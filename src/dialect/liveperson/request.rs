@@ -259,9 +259,11 @@ impl Caller<'_> {
     pub(super) fn resend(&self, kind: RequestKind, request: &envelope::Request<'_>) -> Option<crate::store::Fingerprint> {
         let Actor::Consumer { app: Some(app), .. } = self.actor else { return None };
         let counts = self.account.app(app)?.reply_sequence == ReplySequence::ResendCount;
-        let mut parts = identity_of(kind, request);
-        parts.push(&request.id);
-        counts.then(|| canonical_fingerprint(&parts))
+        counts.then(|| {
+            let mut parts = identity_of(kind, request);
+            parts.push(&request.id);
+            canonical_fingerprint(&parts)
+        })
     }
 
     /// The command of a request that changes something. `opened` is the conversation that an earlier request of the
@@ -321,7 +323,7 @@ impl Caller<'_> {
         let body: body::PublishEvent<'_> = body(request)?;
         let (conversation, dialog) = match (opened, body.dialog_id.as_deref()) {
             (Some(opened), Some("")) => (opened.clone(), opened.main_dialog()),
-            _ => place(body.conversation_id, body.dialog_id)?,
+            _ => place_of(body.conversation_id.as_deref(), body.dialog_id.as_deref())?,
         };
         let event = body.event.ok_or_else(|| Error::missing("event is missing"))?;
         let whisper = match body.message_audience.as_deref() {
@@ -566,7 +568,11 @@ fn rating(field: &body::ConversationField) -> Result<FieldChange, Error> {
 
 /// A dialog and its conversation. Without one, the dialog is a MAIN one, which has its conversation's id.
 fn place(conversation: Option<String>, dialog: Option<String>) -> Result<(ConversationId, DialogId), Error> {
-    if [&conversation, &dialog].into_iter().flatten().any(|id| id.len() > LONGEST_ID) {
+    place_of(conversation.as_deref(), dialog.as_deref())
+}
+
+fn place_of(conversation: Option<&str>, dialog: Option<&str>) -> Result<(ConversationId, DialogId), Error> {
+    if [conversation, dialog].into_iter().flatten().any(|id| id.len() > LONGEST_ID) {
         return Err(Error::invalid(format!("an id has more than {LONGEST_ID} characters")));
     }
     match (conversation.filter(|id| !id.is_empty()), dialog.filter(|id| !id.is_empty())) {

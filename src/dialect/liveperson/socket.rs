@@ -55,6 +55,12 @@ pub struct Tag {
     text: &'static str,
 }
 
+/// What is said of an event that was stored.
+#[derive(Serialize)]
+struct Sequence {
+    sequence: u64,
+}
+
 pub(super) fn slot_of(version: Version) -> Slot {
     match version {
         Version::V2 => Slot(0),
@@ -168,16 +174,18 @@ impl Codec for SocketCodec {
                 return Asked { tag, ask: Ask::Bad(Error::invalid(malformed.reason)) };
             }
         };
-        let id = Some(request.id.clone());
         match self.read(&request) {
             Ok((kind, ask)) => {
                 let text = match kind {
                     RequestKind::UpdateConversationField => success_text(&request),
                     _ => success(kind).unwrap_or(""),
                 };
-                Asked { tag: Tag { id, kind: Some(kind), text }, ask }
+                Asked { tag: Tag { id: Some(request.id), kind: Some(kind), text }, ask }
             }
-            Err(error) => Asked { tag: Tag { id, kind: RequestKind::parse(&request.kind), text: "" }, ask: Ask::Refuse(error) },
+            Err(error) => {
+                let tag = Tag { id: Some(request.id), kind: RequestKind::parse(&request.kind), text: "" };
+                Asked { tag, ask: Ask::Refuse(error) }
+            }
         }
     }
 
@@ -193,7 +201,7 @@ impl Codec for SocketCodec {
         };
         match answer {
             Answer::Decided(decided) => match decided.outcomes.into_iter().next() {
-                Some(Outcome::Published { sequence, .. }) => replayable(version, &tag, json!({"sequence": sequence}), decided.replayed),
+                Some(Outcome::Published { sequence, .. }) => replayable(version, &tag, Sequence { sequence }, decided.replayed),
                 Some(Outcome::Opened { conversation, found }) => {
                     replayable(version, &tag, render::opened(&conversation, found), decided.replayed)
                 }
@@ -297,9 +305,11 @@ pub(super) fn events_frames(version: Version, dialog: &DialogId, events: &[Arc<S
 fn event_text(version: Version, sight: &Sight) -> Option<String> {
     let dialog = sight.message()?.dialog.as_str();
     let name = events_notification(version);
+    // What surrounds a message is about as long again as a short one.
+    let bytes = sight.message()?.bytes() + 512;
     render::with_event(version, sight, |change| match version {
-        Version::V2 => render::notification_text(name, change),
-        Version::V3 => render::notification_text(name, dialog_changes(dialog, [change])),
+        Version::V2 => render::notification_text(name, change, bytes),
+        Version::V3 => render::notification_text(name, dialog_changes(dialog, [change]), bytes),
     })
 }
 
