@@ -1,6 +1,7 @@
 //! Identifiers as types of their own, so that a dialog's id cannot be passed where a person's is meant.
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -15,6 +16,12 @@ macro_rules! text_id {
             /// The identifier as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        // Both have the hash and the order of the text.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
                 &self.0
             }
         }

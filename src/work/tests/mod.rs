@@ -262,7 +262,7 @@ const QUEUE: &str = QUEUES[0];
 /// A town with one conversation that is offered to the only agent who is there.
 async fn hamlet(is_released: bool) -> (Town, UserId, ConversationId) {
     let mut town = Town::open(3, is_released).await;
-    let serves = |user: &UserId| town.judge.agents[user].skills.contains(&QUEUE.into()) && town.judge.agents[user].capacity > 1;
+    let serves = |user: &UserId| town.judge.agents[user].skills.contains(QUEUE) && town.judge.agents[user].capacity > 1;
     let agent = town.agents(false).into_iter().find(serves).unwrap();
     town.come(agent.clone());
     town.say(&agent, Availability::Online).await;
@@ -299,7 +299,7 @@ async fn regression_who_is_invited_is_asked_though_nobody_of_the_queue_is_free()
     town.say(&agent, Availability::Away).await;
     // It waits longer than the one that is handed over.
     town.begin(vec![(1, QUEUE, true)]).await;
-    let other = town.agents(false).into_iter().find(|user| !town.judge.agents[user].skills.contains(&QUEUE.into())).unwrap();
+    let other = town.agents(false).into_iter().find(|user| !town.judge.agents[user].skills.contains(QUEUE)).unwrap();
     town.come(other.clone());
     town.say(&other, Availability::Online).await;
     town.settle().await;
