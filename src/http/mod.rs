@@ -223,11 +223,7 @@ impl Visit {
                 // The span has no more to say than the line of the request, which is for debugging.
                 let span = if tracing::enabled!(tracing::Level::DEBUG) { self.span() } else { Span::none() };
                 match asking.admit(self.peer).instrument(span.clone()).await {
-                    Ok(admitted) => {
-                        let welcome = admitted.welcome(stream, &self.limits, self.place).instrument(span);
-                        let Some(serve) = welcome.await else { return };
-                        return serve.await;
-                    }
+                    Ok(admitted) => return admitted.welcome(stream, &self.limits, self.place).instrument(span).await,
                     Err(early) => early,
                 }
             }

@@ -46,8 +46,8 @@ pub(super) struct Plug<S> {
     pub(super) tasks: TaskTracker,
 }
 
-/// Serves the socket on a stream, with the bytes that came along with the request.
-type Serve = Box<dyn FnOnce(Stream, Bytes, Place) -> BoxFuture<'static, ()> + Send>;
+/// Leaves the socket on a stream to a task, with the bytes that came along with the request.
+type Serve = Box<dyn FnOnce(Stream, Bytes, Place) + Send>;
 
 /// A socket, whatever the dialect.
 pub(super) trait Upgrades: Send + Sync {
@@ -72,12 +72,14 @@ impl<S: Socket> Upgrades for Plug<S> {
             let around = self.surroundings();
             let serve: Serve = Box::new({
                 let (connection, span) = self.open(Some(peer));
+                let tasks = self.tasks.clone();
                 move |stream, early, place| {
                     let serve = async move {
                         serve(around, (stream, early), admission, connection).await;
                         drop(place);
                     };
-                    Box::pin(serve.instrument(span))
+                    // One of its own, for this one has room for all that comes before a socket.
+                    tasks.spawn(serve.instrument(span));
                 }
             });
             Some(serve)
@@ -258,19 +260,13 @@ pub(super) struct Admitted {
 }
 
 impl Admitted {
-    /// Welcomes the peer, and makes what serves its socket.
-    pub(super) async fn welcome(self, mut stream: Stream, limits: &Limits, place: Place) -> Option<BoxFuture<'static, ()>> {
+    /// Welcomes the peer, and leaves its socket to a task.
+    pub(super) async fn welcome(self, mut stream: Stream, limits: &Limits, place: Place) {
         front::note(&Method::GET, self.route, StatusCode::SWITCHING_PROTOCOLS, self.began);
         match timeout(limits.write_timeout.0, say_all(&mut stream, &self.reply)).await {
-            Ok(Ok(())) => Some((self.serve)(stream, self.early, place)),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the upgrade failed");
-                None
-            }
-            Err(_) => {
-                tracing::debug!("the upgrade failed: it was not taken in time");
-                None
-            }
+            Ok(Ok(())) => (self.serve)(stream, self.early, place),
+            Ok(Err(error)) => tracing::debug!(%error, "the upgrade failed"),
+            Err(_) => tracing::debug!("the upgrade failed: it was not taken in time"),
         }
     }
 }

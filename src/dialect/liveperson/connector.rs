@@ -77,9 +77,7 @@ enum Said {
 
 fn connector_success(part: &Part, outcome: &Outcome, sequence: ReplySequence) -> Said {
     match outcome {
-        Outcome::Published { resends, .. } if sequence == ReplySequence::ResendCount => {
-            Said::Sequence { sequence: 2 * u64::from(*resends) }
-        }
+        Outcome::Published { resends, .. } if sequence == ReplySequence::ResendCount => Said::Sequence { sequence: 2 * resends },
         Outcome::Published { sequence, .. } => Said::Sequence { sequence: *sequence },
         Outcome::Opened { conversation, found } => Said::Opened(render::opened(conversation, *found)),
         Outcome::ProfileSet => Said::Text { msg: text::PROFILE_SET },
