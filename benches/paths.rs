@@ -10,9 +10,7 @@
 
 mod support;
 
-use axum::Router;
 use axum::body::Body;
-use hyper::service::Service;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -29,7 +27,7 @@ use tieline::dialect::liveperson::{Native, Webhooks};
 use tieline::faults::Faults;
 use tieline::files::{Files, Settings};
 use tieline::gateway::{Gateway, Notes, Parts, announcer};
-use tieline::http::Listener;
+use tieline::http::{Front, Listener, Routes};
 use tieline::hub::Hub;
 use tieline::identity::{Account, Identity, Issuer};
 use tieline::session::{Admission, Admitted, Codec, Doorway, Out, Session, SessionLimits};
@@ -87,7 +85,7 @@ struct World {
     hub: Arc<Hub>,
     gateway: Arc<Gateway>,
     native: Arc<Native>,
-    router: Router,
+    front: Front,
     account: Arc<Account>,
     given: Given,
 }
@@ -135,10 +133,10 @@ impl World {
         });
         let native = Native::new(gateway.clone(), &config, limits.clone(), deliveries);
         let listener = Listener::new(&config, limits, gateway.clone(), CancellationToken::new());
-        let router = listener.finish(native.routes());
+        let front = listener.finish(Routes::from(native.routes()).call(native.send_call()));
         let account = identity.directory().account(ACCOUNT).unwrap();
         tokio::spawn(hub.clone().serve(0));
-        Self { store, hub, gateway, native, router, account, given }
+        Self { store, hub, gateway, native, front, account, given }
     }
 
     async fn admit<S: Socket>(&self, socket: S, path: &str, headers: &[(&str, &str)]) -> Admitted<<S::Doorway as Doorway>::Codec> {
@@ -287,7 +285,6 @@ fn check(world: &World, number: usize) {
 
 async fn send(world: &World, times: usize) {
     let (_, id) = world.talking().await;
-    let service = hyper_util::service::TowerToHyperService::new(world.router.clone());
     let body = publish_request(&id, "send-", None);
     for sequence in 0..times {
         let request = hyper::Request::post(format!("/api/account/{ACCOUNT}/messaging/consumer/conversation/send?v=3"))
@@ -296,7 +293,7 @@ async fn send(world: &World, times: usize) {
             .header("content-type", "application/json")
             .body(Body::from(body.clone()))
             .unwrap();
-        let reply = service.call(request).await.unwrap();
+        let reply = world.front.answer(request).await;
         let reply = axum::body::to_bytes(reply.into_body(), 1 << 20).await.unwrap();
         assert_eq!(reply, format!(r#"{{"code":"OK","body":{{"sequence":{sequence}}},"reqId":"1"}}"#));
     }

@@ -74,7 +74,7 @@ use crate::dialect::liveperson::{Native, Webhooks};
 use crate::faults::Faults;
 use crate::files::{Files, FilesError};
 use crate::gateway::{Gateway, Notes, Parts};
-use crate::http::{AdminKey, Certificate, Listener, Pages};
+use crate::http::{AdminKey, Certificate, Front, Listener, Pages, Routes};
 use crate::hub::Hub;
 use crate::identity::{Identity, Issuer};
 use crate::reload::{Reach, Reloader};
@@ -83,7 +83,6 @@ use crate::store::{Clock, Health, Store};
 use crate::throttle::Throttle;
 use crate::work::{Absence, Retention, Router as AgentRouter};
 use arc_swap::ArcSwap;
-use axum::Router;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -367,20 +366,20 @@ impl Server {
         self.config.server.dialects.iter().any(|dialect| dialect == "liveperson")
     }
 
-    fn routes(&self, listener: &Listener, pages: &Pages) -> Router {
-        let mut routes = Router::new();
+    fn routes(&self, listener: &Listener, pages: &Pages) -> Front {
+        let mut routes = Routes::from(http::console());
         if self.serves_native() {
             routes = routes
                 .merge(self.native.routes())
-                .merge(listener.socket(self.native.consumer_socket()))
-                .merge(listener.socket(self.native.connector_socket()));
+                .call(self.native.send_call())
+                .socket(listener, self.native.consumer_socket())
+                .socket(listener, self.native.connector_socket());
             for socket in self.native.agent_sockets() {
-                routes = routes.merge(listener.socket(socket));
+                routes = routes.socket(listener, socket);
             }
         } else {
             routes = routes.merge(Native::switched_off());
         }
-        routes = routes.merge(http::console());
         routes = routes.merge(files::http::routes(self.gateway.files().clone(), wall_clock()));
         routes = match self.internal {
             None => routes.merge(pages.clone().routes()),

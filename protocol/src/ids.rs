@@ -19,6 +19,12 @@ macro_rules! text_id {
                 &self.0
             }
         }
+        // Both have the hash and the order of the text.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
         impl From<&str> for $name {
             fn from(text: &str) -> Self {
                 Self(text.into())

@@ -2,12 +2,15 @@
 //! and holds no rule of its own.
 //!
 //! A dialect gives the listener a router for its HTTP calls and, for each socket it has, a [`Socket`]: a path, and
-//! what an upgrade request says about who it is. The upgrade itself and the loop are the listener's.
+//! what an upgrade request says about who it is. The upgrade itself and the loop are the listener's. A [`Call`] is one of the
+//! router's calls once more, for it is made so often.
 
 pub mod liveperson;
 
 use crate::session::{Admission, Doorway};
+use axum::body::Body;
 use axum::http::request::Parts;
+use axum::http::{Method, Uri};
 use axum::response::Response;
 use futures::future::BoxFuture;
 
@@ -21,4 +24,57 @@ pub trait Socket: Clone + Send + Sync + 'static {
 
     /// Reads an upgrade request. An answer instead of an admission is sent in place of the upgrade.
     fn admit<'p>(&'p self, parts: &'p Parts) -> BoxFuture<'p, Result<Admission<Self::Doorway>, Box<Response>>>;
+}
+
+/// A call that is made so often that it is answered without the router, which answers it, too, and in the same way.
+pub trait Call: Send + Sync + 'static {
+    /// The path, as the router spells it.
+    fn path(&self) -> &'static str;
+
+    /// Whether it is asked for in the plainest way, so that the router could only come to the same. Anything else is the router's.
+    fn is_meant(&self, method: &Method, uri: &Uri) -> bool;
+
+    /// Answers it. What is left of the body is read by the caller.
+    fn answer<'c>(&'c self, parts: &'c Parts, body: &'c mut Body) -> BoxFuture<'c, Response>;
+}
+
+/// Whether a path is plainly one of a route's: of as many segments, and none that would have to be decoded.
+pub(crate) fn fits(route: &str, path: &str) -> bool {
+    let (mut wanted, mut given) = (route.split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return true,
+            (Some(wanted), Some(given)) if wanted.starts_with('{') => {
+                if given.is_empty() || given.contains('%') {
+                    return false;
+                }
+            }
+            (Some(wanted), Some(given)) if wanted == given => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_paths_fit_a_route() {
+        let route = "/api/account/{account}/send";
+        assert!(fits(route, "/api/account/demo/send"));
+        for other in [
+            "/api/account/demo/send/",
+            "/api/account//send",
+            "/api/account/d%65mo/send",
+            "/api/account/demo",
+            "/api/account/demo/sent",
+            "api/account/demo/send",
+            "",
+        ] {
+            assert!(!fits(route, other), "{other}");
+        }
+        assert!(fits("/a/{b}/c/{d}", "/a/1/c/2"));
+        assert!(!fits("/a/{b}/c/{d}", "/a/1/c/"));
+    }
 }

@@ -4,7 +4,10 @@ use crate::throttle;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+/// Connections that have a place.
+static OPEN: LazyLock<metrics::Gauge> = LazyLock::new(|| metrics::gauge!("tieline_connections"));
 
 /// How many connections there are, in all and from each address.
 #[derive(Debug)]
@@ -46,7 +49,7 @@ impl Places {
         }
         taken.0 += 1;
         taken.1.insert(address, of_address + 1);
-        metrics::gauge!("tieline_connections").increment(1.0);
+        OPEN.increment(1.0);
         Some(Place { places: self.clone(), address })
     }
 }
@@ -61,6 +64,6 @@ impl Drop for Place {
                 taken.1.remove(&self.address);
             }
         }
-        metrics::gauge!("tieline_connections").decrement(1.0);
+        OPEN.decrement(1.0);
     }
 }

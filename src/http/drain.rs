@@ -6,7 +6,7 @@
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use std::pin::Pin;
@@ -57,10 +57,21 @@ pub(super) async fn unread(request: Request, next: Next) -> Response {
     let shared = Shared(Arc::new(Mutex::new(body)));
     let mut response = next.run(Request::from_parts(parts, Body::new(shared.clone()))).await;
     if !shared.is_end_stream() {
-        let rest = timeout(TIME, axum::body::to_bytes(Body::new(shared), MOST)).await;
-        if !matches!(rest, Ok(Ok(_))) {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
+        throw_away(Body::new(shared), &mut response).await;
     }
     response
+}
+
+/// As [`unread`], for who keeps the body.
+pub(super) async fn finish(headers: &HeaderMap, body: &mut Body, response: &mut Response) {
+    if !body.is_end_stream() && !headers.contains_key(header::EXPECT) {
+        throw_away(std::mem::take(body), response).await;
+    }
+}
+
+async fn throw_away(rest: Body, response: &mut Response) {
+    let rest = timeout(TIME, axum::body::to_bytes(rest, MOST)).await;
+    if !matches!(rest, Ok(Ok(_))) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
 }

@@ -4,50 +4,54 @@ mod admin;
 mod connection;
 mod console;
 mod drain;
+mod front;
 mod operate;
 mod pages;
 mod tls;
 mod trace;
+mod upgrade;
 mod webhooks;
 mod wire;
 mod ws;
 
 pub use admin::{AdminKey, Reload};
 pub use console::routes as console;
+pub use front::{Front, Routes};
 pub use pages::Pages;
 pub use tls::{Certificate, TlsError};
 
 use self::connection::{Place, Places};
-use self::ws::{Surroundings, Upgrade};
+use self::upgrade::{First, Plug};
+use self::wire::{Rewound, Stream};
+use self::ws::Surroundings;
 use crate::config::{Config, Limits, LiveLimits};
 use crate::dialect::Socket;
 use crate::faults::Tenant;
 use crate::gateway::Gateway;
-use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::routing::any;
+use futures::future::BoxFuture;
 use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use serde_json::json;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tieline_protocol::ids::AccountId;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 /// Largest request head; more is refused with 431 before it is parsed.
 const HEAD: usize = 16 * 1024;
@@ -92,43 +96,42 @@ impl Listener {
         self.places.set(now.connections, now.connections_per_address);
     }
 
-    /// The route of a dialect's socket.
-    pub fn socket<S: Socket>(&self, socket: S) -> Router {
-        let (around, limits, origins, tasks) = (self.around.clone(), self.limits.clone(), self.origins.clone(), self.tasks.clone());
-        let path = socket.path();
-        Router::new().route(
-            path,
-            any(move |request: Request| {
-                let (socket, origins, tasks) = (socket.clone(), origins.clone(), tasks.clone());
-                let around = Surroundings { limits: limits.load_full(), ..around.clone() };
-                async move { upgrade(request, socket, around, &origins, &tasks).await }
-            }),
-        )
+    /// A dialect's socket, with what it is served with.
+    fn plug<S: Socket>(&self, socket: S) -> Arc<Plug<S>> {
+        Arc::new(Plug {
+            socket,
+            around: self.around.clone(),
+            limits: self.limits.clone(),
+            origins: self.origins.clone(),
+            tasks: self.tasks.clone(),
+        })
     }
 
     /// Lays around all routes what holds for each of them.
-    pub fn finish(&self, routes: Router) -> Router {
-        routes
+    pub fn finish(&self, routes: impl Into<Routes>) -> Front {
+        let Routes { router, plugs, calls } = routes.into();
+        let router = router
             .fallback(|| async { say(StatusCode::NOT_FOUND, "there is nothing at this path; the protocol page lists what there is") })
             .layer(axum::middleware::map_response(in_json))
             .layer(axum::middleware::from_fn_with_state(self.around.gateway.clone(), disturb))
             .layer(axum::middleware::from_fn(drain::unread))
             .layer(axum::middleware::from_fn(record))
-            .layer(tower_http::catch_panic::CatchPanicLayer::custom(|_| say(StatusCode::INTERNAL_SERVER_ERROR, "internal error")))
+            .layer(tower_http::catch_panic::CatchPanicLayer::custom(|_| internal()));
+        Front::new(self.around.gateway.clone(), router, plugs, calls)
     }
 
     /// Accepts connections until the gateway drains.
     ///
     /// # Errors
     /// Never: what goes wrong with one connection ends that connection.
-    pub async fn serve(&self, listener: TcpListener, router: Router, tls: Option<Certificate>) {
+    pub async fn serve(&self, listener: TcpListener, front: Front, tls: Option<Certificate>) {
         loop {
             let accepted = tokio::select! {
                 () = self.around.stop.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.take(stream, peer, router.clone(), tls.as_ref().map(Certificate::acceptor)),
+                Ok((stream, peer)) => self.take(stream, peer, front.clone(), tls.as_ref().map(Certificate::acceptor)),
                 Err(error) => {
                     // Out of descriptors: waiting lets some close, spinning would not.
                     tracing::warn!(%error, "a connection cannot be accepted");
@@ -138,7 +141,7 @@ impl Listener {
         }
     }
 
-    fn take(&self, stream: TcpStream, peer: SocketAddr, router: Router, acceptor: Option<TlsAcceptor>) {
+    fn take(&self, stream: TcpStream, peer: SocketAddr, front: Front, acceptor: Option<TlsAcceptor>) {
         let Some(place) = self.places.take(peer.ip()) else {
             tracing::debug!(%peer, "too many connections");
             // Said without waiting for a request, to whom it can be said; TLS would cost a handshake first.
@@ -150,18 +153,11 @@ impl Listener {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "nodelay");
         }
-        let place = Arc::new(place);
-        let (limits, stop) = (self.limits.load_full(), self.around.stop.clone());
-        let span = tracing::info_span!("connection", %peer);
-        let serve = async move {
-            let Some(acceptor) = acceptor else { return serve(stream, peer, router, place, &limits, stop).await };
-            match timeout(limits.head_timeout.0, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => serve(stream, peer, router, place, &limits, stop).await,
-                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
-                Err(_) => tracing::debug!("no TLS handshake in time"),
-            }
+        let visit = Visit { peer, place, limits: self.limits.load_full(), stop: self.around.stop.clone() };
+        match acceptor {
+            None => self.tasks.spawn(visit.receive(Stream::Plain(stream), front)),
+            Some(acceptor) => self.tasks.spawn(visit.shake_hands(stream, acceptor, front)),
         };
-        self.tasks.spawn(serve.instrument(span));
     }
 
     /// Waits until every connection has ended, or the time is over. Returns whether all ended.
@@ -188,29 +184,97 @@ async fn refuse(mut stream: TcpStream) {
     let _ = timeout(Duration::from_secs(1), said).await;
 }
 
+/// A connection that was accepted.
+struct Visit {
+    peer: SocketAddr,
+    place: Place,
+    /// As they were when it was accepted.
+    limits: Arc<Limits>,
+    stop: CancellationToken,
+}
+
+impl Visit {
+    /// Made where it is used: most connections become WebSockets, which have spans of their own.
+    fn span(&self) -> Span {
+        tracing::info_span!("connection", peer = %self.peer)
+    }
+
+    async fn shake_hands(self, stream: TcpStream, acceptor: TlsAcceptor, front: Front) {
+        // Both boxed, for the task would keep room for the one while the other goes on.
+        let shaken = Box::pin(timeout(self.limits.head_timeout.0, acceptor.accept(stream))).await;
+        match shaken {
+            Ok(Ok(stream)) => Box::pin(self.receive(Stream::Tls(Box::new(stream)), front)).await,
+            Ok(Err(error)) => self.span().in_scope(|| tracing::debug!(%error, "TLS handshake")),
+            Err(_) => self.span().in_scope(|| tracing::debug!("no TLS handshake in time")),
+        }
+    }
+
+    /// Looks at what comes first. A plain request for a socket is answered here, for a connection of HTTP would cost more than
+    /// the socket; whatever else it is, hyper begins with it.
+    async fn receive(self, mut stream: Stream, front: Front) {
+        let head_by = Instant::now() + self.limits.head_timeout.0;
+        let first = tokio::select! {
+            first = upgrade::first(&mut stream, &front) => first,
+            () = self.stop.cancelled() => return,
+            () = tokio::time::sleep_until(head_by) => return self.span().in_scope(|| tracing::debug!("no request in time")),
+        };
+        let early = match first {
+            Ok(First::Asks(asking)) => {
+                // The span has no more to say than the line of the request, which is for debugging.
+                let span = if tracing::enabled!(tracing::Level::DEBUG) { self.span() } else { Span::none() };
+                match asking.admit(self.peer).instrument(span.clone()).await {
+                    Ok(admitted) => return admitted.welcome(stream, &self.limits, self.place).instrument(span).await,
+                    Err(early) => early,
+                }
+            }
+            Ok(First::Other(early)) => early,
+            Ok(First::Nothing) => return,
+            Err(error) => return self.span().in_scope(|| tracing::debug!(%error, "the connection ended early")),
+        };
+        self.serve(early, stream, front, head_by).await;
+    }
+
+    /// Boxed, for the task would otherwise keep room for whatever a connection can become.
+    fn serve(self, early: Bytes, stream: Stream, front: Front, head_by: Instant) -> BoxFuture<'static, ()> {
+        let span = self.span();
+        let Self { peer, place, limits, stop } = self;
+        Box::pin(serve(Rewound::new(early, stream), peer, front, Arc::new(place), limits, stop, head_by).instrument(span))
+    }
+}
+
 /// Serves one connection until it ends, is idle too long, or the gateway drains.
-async fn serve<S>(stream: S, peer: SocketAddr, router: Router, place: Arc<Place>, limits: &Limits, stop: CancellationToken)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn serve(
+    stream: Rewound,
+    peer: SocketAddr,
+    front: Front,
+    place: Arc<Place>,
+    limits: Arc<Limits>,
+    stop: CancellationToken,
+    head_by: Instant,
+) {
     let cut = CancellationToken::new();
     let carrier = Carrier { place, cut: cut.clone() };
     let has_asked = Arc::new(AtomicBool::new(false));
-    let router = TowerToHyperService::new(router);
     let asked = has_asked.clone();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         asked.store(true, Ordering::Relaxed);
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(peer));
-        request.extensions_mut().insert(carrier.clone());
-        router.call(request)
+        let (front, carrier) = (front.clone(), carrier.clone());
+        async move {
+            let request = request.map(Body::new);
+            Ok::<_, Infallible>(
+                front
+                    .answer_with(request, |extensions| {
+                        extensions.insert(ConnectInfo(peer));
+                        extensions.insert(carrier);
+                    })
+                    .await,
+            )
+        }
     });
     let mut builder = http1::Builder::new();
     // One timer serves for the head and for the wait between requests, so the first head has a deadline of its own.
     builder.timer(TokioTimer::new()).header_read_timeout(limits.keep_alive.0.max(limits.head_timeout.0)).max_buf_size(HEAD);
-    let stream = TokioIo::new(stream);
-    let mut connection = pin!(builder.serve_connection(stream, service).with_upgrades());
-    let head_by = Instant::now() + limits.head_timeout.0;
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut is_first = true;
     let done = loop {
         tokio::select! {
@@ -231,47 +295,6 @@ where
     if let Err(error) = done {
         tracing::debug!(%error, "the connection ended early");
     }
-}
-
-/// Reads an upgrade request, and leaves the socket to a task.
-async fn upgrade<S: Socket>(request: Request, socket: S, around: Surroundings, origins: &[String], tasks: &TaskTracker) -> Response {
-    let (mut parts, _) = request.into_parts();
-    if !is_allowed_origin(&parts.headers, origins) {
-        return say(StatusCode::FORBIDDEN, "this origin may not connect; add it to server.allowed_origins");
-    }
-    let upgrade = match Upgrade::of(&mut parts) {
-        Ok(upgrade) => upgrade,
-        Err((status, reason)) => return say(status, &reason),
-    };
-    let Some(carrier) = parts.extensions.get::<Carrier>().cloned() else {
-        return say(StatusCode::INTERNAL_SERVER_ERROR, "internal error");
-    };
-    let admission = match socket.admit(&parts).await {
-        Ok(admission) => admission,
-        Err(response) => return *response,
-    };
-    let (response, on) = upgrade.split();
-    let connection = around.gateway.hub().next_connection();
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
-    // Beside the span of the HTTP connection, which would otherwise be kept with it.
-    let span = tracing::info_span!(parent: None, "websocket", peer = peer.map(tracing::field::display), connection_id = %connection, path = socket.path());
-    metrics::counter!("tieline_websockets_total").increment(1);
-    let serve = async move {
-        tracing::info!("websocket opened");
-        ws::serve(around, on, admission, connection).await;
-        drop(carrier.place);
-    };
-    tasks.spawn(serve.instrument(span));
-    response
-}
-
-/// A browser's page may connect from this origin, or from one that is listed to the letter. Programs send none.
-fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let Ok(origin) = origin.to_str() else { return false };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let is_same = !host.is_empty() && [format!("http://{host}"), format!("https://{host}")].iter().any(|same| same == origin);
-    is_same || allowed.iter().any(|allowed| allowed == origin)
 }
 
 /// Says in a sentence what the router and its extractors say in plain text or not at all; clients read JSON and nothing
@@ -300,6 +323,11 @@ fn say(status: StatusCode, sentence: &str) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// What is said where the gateway itself is wrong.
+fn internal() -> Response {
+    say(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
 }
 
 /// Lets replies go wrong, where that was asked for.
@@ -338,12 +366,7 @@ fn tenant_in(path: &str) -> Option<AccountId> {
 async fn record(matched: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = request.method().clone();
-    let route = matched.map_or_else(|| "(none)".to_owned(), |path| path.as_str().to_owned());
     let response = next.run(request).await;
-    let status = response.status().as_u16();
-    let seconds = began.elapsed().as_secs_f64();
-    metrics::counter!("tieline_http_requests_total", "route" => route.clone(), "status" => status.to_string()).increment(1);
-    metrics::histogram!("tieline_http_request_seconds").record(seconds);
-    tracing::debug!(%method, route, status, seconds, "request");
+    front::note(&method, matched.as_ref().map_or("(none)", MatchedPath::as_str), response.status(), began);
     response
 }

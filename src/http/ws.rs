@@ -12,12 +12,7 @@ use crate::config::Limits;
 use crate::gateway::Gateway;
 use crate::hub::{ConnectionId, Frame, put_frame};
 use crate::session::{Admission, Admitted, Codec, Doorway, Greeting, Out, Session, SessionLimits};
-use axum::body::Body;
-use axum::http::request::Parts;
-use axum::http::{Request, StatusCode};
-use axum::response::Response;
 use futures::future::poll_fn;
-use hyper::upgrade::OnUpgrade;
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -27,7 +22,6 @@ use std::time::Duration;
 use tieline_protocol::code::CloseCode;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
-use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message};
 use tokio_util::sync::CancellationToken;
@@ -44,33 +38,6 @@ const WRITE: usize = 64 * 1024;
 /// Bytes read on after a close frame was sent, so that what is in flight does not reset the connection before the
 /// peer has read it.
 const LINGER: usize = 4 * 1024 * 1024;
-
-/// An upgrade that was asked for correctly.
-#[derive(Debug)]
-pub(super) struct Upgrade {
-    on: OnUpgrade,
-    response: Response,
-}
-
-impl Upgrade {
-    /// Reads an upgrade request.
-    pub(super) fn of(parts: &mut Parts) -> Result<Self, (StatusCode, String)> {
-        let mut head = Request::<()>::default();
-        *head.method_mut() = parts.method.clone();
-        *head.version_mut() = parts.version;
-        *head.headers_mut() = parts.headers.clone();
-        let response = create_response_with_body(&head, Body::empty)
-            .map_err(|error| (StatusCode::BAD_REQUEST, format!("this is a WebSocket: {error}")))?;
-        let on =
-            parts.extensions.remove::<OnUpgrade>().ok_or((StatusCode::UPGRADE_REQUIRED, "the connection cannot be upgraded".to_owned()))?;
-        Ok(Self { on, response })
-    }
-
-    /// The reply that switches protocols, and the socket to come.
-    pub(super) fn split(self) -> (Response, OnUpgrade) {
-        (self.response, self.on)
-    }
-}
 
 /// Bounds on what a peer can make us hold.
 fn config(limits: &Limits) -> WebSocketConfig {
@@ -93,13 +60,9 @@ pub(super) struct Surroundings {
     pub(super) spread: Duration,
 }
 
-/// Serves an upgraded connection to its end.
-pub(super) async fn serve<D: Doorway>(around: Surroundings, on: OnUpgrade, admission: Admission<D>, connection: ConnectionId) {
-    let mut socket = match on.await.map(Stream::of) {
-        Ok(Some(stream)) => Socket::new(stream, config(&around.limits)),
-        Ok(None) => return tracing::error!("the upgraded connection is of no known kind"),
-        Err(error) => return tracing::debug!(%error, "the upgrade failed"),
-    };
+/// Serves an upgraded connection to its end. With the stream are those bytes that came along with the request.
+pub(super) async fn serve<D: Doorway>(around: Surroundings, stream: (Stream, Bytes), admission: Admission<D>, connection: ConnectionId) {
+    let mut socket = Socket::new(stream, config(&around.limits));
     let code = match admission {
         Admission::Turned(code) => Some(code),
         Admission::Known(admitted) => run(&around, &mut socket, admitted, None, connection).await,

@@ -245,7 +245,7 @@ impl Account {
     #[must_use]
     pub fn agent(&self, name: &str) -> Option<&Agent> {
         let number = name.strip_prefix(self.id.as_str()).and_then(|rest| rest.strip_prefix('.')).unwrap_or(name);
-        self.agents.get(&UserId::from(number)).or_else(|| self.agents.get(self.pids.get(&ParticipantId::from(name))?))
+        self.agents.get(number).or_else(|| self.agents.get(self.pids.get(name)?))
     }
 
     /// An agent by its login.

@@ -8,6 +8,7 @@
 //! A consumer may also show the token of an identity provider of the account's own ([`external`]); it is exchanged for
 //! one of ours and serves for nothing else.
 
+mod checked;
 mod directory;
 mod external;
 mod jwks;
@@ -21,24 +22,22 @@ pub use external::Provider;
 pub use keys::{KeyError, KeyInfo, Purpose, list as list_keys, revoke as revoke_key, rotate as rotate_key};
 pub use lease::Lease;
 
+use self::checked::{Checked, Tokens as CheckedTokens};
 use self::external::Providers;
 use self::keys::Keys;
 use self::token::{AgentClaims, AppClaims, ConsumerClaims, SignUpClaims, SignedInClaims};
 use crate::config::{Config, Tokens};
 use crate::domain::{Actor, Millis};
-use crate::store::{Clock, Document, Fingerprint, SessionRow, Store, StoreError};
+use crate::store::{Clock, Document, SessionRow, Store, StoreError};
 use arc_swap::{ArcSwap, Guard};
 use dashmap::DashMap;
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, DialogId, UserId};
 
-/// Checked tokens that are remembered; a signature costs as much as hundreds of look-ups.
-const REMEMBERED: usize = 50_000;
 /// How far an issuer's clock may be ahead.
 const LEEWAY: u64 = 5;
 /// The longest that an AppJWT may live, whatever is configured for new ones.
@@ -112,7 +111,7 @@ pub struct Identity {
     store: Arc<dyn Store>,
     lifetimes: ArcSwap<Tokens>,
     sessions: DashMap<String, Session>,
-    checked: Mutex<HashMap<[u8; 32], Checked>>,
+    checked: CheckedTokens,
     hashing: Arc<tokio::sync::Semaphore>,
     providers: ArcSwap<Providers>,
     /// On a double for tests: tokens that were made worthless, and the leases of those that are in use.
@@ -142,13 +141,6 @@ type RevokedRef<'d> = dashmap::mapref::multiple::RefMulti<'d, (AccountId, Consum
 struct Session {
     row: SessionRow,
     lease: Lease,
-}
-
-#[derive(Debug, Clone)]
-enum Checked {
-    App(Arc<AppClaims>),
-    Consumer(Arc<ConsumerClaims>),
-    Agent(Arc<AgentClaims>),
 }
 
 impl std::fmt::Debug for Identity {
@@ -204,7 +196,7 @@ impl Issuer {
         let iat = seconds(&self.clock);
         let claims = AppClaims {
             aud: account.id.to_string(),
-            azp: app.to_string(),
+            azp: app.clone(),
             scope,
             iss: token::APP_ISSUER.into(),
             iat,
@@ -217,14 +209,14 @@ impl Issuer {
     /// the same consumer; another application's is another.
     #[must_use]
     pub fn consumer(&self, account: &AccountId, app: &ClientId, ext_id: &str) -> Option<(ConsumerId, String)> {
-        let id = self.consumer_id(account, app, ext_id).to_string();
+        let id = self.consumer_id(account, app, ext_id);
         let claims = ConsumerClaims {
-            account_id: account.to_string(),
+            account_id: account.clone(),
             ext_consumer_id: ext_id.to_owned(),
             lp_consumer_id: id.clone(),
-            azp: app.to_string(),
+            azp: app.clone(),
         };
-        Some((ConsumerId::from(id), token::sign(self.keys().of(Purpose::Consumer), &claims)?))
+        Some((id, token::sign(self.keys().of(Purpose::Consumer), &claims)?))
     }
 
     fn consumer_id(&self, account: &AccountId, app: &ClientId, ext_id: &str) -> ConsumerId {
@@ -282,7 +274,7 @@ impl Identity {
             store,
             lifetimes: ArcSwap::from_pointee(config.tokens.clone()),
             sessions: DashMap::new(),
-            checked: Mutex::default(),
+            checked: CheckedTokens::default(),
             hashing: Arc::new(tokio::sync::Semaphore::new(2)),
             is_double: config.server.dev,
             expired: DashMap::new(),
@@ -323,7 +315,7 @@ impl Identity {
         self.providers.store(Arc::new(providers));
         self.lifetimes.store(Arc::new(config.tokens.clone()));
         // What was checked was checked with the old keys.
-        self.checked.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.checked.clear();
         (dropped, lost)
     }
 
@@ -412,7 +404,7 @@ impl Identity {
             _ => None,
         };
         let claims = self.opened(Purpose::App, token, pick, Checked::App)?;
-        let app = ClientId::from(claims.azp.as_str());
+        let app = claims.azp.clone();
         let good = claims.iss == token::APP_ISSUER
             && claims.aud == account.id.as_str()
             && claims.iat <= seconds(&self.issuer.clock) + LEEWAY
@@ -444,8 +436,8 @@ impl Identity {
             _ => None,
         };
         let claims = self.opened(Purpose::Consumer, token, pick, Checked::Consumer)?;
-        let id = ConsumerId::from(claims.lp_consumer_id.as_str());
-        if claims.account_id != app.account.as_str() || claims.azp != app.app.as_str() || self.is_revoked(&app.account, &id) {
+        let id = claims.lp_consumer_id.clone();
+        if claims.account_id != app.account || claims.azp != app.app || self.is_revoked(&app.account, &id) {
             return Err(Denied::Invalid);
         }
         Ok(Actor::Consumer { account: app.account.clone(), id, app: Some(app.app.clone()), was: None })
@@ -770,29 +762,12 @@ impl Identity {
         pick: fn(&Checked) -> Option<Arc<T>>,
         keep: fn(Arc<T>) -> Checked,
     ) -> Result<Arc<T>, Denied> {
-        let print = fingerprint(&[purpose.name(), token]);
-        if let Some(claims) = self.checked.lock().unwrap_or_else(PoisonError::into_inner).get(&print).and_then(pick) {
+        if let Some(claims) = self.checked.get(purpose, token).as_ref().and_then(pick) {
             return Ok(claims);
         }
         let claims: Arc<T> = Arc::new(token::open(&self.issuer.keys(), purpose, token).ok_or(Denied::Invalid)?);
-        self.remember(print, keep(claims.clone()));
+        self.checked.remember(purpose, token, keep(claims.clone()), seconds(&self.issuer.clock));
         Ok(claims)
-    }
-
-    /// Remembers that a token is well signed. Times and the directory are looked at each time.
-    fn remember(&self, print: Fingerprint, checked: Checked) {
-        let now = seconds(&self.issuer.clock);
-        let mut all = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= REMEMBERED {
-            all.retain(|_, checked| match checked {
-                Checked::App(claims) => claims.exp > now,
-                Checked::Agent(claims) => claims.exp > now,
-                Checked::Consumer(_) => false,
-            });
-        }
-        if all.len() < REMEMBERED {
-            all.insert(print, checked);
-        }
     }
 }
 

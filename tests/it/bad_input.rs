@@ -259,6 +259,72 @@ async fn frames_that_break_the_protocol_close_with_their_code_and_nobody_else_no
     assert_eq!(bystander.ask(&publish("p", &id, "untouched")).await["code"], 200);
 }
 
+/// Reads until something was said, for as long as that may take.
+async fn heard(stream: &mut TcpStream, what: &str) -> String {
+    let mut said = Vec::new();
+    let listen = async {
+        while !String::from_utf8_lossy(&said).contains(what) {
+            let mut some = [0; 1024];
+            let read = stream.read(&mut some).await.unwrap();
+            assert!(read > 0, "it ends with {}", String::from_utf8_lossy(&said));
+            said.extend_from_slice(&some[..read]);
+        }
+    };
+    tokio::time::timeout(SOON, listen).await.expect("it is said soon");
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[tokio::test]
+async fn an_upgrade_is_the_same_whole_in_pieces_and_after_another_request() {
+    let server = TestServer::start().await;
+    let ann = server.api().speaker("ann").await;
+    let head = format!(
+        "GET /ws_api/account/{ACCOUNT}/messaging/consumer?v=3 HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nauthorization: {}\r\nx-lp-on-behalf: {}\r\n\r\n",
+        ann.app, ann.jws
+    );
+    // A request of the socket, masked with nothing, that does not wait for the reply to the upgrade.
+    let text = request("early", "GetClock", json!({})).to_string();
+    let frame = [vec![0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0], text.into_bytes()].concat();
+    let before = "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    for (name, pieces) in [
+        ("whole", vec![[head.as_bytes(), &frame].concat()]),
+        ("cut in its head", vec![head.as_bytes()[..40].to_vec(), [&head.as_bytes()[40..], &frame].concat()]),
+        ("cut before its end", vec![head.as_bytes()[..head.len() - 2].to_vec(), b"\r\n".to_vec(), frame.clone()]),
+        ("cut in the frame", vec![[head.as_bytes(), &frame[..9]].concat(), frame[9..].to_vec()]),
+    ] {
+        for is_second in [false, true] {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            if is_second {
+                stream.write_all(before.as_bytes()).await.unwrap();
+                heard(&mut stream, "200 OK").await;
+            }
+            for piece in &pieces {
+                stream.write_all(piece).await.unwrap();
+                // Read by itself, most of the time: nothing hangs on it.
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            let said = heard(&mut stream, "currentTime").await;
+            assert!(
+                said.contains("101 Switching Protocols") && said.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+                "{name} {is_second}: {said}"
+            );
+        }
+    }
+    // Whoever is not let in is told so, and may ask again on the same connection.
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(head.replace(&format!("authorization: {}", ann.app), "authorization: x").as_bytes()).await.unwrap();
+    heard(&mut stream, "40").await;
+    stream.write_all(before.as_bytes()).await.unwrap();
+    heard(&mut stream, "200 OK").await;
+    let metrics = server.api().get("/metrics").await.text;
+    let counted =
+        |line: &&str| line.starts_with("tieline_http_requests_total{") && line.contains("messaging/consumer\"") && line.contains("\"101\"");
+    let counts: Vec<&str> = metrics.lines().filter(counted).collect();
+    assert_eq!(counts.len(), 1, "{counts:?}");
+}
+
 #[tokio::test]
 async fn http_that_is_wrong_gets_a_clear_answer() {
     let server = TestServer::start().await;

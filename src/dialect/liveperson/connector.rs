@@ -7,16 +7,18 @@ use super::{Native, error, render};
 use crate::config::ReplySequence;
 use crate::domain::{Actor, AgentState, Command, Conversation, Millis, Outcome, Ring, Sight};
 use crate::gateway::{Error, IdempotencyKey, Request};
-use crate::hub::{EventEncoder, Frame, Slot, Typing};
+use crate::hub::{EventEncoder, Frame, Frame as Text, Slot, Typing};
 use crate::identity::{Account, AppIdentity};
 use crate::session::{Admitted, Answer, Ask, Asked, BatchEncoder, ChangeKind, Codec, Doorway, Greeting, count_request};
 use crate::store::Decided;
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
+use futures::future::poll_fn;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::code::ErrorCode;
@@ -64,13 +66,22 @@ impl Failed {
     }
 }
 
-fn connector_success(part: &Part, outcome: &Outcome, sequence: ReplySequence) -> Value {
+/// The body of a success.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Said {
+    Sequence { sequence: u64 },
+    Text { msg: &'static str },
+    Opened(Value),
+}
+
+fn connector_success(part: &Part, outcome: &Outcome, sequence: ReplySequence) -> Said {
     match outcome {
-        Outcome::Published { resends, .. } if sequence == ReplySequence::ResendCount => json!({"sequence": 2 * resends}),
-        Outcome::Published { sequence, .. } => json!({"sequence": sequence}),
-        Outcome::Opened { conversation, found } => render::opened(conversation, *found),
-        Outcome::ProfileSet => json!({"msg": text::PROFILE_SET}),
-        Outcome::Updated | Outcome::ConsumerSeen | Outcome::Routed(_) => json!({"msg": part.text}),
+        Outcome::Published { resends, .. } if sequence == ReplySequence::ResendCount => Said::Sequence { sequence: 2 * resends },
+        Outcome::Published { sequence, .. } => Said::Sequence { sequence: *sequence },
+        Outcome::Opened { conversation, found } => Said::Opened(render::opened(conversation, *found)),
+        Outcome::ProfileSet => Said::Text { msg: text::PROFILE_SET },
+        Outcome::Updated | Outcome::ConsumerSeen | Outcome::Routed(_) => Said::Text { msg: part.text },
     }
 }
 
@@ -157,7 +168,7 @@ impl Native {
     }
 
     /// Serves SEND and CONVERSATION.
-    pub(super) async fn connector_call(&self, call: Call, account: &str, headers: &HeaderMap, body: Body) -> Response {
+    pub(super) async fn connector_call(&self, call: Call, account: &str, headers: &HeaderMap, body: &mut Body) -> Response {
         let failed = |failed: &Failed| {
             count_request("connector", failed.error.code().number());
             error::response(failed.id.as_deref(), &failed.error)
@@ -239,17 +250,35 @@ impl Native {
         }))
     }
 
-    /// The body as text, whole and in time.
-    pub(super) async fn read_body(&self, body: Body, limit: usize) -> Result<String, Error> {
-        let read = tokio::time::timeout(self.limits.load().body_timeout.0, axum::body::to_bytes(body, limit + 1)).await;
-        let too_large = || Error::fault(ErrorCode::TooLarge, format!("the body is larger than {limit} bytes"));
+    /// The body as text, whole and in time. What is too much is left unread.
+    pub(super) async fn read_body(&self, body: &mut Body, limit: usize) -> Result<Text, Error> {
+        let read = tokio::time::timeout(self.limits.load().body_timeout.0, whole(body, limit)).await;
         match read {
             Err(_) => Err(Error::invalid("the body did not come in time")),
-            Ok(Err(_)) => Err(too_large()),
-            Ok(Ok(bytes)) if bytes.len() > limit => Err(too_large()),
-            Ok(Ok(bytes)) => String::from_utf8(bytes.into()).map_err(|_| Error::invalid("the body is not UTF-8")),
+            Ok(None) => Err(Error::fault(ErrorCode::TooLarge, format!("the body is larger than {limit} bytes"))),
+            Ok(Some(bytes)) => Text::try_from(bytes).map_err(|_| Error::invalid("the body is not UTF-8")),
         }
     }
+}
+
+/// All of a body, unless it breaks off or is larger. Most come in one piece, which is not copied.
+async fn whole(body: &mut Body, limit: usize) -> Option<Bytes> {
+    let (mut first, mut all) = (Bytes::new(), Vec::new());
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await {
+        let Ok(data) = frame.ok()?.into_data() else { continue };
+        if first.len().max(all.len()) + data.len() > limit {
+            return None;
+        }
+        if first.is_empty() {
+            first = data;
+        } else {
+            if all.is_empty() {
+                all.extend_from_slice(&first);
+            }
+            all.extend_from_slice(&data);
+        }
+    }
+    Some(if all.is_empty() { first } else { all.into() })
 }
 
 /// Whether a request only wants to know something.

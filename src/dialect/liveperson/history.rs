@@ -49,7 +49,7 @@ fn written(at: Millis) -> String {
 }
 
 impl Native {
-    async fn history(&self, account: &str, headers: &HeaderMap, body: Body) -> Result<Value, Error> {
+    async fn history(&self, account: &str, headers: &HeaderMap, mut body: Body) -> Result<Value, Error> {
         let denied = || Error::fault(ErrorCode::NotAuthenticated, "the bearer is not valid; sign in again");
         let account = self.account(account).ok_or_else(denied)?;
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).map(bare).unwrap_or_default();
@@ -57,7 +57,7 @@ impl Native {
             Denied::Invalid => denied(),
             Denied::Unavailable => Error::Unreadable,
         })?;
-        let text = self.read_body(body, self.limits.load().message.0).await?;
+        let text = self.read_body(&mut body, self.limits.load().message.0).await?;
         let asked: Asked = object(&text).map_err(|reason| Error::invalid(format!("the body is not understood: {reason}")))?;
         let id = asked.conversation_id.filter(|id| !id.is_empty()).ok_or_else(|| Error::missing("conversationId is missing"))?;
         let found = self.gateway.store().conversation(ConversationId::from(id)).await.map_err(|_| Error::Unreadable)?;

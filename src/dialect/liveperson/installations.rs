@@ -358,8 +358,8 @@ impl Native {
         Err(refused(&Error::Store(error)))
     }
 
-    async fn manifest(&self, body: Body) -> Result<Map<String, Value>, Box<Response>> {
-        let text = self.read_body(body, LARGEST).await.map_err(|error| refused(&error))?;
+    async fn manifest(&self, mut body: Body) -> Result<Map<String, Value>, Box<Response>> {
+        let text = self.read_body(&mut body, LARGEST).await.map_err(|error| refused(&error))?;
         tieline_protocol::json::object(&text)
             .map_err(|reason| refused(&Error::invalid(format!("the manifest is not understood: {reason}"))))
     }

@@ -28,9 +28,9 @@ pub(super) async fn login(
     Path(account): Path<String>,
     peer: Peer,
     headers: HeaderMap,
-    body: Body,
+    mut body: Body,
 ) -> Response {
-    let text = match native.read_body(body, native.limits.load().message.0).await {
+    let text = match native.read_body(&mut body, native.limits.load().message.0).await {
         Ok(text) => text,
         Err(error) => return error::response(None, &error),
     };
@@ -90,8 +90,8 @@ struct Csrf {
 }
 
 /// The session of a refresh or logout: its id by cookie, whose name clients spell differently, and the CSRF token.
-async fn session(native: &Native, headers: &HeaderMap, body: Body) -> Result<(String, String), Error> {
-    let text = native.read_body(body, native.limits.load().message.0).await?;
+async fn session(native: &Native, headers: &HeaderMap, mut body: Body) -> Result<(String, String), Error> {
+    let text = native.read_body(&mut body, native.limits.load().message.0).await?;
     let csrf: Csrf = object(&text).map_err(|_| Error::missing("the body must be an object with csrf"))?;
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|cookie| cookie.to_str().ok()).flat_map(|cookie| cookie.split(';'));
     let mut named = cookies.filter_map(|cookie| cookie.split_once('=')).filter(|(name, _)| name.trim().eq_ignore_ascii_case("session_id"));

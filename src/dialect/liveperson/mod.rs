@@ -21,12 +21,12 @@ mod socket;
 mod tokens;
 mod webhook;
 
-use self::connector::{Call, ConnectorDoorway};
+use self::connector::ConnectorDoorway;
 use self::installations::Installations;
 use self::request::Client;
 use self::socket::{ConsumerDoorway, Renewal, bare};
 pub use self::webhook::Webhooks;
-use super::Socket;
+use super::{Call, Socket, fits};
 use crate::config::{Config, LiveLimits};
 use crate::delivery::Deliveries;
 use crate::domain::Actor;
@@ -38,7 +38,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::{get, post};
 use futures::future::BoxFuture;
@@ -131,7 +131,7 @@ impl Native {
             .route("/sentinel/api/account/{account}/app/token", post(tokens::app_token))
             .route("/api/account/{account}/consumer", post(tokens::consumer))
             .route("/api/account/{account}/messaging/consumer/conversation", post(conversation))
-            .route("/api/account/{account}/messaging/consumer/conversation/send", post(send))
+            .route(SEND, post(send))
             .route("/api/account/{account}/configuration/app-install/installations", get(installations::list).post(installations::install))
             .route(
                 "/api/account/{account}/configuration/app-install/installations/{id}",
@@ -143,6 +143,12 @@ impl Native {
             .route("/api/account/{account}/logout", post(login::logout))
             .merge(open)
             .with_state(self.clone())
+    }
+
+    /// SEND, once more.
+    #[must_use]
+    pub fn send_call(self: &Arc<Self>) -> SendCall {
+        SendCall(self.clone())
     }
 
     /// What answers on the dialect's paths while it is switched off.
@@ -180,15 +186,38 @@ impl Native {
     }
 }
 
+/// Where messages are sent to.
+const SEND: &str = "/api/account/{account}/messaging/consumer/conversation/send";
+
+/// SEND as it is asked for by nearly everybody.
+#[derive(Debug)]
+pub struct SendCall(Arc<Native>);
+
+impl Call for SendCall {
+    fn path(&self) -> &'static str {
+        SEND
+    }
+
+    fn is_meant(&self, method: &Method, uri: &Uri) -> bool {
+        matches!(uri.query(), Some("v=3" | "v=3.0")) && *method == Method::POST && fits(SEND, uri.path())
+    }
+
+    fn answer<'c>(&'c self, parts: &'c Parts, body: &'c mut Body) -> BoxFuture<'c, Response> {
+        // /api/account/{account}
+        let account = parts.uri.path().split('/').nth(3).unwrap_or_default();
+        Box::pin(self.0.connector_call(connector::Call::Send, account, &parts.headers, body))
+    }
+}
+
 async fn send(
     State(native): State<Arc<Native>>,
     Path(account): Path<String>,
     Query(version): Query<VersionQuery>,
     headers: HeaderMap,
-    body: Body,
+    mut body: Body,
 ) -> Response {
     match only_v3(&version) {
-        Ok(()) => native.connector_call(Call::Send, &account, &headers, body).await,
+        Ok(()) => native.connector_call(connector::Call::Send, &account, &headers, &mut body).await,
         Err(error) => error::response(None, &error),
     }
 }
@@ -198,10 +227,10 @@ async fn conversation(
     Path(account): Path<String>,
     Query(version): Query<VersionQuery>,
     headers: HeaderMap,
-    body: Body,
+    mut body: Body,
 ) -> Response {
     match only_v3(&version) {
-        Ok(()) => native.connector_call(Call::Conversation, &account, &headers, body).await,
+        Ok(()) => native.connector_call(connector::Call::Conversation, &account, &headers, &mut body).await,
         Err(error) => error::response(None, &error),
     }
 }

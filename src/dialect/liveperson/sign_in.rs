@@ -29,12 +29,12 @@ struct Given {
     lp_jwt: Option<String>,
 }
 
-async fn signed_in(native: &Native, account: &str, provider: &str, peer: &Peer, body: Body) -> Result<String, Box<Response>> {
+async fn signed_in(native: &Native, account: &str, provider: &str, peer: &Peer, mut body: Body) -> Result<String, Box<Response>> {
     if let Err(wait) = native.token_calls.check("", peer.0.ip()) {
         return Err(Box::new(wait.say(error::response(None, &too_many("too many token calls from this address")))));
     }
     let say = |error: Error| Box::new(error::response(None, &error));
-    let text = native.read_body(body, native.limits.load().message.0).await.map_err(say)?;
+    let text = native.read_body(&mut body, native.limits.load().message.0).await.map_err(say)?;
     let given: Given = object(&text).map_err(|reason| say(Error::invalid(format!("the body is not understood: {reason}"))))?;
     let identity = native.gateway.identity();
     let unknown = || refuse(StatusCode::NOT_FOUND, UNKNOWN);

@@ -30,12 +30,12 @@ pub(super) async fn app_token(
     Path(account): Path<String>,
     peer: Peer,
     Query(query): Query<HashMap<String, String>>,
-    body: Body,
+    mut body: Body,
 ) -> Response {
     if let Err(wait) = native.token_calls.check("", peer.0.ip()) {
         return wait.say(error::response(None, &too_many("too many token calls from this address")));
     }
-    let text = match native.read_body(body, native.limits.load().message.0).await {
+    let text = match native.read_body(&mut body, native.limits.load().message.0).await {
         Ok(text) => text,
         Err(error) => return error::response(None, &error),
     };
@@ -80,13 +80,13 @@ pub(super) async fn consumer(State(native): State<Arc<Native>>, Path(account): P
     }
 }
 
-async fn name_consumer(native: &Arc<Native>, account: &str, headers: &HeaderMap, body: Body) -> Result<String, Error> {
+async fn name_consumer(native: &Arc<Native>, account: &str, headers: &HeaderMap, mut body: Body) -> Result<String, Error> {
     let token = headers.get("authorization").map(|token| token.to_str().unwrap_or(""));
     let token = token.ok_or_else(|| Error::fault(ErrorCode::MissingAppJwt, "AppJWT is missing"))?;
     let invalid = || Error::fault(ErrorCode::InvalidAppJwt, "AppJWT is invalid");
     let account = native.account(account).ok_or_else(invalid)?;
     let app = native.gateway.identity().check_app(&account, bare(token)).map_err(|_| invalid())?;
-    let text = native.read_body(body, native.limits.load().message.0).await?;
+    let text = native.read_body(&mut body, native.limits.load().message.0).await?;
     let given: NameConsumer = object(&text).map_err(|reason| Error::invalid(format!("the body is not understood: {reason}")))?;
     let ext_id =
         given.ext_consumer_id.map(|id| id.0).filter(|id| !id.is_empty()).ok_or_else(|| Error::missing("ext_consumer_id is missing"))?;
@@ -159,8 +159,8 @@ struct Authorize {
 }
 
 /// As sign-up, under the name that newer clients use; an earlier token is exchanged for a fresh one.
-pub(super) async fn authorize(State(native): State<Arc<Native>>, Path(account): Path<String>, peer: Peer, body: Body) -> Response {
-    let text = match native.read_body(body, native.limits.load().message.0).await {
+pub(super) async fn authorize(State(native): State<Arc<Native>>, Path(account): Path<String>, peer: Peer, mut body: Body) -> Response {
+    let text = match native.read_body(&mut body, native.limits.load().message.0).await {
         Ok(text) => text,
         Err(error) => return error::response(None, &error),
     };

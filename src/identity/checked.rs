@@ -1,0 +1,174 @@
+//! Tokens that are known to be well signed: to check a signature costs as much as hundreds of look-ups.
+//!
+//! All are known by their SHA-256. Those that were shown last are also kept to the letter, for to compare a token costs a tenth
+//! of its hash. Nobody learns of such a comparison how much of another's token is right: only who knows the end of its
+//! signature comes as far as that.
+
+use super::fingerprint;
+use super::keys::Purpose;
+use super::token::{AgentClaims, AppClaims, ConsumerClaims};
+use crate::store::Fingerprint;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Tokens that are remembered.
+const REMEMBERED: usize = 50_000;
+/// Places for those that were shown last, each in the place that the end of its signature says. With the longest in each they
+/// take 4 MiB.
+const RECENT: usize = 4_096;
+/// Longest token that is kept to the letter.
+const LONGEST_KEPT: usize = 1_024;
+/// How much of a signature says where it is kept.
+const END: usize = 64;
+
+/// What a token says.
+#[derive(Debug, Clone)]
+pub(super) enum Checked {
+    App(Arc<AppClaims>),
+    Consumer(Arc<ConsumerClaims>),
+    Agent(Arc<AgentClaims>),
+}
+
+/// The tokens.
+#[derive(Default)]
+pub(super) struct Tokens {
+    hashing: RandomState,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    all: HashMap<Fingerprint, Checked>,
+    /// Empty until there is one.
+    recent: Vec<Option<Recent>>,
+}
+
+struct Recent {
+    end: u64,
+    purpose: Purpose,
+    token: Box<str>,
+    checked: Checked,
+}
+
+impl Tokens {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, token: &str) -> u64 {
+        let bytes = token.as_bytes();
+        self.hashing.hash_one(&bytes[bytes.len().saturating_sub(END)..])
+    }
+
+    /// What a token says that was checked for this purpose.
+    pub(super) fn get(&self, purpose: Purpose, token: &str) -> Option<Checked> {
+        let end = self.end(token);
+        let is_it = |recent: &&Recent| recent.end == end && recent.purpose == purpose && *recent.token == *token;
+        let recent =
+            self.lock().recent.get(place(end)).and_then(|recent| recent.as_ref().filter(is_it).map(|recent| recent.checked.clone()));
+        recent.or_else(|| {
+            let print = print(purpose, token);
+            let mut known = self.lock();
+            let checked = known.all.get(&print)?.clone();
+            known.keep(end, purpose, token, &checked);
+            Some(checked)
+        })
+    }
+
+    /// Remembers that a token is well signed. Times and the directory are to be looked at each time.
+    pub(super) fn remember(&self, purpose: Purpose, token: &str, checked: Checked, now: u64) {
+        let (end, print) = (self.end(token), print(purpose, token));
+        let mut known = self.lock();
+        known.keep(end, purpose, token, &checked);
+        if known.all.len() >= REMEMBERED {
+            known.all.retain(|_, checked| match checked {
+                Checked::App(claims) => claims.exp > now,
+                Checked::Agent(claims) => claims.exp > now,
+                Checked::Consumer(_) => false,
+            });
+        }
+        if known.all.len() < REMEMBERED {
+            known.all.insert(print, checked);
+        }
+    }
+
+    /// Forgets all of them, for a key may hold no more.
+    pub(super) fn clear(&self) {
+        *self.lock() = Known::default();
+    }
+}
+
+impl Known {
+    fn keep(&mut self, end: u64, purpose: Purpose, token: &str, checked: &Checked) {
+        if token.len() > LONGEST_KEPT {
+            return;
+        }
+        if self.recent.is_empty() {
+            self.recent.resize_with(RECENT, || None);
+        }
+        self.recent[place(end)] = Some(Recent { end, purpose, token: token.into(), checked: checked.clone() });
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "what is cut off does not count")]
+fn place(end: u64) -> usize {
+    end as usize % RECENT
+}
+
+fn print(purpose: Purpose, token: &str) -> Fingerprint {
+    fingerprint(&[purpose.name(), token])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn consumer(name: &str) -> Checked {
+        Checked::Consumer(Arc::new(ConsumerClaims {
+            account_id: "demo".into(),
+            ext_consumer_id: name.into(),
+            lp_consumer_id: name.into(),
+            azp: "app".into(),
+        }))
+    }
+
+    fn name(checked: Option<Checked>) -> Option<String> {
+        match checked? {
+            Checked::Consumer(claims) => Some(claims.ext_consumer_id.clone()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_token_is_known_to_the_last_letter_and_for_its_purpose() {
+        let tokens = Tokens::default();
+        // Short, as long as what is hashed, kept, and too long to be kept.
+        for length in [10, END, 600, LONGEST_KEPT, LONGEST_KEPT + 1] {
+            let token = format!("{length}{}", "x".repeat(length - length.to_string().len()));
+            tokens.remember(Purpose::Consumer, &token, consumer(&token), 0);
+            for _ in 0..2 {
+                assert_eq!(name(tokens.get(Purpose::Consumer, &token)), Some(token.clone()));
+                assert!(tokens.get(Purpose::App, &token).is_none());
+                for place in [0, length / 2, length - 1] {
+                    let mut other = token.clone();
+                    other.replace_range(place..=place, "!");
+                    assert!(tokens.get(Purpose::Consumer, &other).is_none(), "{length} {place}");
+                }
+                assert!(tokens.get(Purpose::Consumer, &token[1..]).is_none());
+            }
+        }
+        tokens.clear();
+        assert!(tokens.get(Purpose::Consumer, &format!("600{}", "x".repeat(597))).is_none());
+    }
+
+    #[test]
+    fn who_loses_a_place_is_still_known() {
+        let tokens = Tokens::default();
+        let all: Vec<String> = (0..2 * RECENT).map(|number| format!("token-{number}")).collect();
+        all.iter().for_each(|token| tokens.remember(Purpose::Consumer, token, consumer(token), 0));
+        for token in all.iter().chain(&all) {
+            assert_eq!(name(tokens.get(Purpose::Consumer, token)).as_ref(), Some(token));
+        }
+    }
+}
