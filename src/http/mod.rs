@@ -246,6 +246,7 @@ async fn upgrade<S: Socket>(request: Request, socket: S, around: Surroundings, o
     let Some(carrier) = parts.extensions.get::<Carrier>().cloned() else {
         return say(StatusCode::INTERNAL_SERVER_ERROR, "internal error");
     };
+    let swept = around.gateway.hub().swept();
     let admission = match socket.admit(&parts).await {
         Ok(admission) => admission,
         Err(response) => return *response,
@@ -258,7 +259,7 @@ async fn upgrade<S: Socket>(request: Request, socket: S, around: Surroundings, o
     metrics::counter!("tieline_websockets_total").increment(1);
     let serve = async move {
         tracing::info!("websocket opened");
-        ws::serve(around, on, admission, connection).await;
+        ws::serve(around, on, admission, connection, swept).await;
         drop(carrier.place);
     };
     tasks.spawn(serve.instrument(span));
