@@ -164,24 +164,17 @@ fn close(gateway: &Gateway, dropped: &[Dropped], lost: &[Purpose]) -> usize {
     for one in dropped {
         closed += match one {
             Dropped::Account(account, _) => hub.close_all(account, CloseCode::Token),
-            Dropped::App(account, app) => {
-                // Their leases end, so that nothing is acked any more; whoever is still there is told at once.
-                gateway.identity().end_app(account, app);
-                let is_theirs = |actor: &Actor| match actor {
-                    Actor::Application { app: own, .. } | Actor::Consumer { app: Some(own), .. } => own == app,
-                    _ => false,
-                };
-                hub.close_where(|actor| actor.account() == account && is_theirs(actor), CloseCode::Token)
-            }
+            Dropped::App(account, app) => gateway.close_app(account, app),
             Dropped::Agent(account, agent) => {
-                let is_theirs = |actor: &Actor| matches!(actor, Actor::Agent { user, .. } if user == agent);
-                hub.close_where(|actor| actor.account() == account && is_theirs(actor), CloseCode::Token)
+                let (account, agent) = (account.clone(), agent.clone());
+                let is_theirs = move |actor: &Actor| matches!(actor, Actor::Agent { user, .. } if *user == agent);
+                hub.close_where(move |actor| *actor.account() == account && is_theirs(actor), CloseCode::Token)
             }
         };
     }
     // Which socket was let in by which key is not kept: all of the kind come back, and are let in again or not.
-    for purpose in lost {
-        let is_meant = |actor: &Actor| {
+    for purpose in lost.iter().copied() {
+        let is_meant = move |actor: &Actor| {
             matches!(
                 (purpose, actor),
                 (Purpose::Agent, Actor::Agent { .. })

@@ -2,6 +2,7 @@
 
 use super::ServerArgs;
 use super::client::{Client, Refused, password, text};
+use super::interrupts::Interrupts;
 use super::link::Place as Account;
 use crate::config::Config;
 use anyhow::{Context, bail};
@@ -126,10 +127,11 @@ pub(super) async fn bench(config: Config, args: BenchArgs) -> anyhow::Result<Exi
     let account = Account { client, config, account: args.account.clone(), client_id: args.client_id.clone() };
     let stop = CancellationToken::new();
     let interrupted = stop.clone();
+    let mut interrupts = Interrupts::listen()?;
     let listener = tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            interrupted.cancel();
-        }
+        interrupts.next().await;
+        interrupted.cancel();
+        interrupts
     });
     let stage = stop.run_until_cancelled(Stage::enter(account, &args.agent, &password)).await;
     let Some(mut stage) = stage.transpose()? else { bail!("interrupted") };

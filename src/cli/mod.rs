@@ -6,6 +6,7 @@ mod bench;
 mod chat;
 mod client;
 mod demo;
+mod interrupts;
 mod keys;
 mod link;
 mod operate;

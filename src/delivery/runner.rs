@@ -135,7 +135,14 @@ pub(super) struct Runner {
 
 struct Writing {
     settlement: Arc<Settlement>,
-    answer: oneshot::Receiver<Result<(), StoreError>>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// The store was asked.
+    Asked(oneshot::Receiver<Result<(), StoreError>>),
+    /// It could not, and is asked again then.
+    Again(Instant),
 }
 
 impl Runner {
@@ -187,7 +194,7 @@ impl Runner {
             tokio::select! {
                 () = stop.cancelled() => {}
                 Some(landed) = flying.next() => gone = self.land(landed),
-                written = written(&mut self.writing) => self.written(written).await,
+                written = written(&mut self.writing) => self.written(written),
                 Some((heard, state)) = self.reins.typing.recv() => {
                     if !self.is_stuck(&state.audience.conversation) {
                         // One that finds no place is dropped.
@@ -559,22 +566,36 @@ impl Runner {
         if self.writing.is_none() && !self.unwritten.is_empty() {
             self.unwritten_since = None;
             let settlement = Arc::new(std::mem::take(&mut self.unwritten));
-            self.writing = Some(Writing { answer: self.shared.parts.store.settle(settlement.clone()), settlement });
+            self.ask(settlement);
         }
     }
 
-    async fn written(&mut self, written: Result<(), StoreError>) {
+    fn ask(&mut self, settlement: Arc<Settlement>) {
+        let stage = Stage::Asked(self.shared.parts.store.settle(settlement.clone()));
+        self.writing = Some(Writing { settlement, stage });
+    }
+
+    /// Goes on behind a write, or a wait for the next try of it: what became of debts since waits for it, until there is too
+    /// much, and what is under way goes on.
+    fn written(&mut self, written: Written) {
         let Some(Writing { settlement, .. }) = self.writing.take() else { return };
-        if let Err(error) = written {
-            // The store's own trouble is in the log already.
-            tracing::debug!(%error, "what became of webhooks was not written; it is tried again");
-            tokio::time::sleep(AGAIN).await;
-            self.writing = Some(Writing { answer: self.shared.parts.store.settle(settlement.clone()), settlement });
+        match written {
+            Written::Done(Ok(())) => {}
+            Written::Done(Err(error)) => {
+                // The store's own trouble is in the log already.
+                tracing::debug!(%error, "what became of webhooks was not written; it is tried again");
+                self.writing = Some(Writing { settlement, stage: Stage::Again(Instant::now() + AGAIN) });
+            }
+            Written::Again => self.ask(settlement),
         }
     }
 
     /// Writes what is left, once: what cannot be written is tried again after the next start.
     async fn write_all(&mut self) {
+        // Not after a while: now, or never.
+        if let Some(Writing { stage: Stage::Again(_), .. }) = self.writing {
+            self.written(Written::Again);
+        }
         if self.writing.is_some() {
             let _ = written(&mut self.writing).await;
             self.writing = None;
@@ -586,9 +607,20 @@ impl Runner {
     }
 }
 
-async fn written(writing: &mut Option<Writing>) -> Result<(), StoreError> {
-    match writing {
-        Some(writing) => (&mut writing.answer).await.unwrap_or(Err(StoreError::Unknown)),
+/// What is new of a write.
+enum Written {
+    Done(Result<(), StoreError>),
+    /// Its next try has come.
+    Again,
+}
+
+async fn written(writing: &mut Option<Writing>) -> Written {
+    match writing.as_mut().map(|writing| &mut writing.stage) {
+        Some(Stage::Asked(answer)) => Written::Done(answer.await.unwrap_or(Err(StoreError::Unknown))),
+        Some(Stage::Again(then)) => {
+            sleep_until(*then).await;
+            Written::Again
+        }
         None => pending().await,
     }
 }

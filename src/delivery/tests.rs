@@ -7,7 +7,7 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{Committed, Debts, Decision};
 use axum::Router;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -146,6 +146,47 @@ async fn one_replay_to_an_endpoint_is_under_way_at_a_time() {
     assert_eq!((first, second), (Ok(0), Err(DeliveryError::IsReplaying)));
     assert_eq!(deliveries.replay(1, Replay::Range { from: 0, to: u64::MAX }).await, Ok(1));
     assert_eq!(came.recv().await.unwrap(), "0");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_settle_holds_no_delivery_up() {
+    const EVENTS: usize = 40;
+    let (dir, hub, store) = begin();
+    let (tell, mut came) = mpsc::unbounded_channel();
+    let gate = Arc::new(Semaphore::new(0));
+    let behind = gate.clone();
+    let endpoint = serve(Router::new().fallback(move |body: String| {
+        let (tell, behind) = (tell.clone(), behind.clone());
+        async move {
+            behind.acquire().await.unwrap().forget();
+            let _ = tell.send(body);
+        }
+    }))
+    .await;
+    let (deliveries, running) = run(&store, &hub, Arc::new(|_| false));
+    deliveries.apply(vec![webhooks(endpoint)]).await;
+    take(&store, open("a")).await;
+    for _ in 0..EVENTS {
+        take(&store, publish("a", "x")).await;
+    }
+    let owed = async || store.owed(1, 0, 9_999).await.unwrap().len();
+    while owed().await < EVENTS {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Another program writes, and the store waits for it.
+    let other = rusqlite::Connection::open(dir.path().join(crate::store::sqlite::backup::DATABASE)).unwrap();
+    other.busy_timeout(Duration::from_mins(1)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for sequence in 0..EVENTS {
+        gate.add_permits(1);
+        assert_eq!(came.recv().await.unwrap(), sequence.to_string());
+    }
+    assert_eq!(owed().await, EVENTS, "nothing is settled");
+    other.execute_batch("ROLLBACK").unwrap();
+    while owed().await > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     running.end().await;
 }
 

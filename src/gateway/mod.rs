@@ -24,9 +24,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tieline_protocol::code::ErrorCode;
+use tieline_protocol::code::{CloseCode, ErrorCode};
 use tieline_protocol::event::EventLimits;
-use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, UserId};
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, UserId};
 use tokio::sync::{Semaphore, oneshot};
 
 /// Why an operation failed.
@@ -241,6 +241,18 @@ impl Gateway {
         self.uploads.tidy();
         let kept = i64::try_from(self.retention.load().traces.0.as_millis()).unwrap_or(i64::MAX);
         self.hub.traces().forget(self.identity.now().saturating_sub(kept));
+    }
+
+    /// Ends what an application that is removed or disabled was let in by, and closes its sockets and its consumers'; how many.
+    pub fn close_app(&self, account: &AccountId, app: &ClientId) -> usize {
+        // Their leases end, so that nothing is acked any more; whoever is still there is told at once.
+        self.identity.end_app(account, app);
+        let (account, app) = (account.clone(), app.clone());
+        let is_theirs = move |actor: &Actor| match actor {
+            Actor::Application { app: own, .. } | Actor::Consumer { app: Some(own), .. } => *own == app,
+            _ => false,
+        };
+        self.hub.close_where(move |actor| *actor.account() == account && is_theirs(actor), CloseCode::Token)
     }
 
     /// What is to go wrong on demand.

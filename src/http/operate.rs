@@ -243,13 +243,15 @@ impl Admin {
     async fn set_revoked(&self, account: &str, consumer: ConsumerId, is_revoked: bool) -> Answer {
         let account = self.tenant(Some(account))?;
         let identity = self.gateway.identity();
-        if identity.set_revoked(&account.id, &consumer, is_revoked).await.is_err() {
+        let kept = identity.set_revoked(&account.id, &consumer, is_revoked).await;
+        // A revocation holds from here on, also one that could not be kept.
+        let closed = if is_revoked { self.gateway.hub().close_consumer(&account.id, &consumer, CloseCode::Token) } else { 0 };
+        if kept.is_err() {
             return Err(refuse(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the store did not confirm the change; look whether it holds, and try again",
             ));
         }
-        let closed = if is_revoked { self.gateway.hub().close_consumer(&account.id, &consumer, CloseCode::Token) } else { 0 };
         tracing::info!(account = %account.id, consumer = %consumer, is_revoked, closed, "a consumer is revoked or allowed by an operator");
         Ok(json!({"consumerId": consumer, "revoked": is_revoked, "closedSockets": closed}))
     }

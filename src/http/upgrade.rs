@@ -11,7 +11,7 @@ use super::ws::{self, Surroundings};
 use super::{Carrier, HEAD, Place, say};
 use crate::config::{Limits, LiveLimits};
 use crate::dialect::{Socket, fits};
-use crate::hub::ConnectionId;
+use crate::hub::{ConnectionId, Swept};
 use crate::session::Admission;
 use axum::Router;
 use axum::body::Body;
@@ -67,6 +67,7 @@ impl<S: Socket> Upgrades for Plug<S> {
             if !is_allowed_origin(&parts.headers, &self.origins) {
                 return None;
             }
+            let swept = self.around.gateway.hub().swept();
             // One that panics does so again when the router asks it, and that is answered there.
             let admission = AssertUnwindSafe(self.socket.admit(parts)).catch_unwind().await.ok()?.ok()?;
             let around = self.surroundings();
@@ -75,7 +76,7 @@ impl<S: Socket> Upgrades for Plug<S> {
                 let tasks = self.tasks.clone();
                 move |stream, early, place| {
                     let serve = async move {
-                        serve(around, (stream, early), admission, connection).await;
+                        serve(around, (stream, early), (admission, swept), connection).await;
                         drop(place);
                     };
                     // One of its own, for this one has room for all that comes before a socket.
@@ -127,6 +128,7 @@ impl<S: Socket> Plug<S> {
         let Some(carrier) = parts.extensions.get::<Carrier>().cloned() else {
             return super::internal();
         };
+        let swept = self.around.gateway.hub().swept();
         let admission = match self.socket.admit(&parts).await {
             Ok(admission) => admission,
             Err(response) => return *response,
@@ -136,7 +138,7 @@ impl<S: Socket> Plug<S> {
         let around = self.surroundings();
         let serve = async move {
             match on.await.map(Stream::of) {
-                Ok(Some(stream)) => serve(around, stream, admission, connection).await,
+                Ok(Some(stream)) => serve(around, stream, (admission, swept), connection).await,
                 Ok(None) => tracing::error!("the upgraded connection is of no known kind"),
                 Err(error) => tracing::debug!(%error, "the upgrade failed"),
             }
@@ -150,7 +152,7 @@ impl<S: Socket> Plug<S> {
 async fn serve<D: crate::session::Doorway>(
     around: Surroundings,
     stream: (Stream, Bytes),
-    admission: Admission<D>,
+    admission: (Admission<D>, Swept),
     connection: ConnectionId,
 ) {
     tracing::info!("websocket opened");

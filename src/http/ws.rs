@@ -10,7 +10,7 @@ use self::wakes::{Part, Wakes};
 use super::wire::{Moved, Socket, Stream};
 use crate::config::Limits;
 use crate::gateway::Gateway;
-use crate::hub::{ConnectionId, Frame, put_frame};
+use crate::hub::{ConnectionId, Frame, Swept, put_frame};
 use crate::session::{Admission, Admitted, Codec, Doorway, Greeting, Out, Session, SessionLimits};
 use futures::future::poll_fn;
 use std::cell::RefCell;
@@ -60,14 +60,20 @@ pub(super) struct Surroundings {
     pub(super) spread: Duration,
 }
 
-/// Serves an upgraded connection to its end. With the stream are those bytes that came along with the request.
-pub(super) async fn serve<D: Doorway>(around: Surroundings, stream: (Stream, Bytes), admission: Admission<D>, connection: ConnectionId) {
+/// Serves an upgraded connection to its end. With the stream are those bytes that came along with the request; `swept` is from
+/// before it was admitted.
+pub(super) async fn serve<D: Doorway>(
+    around: Surroundings,
+    stream: (Stream, Bytes),
+    (admission, swept): (Admission<D>, Swept),
+    connection: ConnectionId,
+) {
     let mut socket = Socket::new(stream, config(&around.limits));
     let code = match admission {
         Admission::Turned(code) => Some(code),
-        Admission::Known(admitted) => run(&around, &mut socket, admitted, None, connection).await,
+        Admission::Known(admitted) => run(&around, &mut socket, admitted, None, connection, swept).await,
         Admission::Unknown(doorway) => match identify(&around, &mut socket, doorway).await {
-            Ok((reply, admitted)) => run(&around, &mut socket, admitted, Some(reply), connection).await,
+            Ok((reply, admitted, swept)) => run(&around, &mut socket, admitted, Some(reply), connection, swept).await,
             Err(code) => code,
         },
     };
@@ -111,7 +117,7 @@ async fn identify<D: Doorway>(
     around: &Surroundings,
     socket: &mut Socket,
     mut doorway: D,
-) -> Result<(Frame, Box<Admitted<D::Codec>>), Option<CloseCode>> {
+) -> Result<(Frame, Box<Admitted<D::Codec>>, Swept), Option<CloseCode>> {
     let deadline = Instant::now() + around.limits.identify_timeout.0;
     let mut refused = 0;
     loop {
@@ -128,8 +134,9 @@ async fn identify<D: Doorway>(
                 continue;
             }
         };
+        let swept = around.gateway.hub().swept();
         match doorway.greet(text.as_str()) {
-            Greeting::Welcome(reply, admitted) => return Ok((reply, admitted)),
+            Greeting::Welcome(reply, admitted) => return Ok((reply, admitted, swept)),
             Greeting::Turned(code) => return Err(Some(code)),
             Greeting::NotYet(reply) => {
                 refused += 1;
@@ -198,8 +205,9 @@ async fn run<C: Codec>(
     admitted: Box<Admitted<C>>,
     reply: Option<Frame>,
     connection: ConnectionId,
+    swept: Swept,
 ) -> Option<CloseCode> {
-    let membership = around.gateway.hub().join(connection, admitted.actor.clone());
+    let membership = around.gateway.hub().join(connection, admitted.actor.clone(), swept);
     let limits = SessionLimits { pending: around.limits.pending, bad_frames: around.limits.bad_frames };
     let lease = admitted.lease.clone();
     // Boxed, for a task keeps room for each place that a value was moved from.

@@ -7,11 +7,14 @@
 
 mod announcement;
 mod outbox;
+mod sweep;
 mod trace;
 
 pub use announcement::{ConversationChange, Encoded, EventEncoder, Frame, Run, SLOTS, Slot, Typing, coalesce, put_frame};
 use outbox::Pushed;
 pub use outbox::{Item, Line, Live, Outbox, Sent, Taken};
+use sweep::Sweeps;
+pub use sweep::Swept;
 pub use trace::{Commit, Push, Traces};
 
 use crate::domain::{Actor, AgentState, Audience, Conversation, ConversationFilter, Millis, Sight};
@@ -146,6 +149,7 @@ pub struct Hub {
     sessions: DashMap<ConnectionId, Handle>,
     shards: Box<[Shard]>,
     last_connection: AtomicU64,
+    sweeps: Sweeps,
     agents: DashMap<(AccountId, UserId), Presence>,
     presence: Notify,
     committed: Notify,
@@ -296,6 +300,7 @@ impl Hub {
             sessions: DashMap::new(),
             shards,
             last_connection: AtomicU64::new(0),
+            sweeps: Sweeps::default(),
             agents: DashMap::new(),
             presence: Notify::new(),
             committed: Notify::new(),
@@ -309,14 +314,26 @@ impl Hub {
         ConnectionId(self.last_connection.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Puts a session on the map. It leaves when the guard is dropped.
-    pub fn join(self: &Arc<Self>, connection: ConnectionId, actor: Actor) -> Membership {
+    /// How far sockets were closed by whose they are. To be asked for before a credential is looked at, and given to
+    /// [`Hub::join`].
+    #[must_use]
+    pub fn swept(&self) -> Swept {
+        self.sweeps.swept()
+    }
+
+    /// Puts a session on the map. It leaves when the guard is dropped. Who was meant when sockets were closed since its
+    /// credential was looked at is closed as those were.
+    pub fn join(self: &Arc<Self>, connection: ConnectionId, actor: Actor, swept: Swept) -> Membership {
         let outbox = Arc::new(Outbox::default());
         if let Some(key) = agent_of(&actor) {
             self.agents.entry(key).or_insert(Presence { sockets: 0, left: self.since }).sockets += 1;
             self.presence.notify_one();
         }
-        self.sessions.insert(connection, Handle { actor, outbox: outbox.clone(), since: Instant::now() });
+        self.sessions.insert(connection, Handle { actor: actor.clone(), outbox: outbox.clone(), since: Instant::now() });
+        // Behind the join: a sweep that comes from here on finds it on the map.
+        if let Some(code) = self.sweeps.missed(swept, &actor) {
+            outbox.close(code);
+        }
         metrics::gauge!("tieline_sessions").increment(1.0);
         Membership { hub: self.clone(), connection, outbox }
     }
@@ -359,11 +376,15 @@ impl Hub {
 
     /// Closes every socket of an account with a code; how many.
     pub fn close_all(&self, account: &AccountId, code: CloseCode) -> usize {
-        self.close_where(|actor| actor.account() == account, code)
+        let account = account.clone();
+        self.close_where(move |actor| *actor.account() == account, code)
     }
 
-    /// Closes the sockets of those who are meant; how many.
-    pub fn close_where(&self, is_meant: impl Fn(&Actor) -> bool, code: CloseCode) -> usize {
+    /// Closes the sockets of those who are meant, those too that are just being let in; how many are here. What they were let in
+    /// by is worth nothing any more before this is called, or it lets them in again.
+    pub fn close_where(&self, is_meant: impl Fn(&Actor) -> bool + Send + Sync + 'static, code: CloseCode) -> usize {
+        let is_meant = Arc::new(is_meant);
+        self.sweeps.note(is_meant.clone(), code);
         let theirs: Vec<_> =
             self.sessions.iter().filter(|session| is_meant(&session.actor)).map(|session| session.outbox.clone()).collect();
         for outbox in &theirs {
@@ -375,8 +396,9 @@ impl Hub {
 
     /// Closes the sockets of a consumer; how many.
     pub fn close_consumer(&self, account: &AccountId, consumer: &ConsumerId, code: CloseCode) -> usize {
-        let is_it = |actor: &Actor| matches!(actor, Actor::Consumer { id, .. } if id == consumer);
-        self.close_where(|actor| actor.account() == account && is_it(actor), code)
+        let (account, consumer) = (account.clone(), consumer.clone());
+        let is_it = move |actor: &Actor| matches!(actor, Actor::Consumer { id, .. } if *id == consumer);
+        self.close_where(move |actor| *actor.account() == account && is_it(actor), code)
     }
 
     /// Closes one socket; whether there was one.

@@ -34,7 +34,30 @@ fn sight(sequence: u64, bytes: usize) -> Arc<Sight> {
 
 fn join(hub: &Arc<Hub>) -> Membership {
     let actor = Actor::Application { account: "demo".into(), app: "app".into() };
-    hub.join(hub.next_connection(), actor)
+    hub.join(hub.next_connection(), actor, hub.swept())
+}
+
+/// What a session is told to close with.
+fn close_of(session: &Membership) -> Option<CloseCode> {
+    session.outbox().take(&noop_waker()).and_then(|taken| taken.close)
+}
+
+#[test]
+fn regression_who_is_revoked_between_being_let_in_and_joining_does_not_slip_in() {
+    let hub = Hub::new(1);
+    let consumer = |id: &str| Actor::Consumer { account: "demo".into(), id: id.into(), app: None, was: None };
+    // Looked at, then revoked, then on the map.
+    let swept = hub.swept();
+    assert_eq!(hub.close_consumer(&"demo".into(), &"ann".into(), CloseCode::Token), 0, "it is not here yet");
+    let ann = hub.join(hub.next_connection(), consumer("ann"), swept);
+    let bob = hub.join(hub.next_connection(), consumer("bob"), swept);
+    assert_eq!((close_of(&ann), close_of(&bob)), (Some(CloseCode::Token), None));
+    // Looked at since, and found good.
+    let again = hub.join(hub.next_connection(), consumer("ann"), hub.swept());
+    assert_eq!(close_of(&again), None);
+    // On the map first: as ever.
+    assert_eq!(hub.close_all(&"demo".into(), CloseCode::Restart), 3);
+    assert_eq!((close_of(&bob), close_of(&again)), (Some(CloseCode::Restart), Some(CloseCode::Restart)));
 }
 
 fn deliver(hub: &Arc<Hub>) {

@@ -335,6 +335,10 @@ impl Identity {
     fn note_lease(&self, token: &str, lease: &Lease) {
         if self.is_double {
             keep_lease(&mut self.leases.entry(fingerprint(&[token])).or_default(), lease);
+            // It may have expired since it was looked at, and nobody ends this lease then.
+            if self.is_expired(token) {
+                lease.revoke();
+            }
         }
     }
 

@@ -4,9 +4,9 @@
 //! projected is never dropped, so *disk ∪ memory* is always everything.
 
 use super::FileUse;
-use crate::domain::{AgentState, Consumer, Conversation, ConversationFilter, Entry, Message, Sight};
+use crate::domain::{AgentState, Consumer, Conversation, ConversationFilter, Entry, Message, Millis, Sight};
 use crate::map::{Map, Set};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, UserId};
 
@@ -36,6 +36,8 @@ pub(crate) struct Inner {
     by_dialog: Map<DialogId, VecDeque<Arc<Sight>>>,
     by_app: Map<(AccountId, ClientId), VecDeque<Arc<Sight>>>,
     dirty: Map<ConversationId, At<Conversation>>,
+    /// When something falls due in those.
+    wakes: BTreeSet<(Millis, ConversationId)>,
     clean: Map<ConversationId, At<Conversation>>,
     dirty_consumers: Map<(AccountId, ConsumerId), At<Consumer>>,
     clean_consumers: Map<(AccountId, ConsumerId), At<Consumer>>,
@@ -92,12 +94,29 @@ impl Inner {
         if let Some(name) = name_of(&state) {
             self.names.insert(name, id.clone());
         }
-        self.dirty.insert(id, At { state, applied });
+        let wakes = state.wakes();
+        let before = self.dirty.insert(id.clone(), At { state, applied }).and_then(|before| before.state.wakes());
+        if before != wakes {
+            self.let_sleep(before, &id);
+            self.wakes.extend(wakes.map(|at| (at, id)));
+        }
     }
 
     pub(crate) fn put_consumer(&mut self, key: (AccountId, ConsumerId), state: Consumer, applied: u64) {
         self.clean_consumers.remove(&key);
         self.dirty_consumers.insert(key, At { state, applied });
+    }
+
+    /// Forgets when something falls due in a conversation.
+    fn let_sleep(&mut self, wakes: Option<Millis>, id: &ConversationId) {
+        if let Some(at) = wakes {
+            self.wakes.remove(&(at, id.clone()));
+        }
+    }
+
+    /// Conversations that are not projected in which something has fallen due, the longest due first.
+    pub(crate) fn due(&self, now: Millis) -> impl Iterator<Item = &ConversationId> {
+        self.wakes.iter().take_while(move |(at, _)| *at <= now).map(|(_, id)| id)
     }
 
     /// Forgets the name of a conversation that is not projected, as it was.
@@ -293,6 +312,7 @@ impl Inner {
             }
             self.unname(id);
             if let Some(at) = self.dirty.remove(id) {
+                self.let_sleep(at.state.wakes(), id);
                 make_room(&mut self.clean);
                 self.clean.insert(id.clone(), at);
             }

@@ -6,6 +6,7 @@ use super::picture;
 use super::plan::{By, Doing, Options, Saying, Step};
 use super::talk::{Holder, Progress, Talk};
 use crate::cli::client::{Client, Refused, text};
+use crate::cli::interrupts::Interrupts;
 use crate::cli::link::{Ask, Event, Life, Link, Peer, Place, patiently, properties};
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
@@ -257,7 +258,7 @@ impl Demo {
         let began = Instant::now();
         let mut status = tokio::time::interval_at(began + STATUS, STATUS);
         let mut until = self.settings.time.map(|time| began + time);
-        let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let mut interrupts = Interrupts::listen()?;
         while !(self.is_ending && self.talks.is_empty()) {
             let timer = self.timers.peek().map(|Reverse((when, ..))| *when);
             let may_speak = self.may_speak();
@@ -274,8 +275,7 @@ impl Demo {
                     until = Some(self.end());
                 }
                 _ = status.tick() => eprintln!("tieline: {}", self.status()),
-                interrupted = interrupted(&mut terminated) => {
-                    interrupted?;
+                () = interrupts.next() => {
                     if self.is_ending {
                         eprintln!("tieline: leaving at once");
                         break;
@@ -798,13 +798,6 @@ impl Demo {
     /// The feed cannot be followed on.
     pub(super) fn lost(why: &str) -> anyhow::Result<()> {
         bail!("the feed cannot be followed: {why}");
-    }
-}
-
-async fn interrupted(terminated: &mut tokio::signal::unix::Signal) -> std::io::Result<()> {
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted,
-        _ = terminated.recv() => Ok(()),
     }
 }
 

@@ -321,7 +321,7 @@ impl Native {
             }
             // Disabled or gone: its sockets end as its tokens do.
             if account.app(&id).is_none() {
-                self.gateway.identity().end_app(&account.id, &id);
+                self.gateway.close_app(&account.id, &id);
             }
         }
         all.insert(account.id.clone(), now);

@@ -361,16 +361,21 @@ pub(super) fn agents(connection: &Connection, memory: &Memory, account: &Account
 
 /// Conversations in which something has fallen due.
 pub(super) fn due(connection: &Connection, memory: &Memory, now: Millis, limit: usize) -> rusqlite::Result<Vec<ConversationId>> {
-    let (mut found, touched) = {
-        let memory = memory.read();
-        let is_due = |state: &Conversation| state.wakes().is_some_and(|at| at <= now);
-        let found: Vec<_> = memory.dirty_all().filter(|(_, state)| is_due(state)).map(|(id, _)| id.clone()).take(limit).collect();
-        (found, memory.dirty_all().map(|(id, _)| id.clone()).collect::<Set<_>>())
-    };
-    // A row whose conversation is in memory says what was; there are no more of them than are in memory.
-    let rows = row::due(connection, now, limit + touched.len())?;
-    found.extend(rows.into_iter().filter(|id| !touched.contains(id)));
-    found.truncate(limit);
+    let mut found: Vec<_> = memory.read().due(now).take(limit).cloned().collect();
+    let mut most = limit;
+    while found.len() < limit {
+        let rows = row::due(connection, now, most)?;
+        let is_all = rows.len() < most;
+        let here = memory.read();
+        // A row whose conversation is in memory may say what was.
+        let is_due = |id: &ConversationId| here.conversation(id).is_none_or(|state| state.wakes().is_some_and(|at| at <= now));
+        let all: Vec<_> = rows.into_iter().filter(is_due).filter(|id| !found.contains(id)).take(limit - found.len()).collect();
+        if is_all || found.len() + all.len() >= limit {
+            found.extend(all);
+            break;
+        }
+        most *= 4;
+    }
     Ok(found)
 }
 

@@ -360,7 +360,7 @@ impl Town {
     /// An agent gets a socket.
     pub(super) fn come(&mut self, user: UserId) {
         let (hub, actor) = (self.gateway().hub().clone(), self.actor(&user));
-        let membership = hub.join(hub.next_connection(), actor);
+        let membership = hub.join(hub.next_connection(), actor, hub.swept());
         self.running().sockets.insert(user.clone(), membership);
         self.tell(Fact::Came(user));
     }
