@@ -193,6 +193,9 @@ pub(super) struct Sweep {
     done: usize,
 }
 
+/// Answers in one frame have places of their own: more than there are decisions in a batch.
+const KEPT: u64 = 1 << 16;
+
 /// What is written in one go.
 #[derive(Debug)]
 enum Row {
@@ -205,7 +208,8 @@ enum Row {
     Beside(Arc<Sight>),
     Conversation(ConversationId),
     Consumer((AccountId, ConsumerId)),
-    Kept(Arc<Kept>),
+    /// By its place in the tail.
+    Kept(u64, Arc<Kept>),
     Resent(Resent),
 }
 
@@ -254,9 +258,9 @@ impl Sweep {
         let mut consumers: Vec<_> = consumers.into_iter().collect();
         consumers.sort_unstable();
         rows.extend(consumers.iter().cloned().map(Row::Consumer));
-        let mut kept: Vec<_> = frames.iter().flat_map(|frame| &frame.kept).cloned().collect();
-        kept.sort_by(|one, other| one.name().cmp(&other.name()));
-        rows.extend(kept.into_iter().map(Row::Kept));
+        for frame in &frames {
+            rows.extend((frame.number * KEPT..).zip(&frame.kept).map(|(place, kept)| Row::Kept(place, kept.clone())));
+        }
         rows.extend(frames.iter().flat_map(|frame| &frame.resent).cloned().map(Row::Resent));
         Some(Self { target, frames, changed, conversations, consumers, rows, done: 0 })
     }
@@ -323,9 +327,11 @@ impl Sweep {
                     writing.consumer.execute((state.account.as_str(), state.id.as_str(), applied.cast_signed(), to_json(&state)?))?;
                 }
             }
-            Row::Kept(kept) => {
+            Row::Kept(place, kept) => {
                 let Kept { account, retry, answer, at } = kept.as_ref();
-                writing.kept.execute((account.as_str(), &retry.sender, &retry.key, retry.fingerprint.as_slice(), answer, at))?;
+                let hash = row::key_hash(account, &retry.sender, &retry.key);
+                let fingerprint = retry.fingerprint.as_slice();
+                writing.kept.execute((place.cast_signed(), hash, account.as_str(), &retry.sender, &retry.key, fingerprint, answer, at))?;
             }
             Row::Resent(Resent { conversation, fingerprint, stored }) => {
                 writing.resent.execute((conversation.as_str(), fingerprint.as_slice(), stored.cast_signed()))?;
@@ -359,7 +365,9 @@ impl<'t> Writing<'t> {
                  WHERE id = ?1 AND consumer = ?4 AND open = ?5 AND updated = ?6 AND wakes IS ?7 AND pending = ?8",
             )?,
             consumer: prepare("INSERT OR REPLACE INTO consumers (account, id, applied, state) VALUES (?1, ?2, ?3, ?4)")?,
-            kept: prepare("INSERT OR IGNORE INTO retries (account, sender, key, fingerprint, answer, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?,
+            kept: prepare(
+                "INSERT OR IGNORE INTO retries (place, hash, account, sender, key, fingerprint, answer, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?,
             resent: prepare(
                 "INSERT INTO resends (conversation, fingerprint, stored) VALUES (?1, ?2, ?3)
                  ON CONFLICT DO UPDATE SET stored = max(stored, excluded.stored)",

@@ -54,13 +54,6 @@ pub(super) struct Kept {
     pub(super) at: Millis,
 }
 
-impl Kept {
-    /// What it is found by.
-    pub(super) fn name(&self) -> (&AccountId, &str, &str) {
-        (&self.account, &self.retry.sender, &self.retry.key)
-    }
-}
-
 /// How often the same request was stored, by now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resent {

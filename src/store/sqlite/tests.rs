@@ -232,9 +232,15 @@ fn a_row_that_cannot_be_read_fails_alone() {
     // As after a restart: memory has neither.
     store.memory = Arc::new(Memory::default());
     let (tell, health) = watch::channel(Health::Writing);
-    store.writer =
-        Writer::start(store._dir.path(), connect(&store.path).unwrap(), store.memory.clone(), clock(), announce(Told::default()), tell)
-            .unwrap();
+    store.writer = Writer::start(
+        store._dir.path(),
+        connect(&store.path).unwrap(),
+        store.memory.clone(),
+        clock(),
+        (answers(), announce(Told::default())),
+        tell,
+    )
+    .unwrap();
     let told = store.step(vec![vec![publish("whole", "x")], vec![publish("broken", "x")], vec![publish("whole", "y")]]);
     assert_eq!(told[1], Err(StoreError::Internal));
     assert!(told[0].is_ok() && told[2].is_ok(), "{told:?}");

@@ -149,7 +149,9 @@ pub(super) struct Writer {
 struct Staged {
     frame: FrameDraft,
     sights: Vec<Arc<Sight>>,
-    kept: Map<KeyName, Arc<Kept>>,
+    /// In the order in which they are in the frame.
+    kept: Vec<Arc<Kept>>,
+    kept_by_name: Map<KeyName, Arc<Kept>>,
     resent: Map<(ConversationId, Fingerprint), u64>,
     conversations: Map<ConversationId, Conversation>,
     consumers: Map<(AccountId, ConsumerId), Consumer>,
@@ -369,8 +371,9 @@ impl Writer {
         }
         let size = batch.len();
         let began = Instant::now();
-        match self.commit(batch) {
-            Ok((staged, frame, waiting)) => {
+        let mut waiting = Vec::with_capacity(size);
+        match self.commit(batch, &mut waiting) {
+            Ok((staged, frame)) => {
                 metrics::histogram!("tieline_store_commit_seconds").record(began.elapsed().as_secs_f64());
                 metrics::histogram!("tieline_store_commit_decisions").record(size as f64);
                 if frame.is_some() && !self.is_stuck {
@@ -382,7 +385,7 @@ impl Writer {
                     (self.announce)(committed);
                 }
             }
-            Err((error, waiting)) => {
+            Err(error) => {
                 let failure = self.failed(&error);
                 self.answer(waiting, Some(&failure));
             }
@@ -402,8 +405,7 @@ impl Writer {
     }
 
     /// Runs decisions, and appends what they write to the tail.
-    fn commit(&mut self, batch: Vec<Job>) -> Result<(Staged, Option<Frame>, Vec<Waiting>), (Failure, Vec<Waiting>)> {
-        let mut waiting = Vec::with_capacity(batch.len());
+    fn commit(&mut self, batch: Vec<Job>, waiting: &mut Vec<Waiting>) -> Result<(Staged, Option<Frame>), Failure> {
         let mut staged = Staged::default();
         // What the database does not take stays in memory, which must not grow without end.
         let mut failure = if self.is_stuck && self.rows > STUCK { self.carry_over(SLICE).err().map(Failure::Database) } else { None };
@@ -429,14 +431,10 @@ impl Writer {
             }
         }
         let draft = std::mem::take(&mut staged.frame);
-        let appended = match failure {
+        match failure {
             Some(failure) => Err(failure),
-            None if draft.is_empty() => Ok(None),
-            None => self.tail.append(draft, self.position + 1).map(Some).map_err(Failure::Tail),
-        };
-        match appended {
-            Ok(frame) => Ok((staged, frame, waiting)),
-            Err(failure) => Err((failure, waiting)),
+            None if draft.is_empty() => Ok((staged, None)),
+            None => Ok((staged, Some(self.tail.append(draft, self.position + 1)?))),
         }
     }
 
@@ -587,7 +585,8 @@ impl Writer {
             let (account, answer) = (decision.account.clone(), projection::to_json(&outcomes)?);
             let kept = Arc::new(Kept { account, retry, answer, at: (self.clock)() });
             staged.frame.kept(&kept);
-            staged.kept.insert(name, kept);
+            staged.kept.push(kept.clone());
+            staged.kept_by_name.insert(name, kept);
         }
         if let (Some((conversation, fingerprint)), true) = (&decision.resend, stored > 0) {
             let resent = Resent { conversation: conversation.clone(), fingerprint: *fingerprint, stored: resends + stored };
@@ -621,12 +620,12 @@ impl Writer {
     }
 
     fn known(&self, name: &KeyName, retry: &Retry, staged: &Staged) -> rusqlite::Result<Option<Result<Decided, StoreError>>> {
-        if let Some(kept) = staged.kept.get(name).or_else(|| self.kept.get(name)) {
+        if let Some(kept) = staged.kept_by_name.get(name).or_else(|| self.kept.get(name)) {
             return Ok(Some(answer_again(retry, &kept.retry.fingerprint, &kept.answer)));
         }
         self.connection
-            .prepare_cached("SELECT fingerprint, answer FROM retries WHERE account = ?1 AND sender = ?2 AND key = ?3")?
-            .query_row((name.0.as_str(), &name.1, &name.2), |row| {
+            .prepare_cached("SELECT fingerprint, answer FROM retries WHERE hash = ?1 AND account = ?2 AND sender = ?3 AND key = ?4")?
+            .query_row((row::key_hash(&name.0, &name.1, &name.2), name.0.as_str(), &name.1, &name.2), |row| {
                 Ok(answer_again(retry, row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_str()?))
             })
             .optional()
@@ -762,6 +761,7 @@ impl Writer {
         let Staged {
             sights,
             kept,
+            kept_by_name,
             resent,
             conversations,
             consumers,
@@ -780,10 +780,10 @@ impl Writer {
                 fingerprint: *fingerprint,
                 stored: *stored,
             });
-            (frame.sights, frame.kept, frame.resent) = (sights.clone(), kept.values().cloned().collect(), counts.collect());
+            (frame.sights, frame.kept, frame.resent) = (sights.clone(), kept, counts.collect());
             self.wait_for_projection(Arc::new(frame));
         }
-        self.kept.extend(kept);
+        self.kept.extend(kept_by_name);
         self.resent.extend(resent);
         self.numbers.extend(numbers);
         let mut changes = Vec::new();

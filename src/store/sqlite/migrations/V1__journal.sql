@@ -8,16 +8,19 @@ CREATE TABLE journal (
     entry TEXT NOT NULL
 );
 
--- Answers to requests that came with an idempotency key, written with what they caused.
+-- Answers to requests that came with an idempotency key, in the order of the tail. They are found by a hash, the first eight bytes
+-- of a SHA-256, because an index by the keys themselves would be as large as the table, and as scattered as they are.
 CREATE TABLE retries (
+    place INTEGER PRIMARY KEY,
+    hash INTEGER NOT NULL,
     account TEXT NOT NULL,
     sender TEXT NOT NULL,
     key TEXT NOT NULL,
     fingerprint BLOB NOT NULL,
     answer TEXT NOT NULL,
-    at INTEGER NOT NULL,
-    PRIMARY KEY (account, sender, key)
-) WITHOUT ROWID;
+    at INTEGER NOT NULL
+);
+CREATE INDEX retries_by_hash ON retries (hash);
 
 -- How often the very same request was stored, for applications that count that.
 CREATE TABLE resends (
