@@ -373,7 +373,10 @@ impl Gateway {
                 [command] => command.scope(&actor),
                 commands => commands.iter().flat_map(|command| command.scope(&actor)).collect(),
             },
-            retry: key.map(|IdempotencyKey { key, fingerprint }| Retry { sender: actor.sender(), key, fingerprint }),
+            retry: key.map(|IdempotencyKey { key, fingerprint: asked }| Retry {
+                name: fingerprint(&[actor.account().as_str(), &actor.sender(), &key]),
+                fingerprint: asked,
+            }),
             resend: conversation.zip(resend),
             rule: Box::new(move |draft| decide(&actor, &commands, &policy, draft)),
         })

@@ -138,7 +138,7 @@ pub(super) async fn a_refusal_or_a_panic_fails_alone(open_store: Open) {
 pub(super) async fn a_key_is_answered_once_and_again(open_store: Open) {
     let (dir, told, store) = start(open_store);
     let keyed = |commands: Vec<Command>, sender: &str, fingerprint: u8| Decision {
-        retry: Some(Retry { sender: sender.into(), key: "key".into(), fingerprint: [fingerprint; 32] }),
+        retry: Some(Retry { name: [sender.as_bytes()[0]; 32], fingerprint: [fingerprint; 32] }),
         ..decision(ann(), commands)
     };
     let first = store.decide(keyed(vec![open("a"), publish("a", "x")], "ann", 1)).await.unwrap().unwrap();

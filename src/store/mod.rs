@@ -57,12 +57,10 @@ impl std::fmt::Debug for Decision {
 }
 
 /// An idempotency key: unique per account and sender, kept with what it caused.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// Whose key it is.
-    pub sender: String,
-    /// The key.
-    pub key: String,
+    /// Of the account, whose key it is, and the key.
+    pub name: Fingerprint,
     /// What was asked for, so that another request under the same key is told apart.
     pub fingerprint: Fingerprint,
 }

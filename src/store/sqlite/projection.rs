@@ -1,5 +1,6 @@
 //! Projections: the journal, carried over from the tail, and what is derived from it, brought up to date behind the acks.
 
+use super::super::Retry;
 use super::super::memory::{At, Inner};
 use super::tail::{Frame, Kept, Resent};
 use super::{Memory, OpenError, row, run};
@@ -328,10 +329,8 @@ impl Sweep {
                 }
             }
             Row::Kept(place, kept) => {
-                let Kept { account, retry, answer, at } = kept.as_ref();
-                let hash = row::key_hash(account, &retry.sender, &retry.key);
-                let fingerprint = retry.fingerprint.as_slice();
-                writing.kept.execute((place.cast_signed(), hash, account.as_str(), &retry.sender, &retry.key, fingerprint, answer, at))?;
+                let Kept { retry: Retry { name, fingerprint }, answer, at } = kept.as_ref();
+                writing.kept.execute((place.cast_signed(), row::head(name), name.as_slice(), fingerprint.as_slice(), answer, at))?;
             }
             Row::Resent(Resent { conversation, fingerprint, stored }) => {
                 writing.resent.execute((conversation.as_str(), fingerprint.as_slice(), stored.cast_signed()))?;
@@ -365,9 +364,7 @@ impl<'t> Writing<'t> {
                  WHERE id = ?1 AND consumer = ?4 AND open = ?5 AND updated = ?6 AND wakes IS ?7 AND pending = ?8",
             )?,
             consumer: prepare("INSERT OR REPLACE INTO consumers (account, id, applied, state) VALUES (?1, ?2, ?3, ?4)")?,
-            kept: prepare(
-                "INSERT OR IGNORE INTO retries (place, hash, account, sender, key, fingerprint, answer, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?,
+            kept: prepare("INSERT OR IGNORE INTO retries (place, hash, name, fingerprint, answer, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?,
             resent: prepare(
                 "INSERT INTO resends (conversation, fingerprint, stored) VALUES (?1, ?2, ?3)
                  ON CONFLICT DO UPDATE SET stored = max(stored, excluded.stored)",

@@ -51,14 +51,9 @@ pub(super) fn consumer(connection: &Connection, key: &(AccountId, ConsumerId)) -
         .optional()
 }
 
-/// What an idempotency key is found by. It is in databases, so it never changes.
-pub(super) fn key_hash(account: &AccountId, sender: &str, key: &str) -> i64 {
-    let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    for text in [account.as_str(), sender, key] {
-        digest.update(text.as_bytes());
-        digest.update(&[0]);
-    }
-    digest.finish().as_ref().first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes))
+/// What an idempotency key is found by.
+pub(super) fn head(name: &Fingerprint) -> i64 {
+    name.first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes))
 }
 
 /// How often the same request was stored in a conversation.

@@ -15,7 +15,7 @@
 //! frame:  "tlt1"  length u32  crc32 u32  0 u32  number u64  position u64  record*     all little-endian; the sum is over
 //!                                                                                     what follows it, the length is of all
 //! record: 1  at i64  account  entry                 the entry at `position`, `position` + 1, ...; texts are length u32, UTF-8
-//!         2  at i64  account  sender  key  answer  fingerprint [32]
+//!         2  at i64  name [32]  fingerprint [32]  answer
 //!         3  conversation  fingerprint [32]  stored u64
 //!         0  padding
 //! ```
@@ -47,7 +47,6 @@ const ENOUGH: u64 = 16 * 1024 * 1024;
 /// An answer that is kept under an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Kept {
-    pub(super) account: AccountId,
     pub(super) retry: Retry,
     /// JSON.
     pub(super) answer: String,
@@ -142,8 +141,9 @@ impl FrameDraft {
     pub(super) fn kept(&mut self, kept: &Kept) {
         self.bytes.push(2);
         self.bytes.extend(kept.at.to_le_bytes());
-        [kept.account.as_str(), &kept.retry.sender, &kept.retry.key, &kept.answer].into_iter().for_each(|text| self.text(text));
+        self.bytes.extend(kept.retry.name);
         self.bytes.extend(kept.retry.fingerprint);
+        self.text(&kept.answer);
     }
 
     pub(super) fn resent(&mut self, resent: &Resent) {
@@ -473,11 +473,8 @@ impl Head {
                 }
                 2 => {
                     let at = Millis::from_le_bytes(reader.take()?);
-                    let account = AccountId::from(reader.text()?);
-                    let (sender, key) = (reader.text()?.to_owned(), reader.text()?.to_owned());
-                    let answer = reader.text()?.to_owned();
-                    let retry = Retry { sender, key, fingerprint: reader.take()? };
-                    frame.kept.push(Arc::new(Kept { account, retry, answer, at }));
+                    let retry = Retry { name: reader.take()?, fingerprint: reader.take()? };
+                    frame.kept.push(Arc::new(Kept { retry, answer: reader.text()?.to_owned(), at }));
                 }
                 3 => {
                     let conversation = ConversationId::from(reader.text()?);

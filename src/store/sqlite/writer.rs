@@ -115,9 +115,6 @@ enum Waiting {
     Probed(Answer<()>),
 }
 
-/// An idempotency key: the account, the sender and the key.
-type KeyName = (AccountId, String, String);
-
 pub(super) struct Writer {
     connection: Connection,
     memory: Arc<Memory>,
@@ -136,7 +133,7 @@ pub(super) struct Writer {
     rows: usize,
     bytes: usize,
     /// The answers and the counts in them.
-    kept: Map<KeyName, Arc<Kept>>,
+    kept: Map<Fingerprint, Arc<Kept>>,
     resent: Map<(ConversationId, Fingerprint), u64>,
     sweep: Option<Sweep>,
     /// Whether the last attempt to project failed.
@@ -151,7 +148,7 @@ struct Staged {
     sights: Vec<Arc<Sight>>,
     /// In the order in which they are in the frame.
     kept: Vec<Arc<Kept>>,
-    kept_by_name: Map<KeyName, Arc<Kept>>,
+    kept_by_name: Map<Fingerprint, Arc<Kept>>,
     resent: Map<(ConversationId, Fingerprint), u64>,
     conversations: Map<ConversationId, Conversation>,
     consumers: Map<(AccountId, ConsumerId), Consumer>,
@@ -258,7 +255,7 @@ impl Writer {
         };
         for frame in frames {
             for kept in &frame.kept {
-                writer.kept.insert(key_name(&kept.account, &kept.retry), kept.clone());
+                writer.kept.insert(kept.retry.name, kept.clone());
             }
             for Resent { conversation, fingerprint, stored } in &frame.resent {
                 writer.resent.insert((conversation.clone(), *fingerprint), *stored);
@@ -409,9 +406,15 @@ impl Writer {
         let mut staged = Staged::default();
         // What the database does not take stays in memory, which must not grow without end.
         let mut failure = if self.is_stuck && self.rows > STUCK { self.carry_over(SLICE).err().map(Failure::Database) } else { None };
+        // The disk is asked for each key: in one transaction it is locked once.
+        let reads = |job: &Job| matches!(job, Job::Decide(decision, _) if decision.retry.is_some() || decision.resend.is_some());
+        let is_reading = failure.is_none() && batch.iter().filter(|job| reads(job)).take(2).count() == 2;
+        if is_reading {
+            failure = self.connection.execute_batch("BEGIN").err().map(Failure::Database);
+        }
         for job in batch {
             match job {
-                Job::Decide(decision, answer) if failure.is_none() => match self.decide(*decision, &mut staged) {
+                Job::Decide(decision, answer) if failure.is_none() => match self.decide(&decision, &mut staged) {
                     Ok(Err(refused)) if staged.frame.is_empty() => waiting.push(Waiting::Refused(answer, refused)),
                     Ok(result) => waiting.push(Waiting::Decided(answer, result)),
                     Err(error) => {
@@ -429,6 +432,9 @@ impl Writer {
                 Job::Probe(answer) => waiting.push(Waiting::Probed(answer)),
                 Job::KeepDocument(..) | Job::Write(..) | Job::Remove(..) => {}
             }
+        }
+        if is_reading && let Err(error) = self.end_transaction(None) {
+            failure = failure.or(Some(error.into()));
         }
         let draft = std::mem::take(&mut staged.frame);
         match failure {
@@ -541,14 +547,13 @@ impl Writer {
     }
 
     /// One decision. The outer error is the store's and ends the batch, the inner one is the decision's own.
-    fn decide(&mut self, mut decision: Decision, staged: &mut Staged) -> rusqlite::Result<Result<Decided, StoreError>> {
-        let retry = decision.retry.take().map(|retry| (key_name(&decision.account, &retry), retry));
-        if let Some((name, retry)) = &retry
-            && let Some(known) = self.known(name, retry, staged)?
+    fn decide(&mut self, decision: &Decision, staged: &mut Staged) -> rusqlite::Result<Result<Decided, StoreError>> {
+        if let Some(retry) = &decision.retry
+            && let Some(known) = self.known(retry, staged)?
         {
             return Ok(known);
         }
-        let scope = match self.scope(&decision, staged) {
+        let scope = match self.scope(decision, staged) {
             // Nothing of it is written yet: it fails alone.
             Err(error) if error.sqlite_error_code().is_none() => {
                 tracing::error!(%error, ?decision, "a row cannot be read");
@@ -581,12 +586,11 @@ impl Writer {
                 staged.applied_consumers.insert(consumer, sight.position);
             }
         }
-        if let Some((name, retry)) = retry {
-            let (account, answer) = (decision.account.clone(), projection::to_json(&outcomes)?);
-            let kept = Arc::new(Kept { account, retry, answer, at: (self.clock)() });
+        if let Some(retry) = decision.retry {
+            let kept = Arc::new(Kept { retry, answer: projection::to_json(&outcomes)?, at: (self.clock)() });
             staged.frame.kept(&kept);
             staged.kept.push(kept.clone());
-            staged.kept_by_name.insert(name, kept);
+            staged.kept_by_name.insert(retry.name, kept);
         }
         if let (Some((conversation, fingerprint)), true) = (&decision.resend, stored > 0) {
             let resent = Resent { conversation: conversation.clone(), fingerprint: *fingerprint, stored: resends + stored };
@@ -619,13 +623,13 @@ impl Writer {
         Ok(Ok(Decided { outcomes, replayed: false }))
     }
 
-    fn known(&self, name: &KeyName, retry: &Retry, staged: &Staged) -> rusqlite::Result<Option<Result<Decided, StoreError>>> {
-        if let Some(kept) = staged.kept_by_name.get(name).or_else(|| self.kept.get(name)) {
+    fn known(&self, retry: &Retry, staged: &Staged) -> rusqlite::Result<Option<Result<Decided, StoreError>>> {
+        if let Some(kept) = staged.kept_by_name.get(&retry.name).or_else(|| self.kept.get(&retry.name)) {
             return Ok(Some(answer_again(retry, &kept.retry.fingerprint, &kept.answer)));
         }
         self.connection
-            .prepare_cached("SELECT fingerprint, answer FROM retries WHERE hash = ?1 AND account = ?2 AND sender = ?3 AND key = ?4")?
-            .query_row((row::key_hash(&name.0, &name.1, &name.2), name.0.as_str(), &name.1, &name.2), |row| {
+            .prepare_cached("SELECT fingerprint, answer FROM retries WHERE hash = ?1 AND name = ?2")?
+            .query_row((row::head(&retry.name), retry.name.as_slice()), |row| {
                 Ok(answer_again(retry, row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_str()?))
             })
             .optional()
@@ -878,7 +882,7 @@ impl Writer {
         self.bytes -= frame.bytes();
         self.unchecked += frame.bytes();
         for kept in &frame.kept {
-            self.kept.remove(&key_name(&kept.account, &kept.retry));
+            self.kept.remove(&kept.retry.name);
         }
         for Resent { conversation, fingerprint, stored } in &frame.resent {
             let name = (conversation.clone(), *fingerprint);
@@ -940,10 +944,6 @@ fn answer_again(retry: &Retry, fingerprint: &[u8], answer: &str) -> Result<Decid
         StoreError::Internal
     })?;
     Ok(Decided { outcomes, replayed: true })
-}
-
-fn key_name(account: &AccountId, retry: &Retry) -> KeyName {
-    (account.clone(), retry.sender.clone(), retry.key.clone())
 }
 
 pub(super) fn keep_session(connection: &Connection, row: &SessionRow) -> rusqlite::Result<()> {

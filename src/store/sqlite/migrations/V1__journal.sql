@@ -8,14 +8,12 @@ CREATE TABLE journal (
     entry TEXT NOT NULL
 );
 
--- Answers to requests that came with an idempotency key, in the order of the tail. They are found by a hash, the first eight bytes
--- of a SHA-256, because an index by the keys themselves would be as large as the table, and as scattered as they are.
+-- Answers to requests that came with an idempotency key, in the order of the tail. `name` is a SHA-256 of the account, the
+-- sender and the key, and `hash` its first eight bytes: an index by names would be as large as the table, and as scattered.
 CREATE TABLE retries (
     place INTEGER PRIMARY KEY,
     hash INTEGER NOT NULL,
-    account TEXT NOT NULL,
-    sender TEXT NOT NULL,
-    key TEXT NOT NULL,
+    name BLOB NOT NULL,
     fingerprint BLOB NOT NULL,
     answer TEXT NOT NULL,
     at INTEGER NOT NULL
