@@ -508,3 +508,169 @@ impl<'b> Reader<'b> {
         std::str::from_utf8(text).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A frame of one entry, which says its number in so many bytes and more.
+    fn draft(number: u64, bytes: usize) -> FrameDraft {
+        let mut draft = FrameDraft::default();
+        let consumer = format!("{number}{}", "x".repeat(bytes));
+        let entry = Entry::ConsumerSeen { consumer: consumer.as_str().into(), app: None, ext_id: None };
+        draft.entry(&Sight { position: number, at: 7, account: "demo".into(), entry, audience: None }).unwrap();
+        draft.resent(&Resent { conversation: "c".into(), fingerprint: [9; 32], stored: number });
+        draft.pad(3);
+        draft.kept(&Kept { retry: Retry { name: [1; 32], fingerprint: [2; 32] }, answer: number.to_string(), at: 8 });
+        draft
+    }
+
+    fn fill(tail: &mut Tail, numbers: std::ops::RangeInclusive<u64>, bytes: usize) {
+        for number in numbers {
+            assert_eq!(tail.append(draft(number, bytes), number).unwrap().number, number);
+        }
+    }
+
+    fn numbers(folder: &Path, behind: u64) -> Result<Vec<u64>, OpenError> {
+        let found = read(folder, behind)?;
+        for frame in &found.frames {
+            assert_eq!(frame.position, frame.number);
+            assert!(
+                matches!(&frame.sights[0].entry, Entry::ConsumerSeen { consumer, .. } if consumer.as_str().starts_with(&frame.number.to_string()))
+            );
+            assert_eq!(
+                serde_json::from_str::<serde_json::Value>(frame.entry(0)).unwrap(),
+                serde_json::to_value(&frame.sights[0].entry).unwrap()
+            );
+            assert_eq!((frame.kept[0].answer.clone(), frame.resent[0].stored), (frame.number.to_string(), frame.number));
+        }
+        Ok(found.frames.iter().map(|frame| frame.number).collect())
+    }
+
+    /// Bytes of a file that are in use.
+    fn used(folder: &Path, file: usize) -> usize {
+        let bytes = std::fs::read(folder.join(FILES[file])).unwrap();
+        bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+    }
+
+    #[test]
+    fn what_was_appended_is_read_also_when_a_frame_was_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut tail, found) = Tail::open(dir.path(), 0).unwrap();
+        assert!(found.is_empty());
+        fill(&mut tail, 1..=3, 100);
+        let end = used(dir.path(), 0);
+        fill(&mut tail, 4..=4, 100);
+        drop(tail);
+        assert_eq!(numbers(dir.path(), 0).unwrap(), [1, 2, 3, 4]);
+        assert_eq!(numbers(dir.path(), 2).unwrap(), [3, 4]);
+        // The power went while the last one was written: it is gone, and the next takes its place.
+        let file = OpenOptions::new().write(true).open(dir.path().join(FILES[0])).unwrap();
+        file.write_all_at(&[0; 40], end as u64 + 60).unwrap();
+        let (mut tail, found) = Tail::open(dir.path(), 0).unwrap();
+        assert_eq!(found.iter().map(|frame| frame.number).collect::<Vec<_>>(), [1, 2, 3]);
+        fill(&mut tail, 4..=5, 10);
+        assert_eq!(numbers(dir.path(), 0).unwrap(), [1, 2, 3, 4, 5]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn whatever_becomes_of_a_byte_no_frame_that_was_synced_is_missed_in_silence(place in 0.0..1.0f64, flip in 1..=255u8) {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut tail, _) = Tail::open(dir.path(), 0).unwrap();
+            let mut ends = Vec::new();
+            for number in 1..=4 {
+                fill(&mut tail, number..=number, 50);
+                ends.push(used(dir.path(), 0));
+            }
+            let path = dir.path().join(FILES[0]);
+            let mut bytes = std::fs::read(&path).unwrap();
+            let hit = (place * ends[3] as f64) as usize;
+            bytes[hit] ^= flip;
+            std::fs::write(&path, bytes).unwrap();
+            // Damage of the last looks like one that was cut off; damage of any other is said.
+            match numbers(dir.path(), 0) {
+                Ok(found) => prop_assert!(hit >= ends[2] && found == [1, 2, 3], "{hit} of {ends:?}: {found:?}"),
+                Err(error) => prop_assert!(hit < ends[2] && error.to_string().contains("damaged"), "{hit} of {ends:?}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_files_are_written_in_turns_and_do_not_grow() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut tail, _) = Tail::open(dir.path(), 0).unwrap();
+        let size = || FILES.map(|file| std::fs::metadata(dir.path().join(file)).unwrap().len());
+        // Eight of them fill a file. What is released is three frames behind.
+        let mut last = 0;
+        let mut active = Vec::new();
+        for number in 1..=80 {
+            fill(&mut tail, number..=number, 2 * 1024 * 1024);
+            last = number;
+            tail.release(number.saturating_sub(3));
+            active.push(tail.active);
+        }
+        active.dedup();
+        assert!(active.len() > 8, "in turns: {active:?}");
+        assert!(size().iter().all(|size| *size <= ENOUGH + GROWTH), "{:?}", size());
+        drop(tail);
+        assert_eq!(numbers(dir.path(), last - 3).unwrap(), [last - 2, last - 1, last], "those of old are not taken for new ones");
+        let (mut tail, _) = Tail::open(dir.path(), last - 3).unwrap();
+        fill(&mut tail, last + 1..=last + 1, 10);
+        assert_eq!(numbers(dir.path(), last - 3).unwrap().last(), Some(&(last + 1)));
+        // A file that went missing is missed.
+        let lost = if tail.active == 0 { FILES[0] } else { FILES[1] };
+        fill(&mut tail, last + 2..=last + 2, 10);
+        std::fs::remove_file(dir.path().join(lost)).unwrap();
+        let missing = numbers(dir.path(), last - 30);
+        assert!(missing.is_err(), "{missing:?}");
+    }
+
+    #[test]
+    fn nothing_is_taken_again_that_is_not_released_or_is_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut tail, _) = Tail::open(dir.path(), 0).unwrap();
+        fill(&mut tail, 1..=12, 2 * 1024 * 1024);
+        assert_eq!(tail.active, 1, "the first is full");
+        fill(&mut tail, 13..=30, 2 * 1024 * 1024);
+        assert_eq!(tail.active, 1, "nothing is released: this one grows");
+        assert_eq!(numbers(dir.path(), 0).unwrap().len(), 30);
+        tail.release(10);
+        let held = backup::hold(dir.path(), true).unwrap().unwrap();
+        fill(&mut tail, 31..=31, 10);
+        assert_eq!(tail.active, 1, "somebody copies what is there");
+        drop(held);
+        fill(&mut tail, 32..=32, 10);
+        assert_eq!(tail.active, 0);
+        assert_eq!(numbers(dir.path(), 10).unwrap(), (11..=32).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_purged_goes_when_it_is_released_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut tail, _) = Tail::open(dir.path(), 0).unwrap();
+        fill(&mut tail, 1..=3, 100);
+        tail.purge();
+        assert!(tail.waits_for(3) && !tail.waits_for(2) && !tail.is_purge_due());
+        assert_eq!(numbers(dir.path(), 0).unwrap(), [1, 2, 3]);
+        // What comes next goes elsewhere, so that under load it is released at all.
+        fill(&mut tail, 4..=4, 100);
+        assert_eq!(tail.active, 1);
+        tail.release(3);
+        assert_eq!((used(dir.path(), 0), numbers(dir.path(), 3).unwrap()), (0, vec![4]));
+        drop(tail);
+        // A start purges what it finds.
+        let (mut tail, found) = Tail::open(dir.path(), 3).unwrap();
+        assert_eq!(found.len(), 1);
+        let held = backup::hold(dir.path(), true).unwrap().unwrap();
+        tail.release(4);
+        assert!(tail.is_purge_due() && used(dir.path(), 1) > 0, "as long as somebody copies it stays");
+        drop(held);
+        tail.purge_what_is_due();
+        assert_eq!((used(dir.path(), 1), tail.is_purge_due()), (0, false));
+        fill(&mut tail, 5..=5, 100);
+        assert_eq!(numbers(dir.path(), 4).unwrap(), [5]);
+    }
+}
