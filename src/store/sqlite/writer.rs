@@ -38,7 +38,7 @@ const WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// As many, when the database cannot be written: beyond it decisions are refused.
 const STUCK: usize = 2 * WAITING;
 /// Bytes that are swept between two checkpoints.
-const UNCHECKED_BYTES: usize = 8 * 1024 * 1024;
+const UNCHECKED_BYTES: usize = 1024 * 1024;
 /// How long the writer waits for the next decision before it projects what is left.
 const QUIET: Duration = Duration::from_millis(5);
 /// How long until it tries again what it was kept from.
