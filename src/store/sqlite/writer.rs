@@ -37,6 +37,7 @@ const WAITING: usize = 12_288;
 const WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// As many, when the database cannot be written: beyond it decisions are refused.
 const STUCK: usize = 2 * WAITING;
+const STUCK_BYTES: usize = 8 * WAITING_BYTES;
 /// Bytes that are swept between two checkpoints.
 const UNCHECKED_BYTES: usize = 1024 * 1024;
 /// How long the writer waits for the next decision before it projects what is left.
@@ -405,7 +406,11 @@ impl Writer {
     fn commit(&mut self, batch: Vec<Job>, waiting: &mut Vec<Waiting>) -> Result<(Staged, Option<Frame>), Failure> {
         let mut staged = Staged::default();
         // What the database does not take stays in memory, which must not grow without end.
-        let mut failure = if self.is_stuck && self.rows > STUCK { self.carry_over(SLICE).err().map(Failure::Database) } else { None };
+        let mut failure = if self.is_stuck && (self.rows > STUCK || self.bytes > STUCK_BYTES) {
+            self.carry_over(SLICE).err().map(Failure::Database)
+        } else {
+            None
+        };
         // The disk is asked for each key: in one transaction it is locked once.
         let reads = |job: &Job| matches!(job, Job::Decide(decision, _) if decision.retry.is_some() || decision.resend.is_some());
         let is_reading = failure.is_none() && batch.iter().filter(|job| reads(job)).take(2).count() == 2;
