@@ -153,7 +153,7 @@ impl World {
     }
 
     fn begin<C: Codec>(&self, admitted: Admitted<C>) -> Session<C> {
-        let membership = self.hub.join(self.hub.next_connection(), admitted.actor.clone());
+        let membership = self.hub.join(self.hub.next_connection(), admitted.actor.clone(), self.hub.swept());
         Session::begin(self.gateway.clone(), membership, admitted, SessionLimits { pending: 256, bad_frames: 10 })
     }
 
