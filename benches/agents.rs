@@ -112,6 +112,8 @@ async fn compare(agents: usize, rate: usize, seconds: usize) {
     let mut costs = [0.0; 2];
     for (name, rate, agents_change) in [("at a steady rate", Some(rate), true), ("as fast as they are taken", None, false)] {
         let count = rate.unwrap_or(10 * CONVERSATIONS) * if agents_change { seconds } else { 2 };
+        let encoded = async || gateway.metric("tieline_conversation_encodings_total").await;
+        let encoded_before = encoded().await;
         let (cpu, began, heard) = (Cpu::of(gateway.pid()), Instant::now(), deliveries.load(Ordering::Relaxed));
         let peak = Arc::new(AtomicUsize::new(0));
         let (seen, pid) = (peak.clone(), gateway.pid());
@@ -137,6 +139,7 @@ async fn compare(agents: usize, rate: usize, seconds: usize) {
         rows.push(vec![
             format!("{count} changes {name}, {:.0}/s", count as f64 / (last - began).as_secs_f64()),
             format!("{:.0} % of {}", 100.0 * told as f64 / (count * agents) as f64, count * agents),
+            format!("{:.3}", (encoded().await - encoded_before) / count as f64),
             format!("{:.2} us", used.as_secs_f64() * 1e6 / told as f64),
             format!("{:.2} s{}", right.as_secs_f64(), if right > SETTLED { ", too late" } else { "" }),
             format!("{:.0} MiB", peak.load(Ordering::Relaxed) as f64 / 1024.0),
@@ -154,6 +157,14 @@ async fn compare(agents: usize, rate: usize, seconds: usize) {
     }
     assert!(pictures.iter().all(|picture| *picture.lock().unwrap() == stored), "an agent's picture is not what the store says");
     println!("{agents} agents' sockets in account {ACCOUNT}; {:.0} MiB before they came", before.mebibytes());
-    let head = ["", "Told, of what each step to each would be", "CPU for each told", "Right after", "Memory at the peak", "after"];
+    let head = [
+        "",
+        "Told, of what each step to each would be",
+        "Encodings for each change",
+        "CPU for each told",
+        "Right after",
+        "Memory at the peak",
+        "after",
+    ];
     table(&head, &rows);
 }

@@ -189,6 +189,7 @@ fn describe_metrics() {
     counter!("tieline_store_refused_total", "Decisions refused because too many waited");
     counter!("tieline_store_failures_total", "Batches or projections that failed");
     counter!("tieline_deliveries_total", "Announcements to sessions: written to their sockets, or put into their outboxes");
+    counter!("tieline_conversation_encodings_total", "States of conversations that were encoded for those who follow them");
     counter!("tieline_webhook_deliveries_total", "Attempts to post a webhook, by result: delivered, or why not");
     histogram!("tieline_webhook_seconds", "Time to a webhook's answer");
     counter!("tieline_webhook_given_up_total", "Webhooks given up, by reason; they are in the list of dead letters");

@@ -3,7 +3,7 @@
 use crate::domain::{Audience, Conversation, Person, Role, Sight};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use tieline_protocol::ids::{ConversationId, DialogId};
 use tokio_tungstenite::tungstenite::Bytes;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
@@ -159,7 +159,12 @@ impl ConversationChange {
 
     /// What the codec of a slot makes of the conversation as it is.
     pub fn frame(&self, slot: Slot, encode: impl FnOnce(&Conversation) -> Frame) -> Frame {
-        self.frames.get(slot, || encode(&self.after))
+        // To find a counter costs more than to count.
+        static ENCODED: LazyLock<metrics::Counter> = LazyLock::new(|| metrics::counter!("tieline_conversation_encodings_total"));
+        self.frames.get(slot, || {
+            ENCODED.increment(1);
+            encode(&self.after)
+        })
     }
 }
 
