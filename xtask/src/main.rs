@@ -1,6 +1,9 @@
 //! `cargo xtask test [FILTER …]`: fetches what the tests need, runs every test, and repeats at the end what was skipped
 //! and which figures were measured. `cargo xtask screenshots`: makes the pictures in `docs/images` anew. `cargo xtask bench`:
-//! measures Tieline beside a server that does as little as one can, and beside others.
+//! measures Tieline beside a server that does as little as one can, and beside others. `cargo xtask profile`: shows where its CPU
+//! time goes.
+
+mod profile;
 
 use anyhow::{Context, bail};
 use std::io::{BufRead, BufReader, Write};
@@ -13,8 +16,9 @@ fn main() -> ExitCode {
         Some("test") => test(&arguments.collect::<Vec<_>>()),
         Some("screenshots") => screenshots(),
         Some("bench") => bench(&arguments.collect::<Vec<_>>()),
+        Some("profile") => profile::profile(&arguments.collect::<Vec<_>>()),
         _ => {
-            eprintln!("usage: cargo xtask test [FILTER …] | screenshots | bench [--help]");
+            eprintln!("usage: cargo xtask test [FILTER …] | screenshots | bench [--help] | profile [--gateway FILE]");
             return ExitCode::from(2);
         }
     };
@@ -200,6 +204,20 @@ impl Drop for Running {
     }
 }
 
+/// Waits for a gateway that was just started.
+fn wait_until_ready(program: &Path, home: &Path, url: &str) -> anyhow::Result<()> {
+    let is_ready =
+        || Command::new(program).args(["health", "--url", url]).current_dir(home).output().is_ok_and(|output| output.status.success());
+    let began = std::time::Instant::now();
+    while !is_ready() {
+        if began.elapsed().as_secs() > 30 {
+            bail!("the gateway did not become ready");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    Ok(())
+}
+
 /// Starts a gateway on a folder of its own, and photographs its console.
 fn screenshots() -> anyhow::Result<()> {
     if !fetch() {
@@ -218,15 +236,7 @@ fn screenshots() -> anyhow::Result<()> {
     let gateway = Command::new(&program).arg("serve").current_dir(&home).env("TIELINE__SERVER__LISTEN", &address).spawn()?;
     let _gateway = Running(gateway);
     let url = format!("http://{address}");
-    let is_ready =
-        || Command::new(&program).args(["health", "--url", &url]).current_dir(&home).output().is_ok_and(|output| output.status.success());
-    let began = std::time::Instant::now();
-    while !is_ready() {
-        if began.elapsed().as_secs() > 30 {
-            bail!("the gateway did not become ready");
-        }
-        std::thread::sleep(std::time::Duration::from_millis(200));
-    }
+    wait_until_ready(&program, &home, &url)?;
     run(Command::new("node").arg("console_shots.mjs").current_dir(root().join("tests/clients")).env("TIELINE_HTTP", &url))
 }
 
