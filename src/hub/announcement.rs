@@ -141,14 +141,21 @@ pub struct ConversationChange {
     pub before: Option<Conversation>,
     /// As it is.
     pub after: Conversation,
-    frames: Frames,
+    frames: Arc<Frames>,
 }
 
 impl ConversationChange {
     /// A change from one state to another.
     #[must_use]
     pub fn new(before: Option<Conversation>, after: Conversation) -> Self {
-        Self { before, after, frames: Frames::default() }
+        Self { before, after, frames: Arc::default() }
+    }
+
+    /// The same for somebody who last heard of it as it was earlier. It says the same of what it is now, and is encoded once for
+    /// all.
+    #[must_use]
+    pub fn since(&self, before: Option<Conversation>) -> Self {
+        Self { before, after: self.after.clone(), frames: self.frames.clone() }
     }
 
     /// The conversation.
@@ -172,7 +179,7 @@ impl ConversationChange {
 pub fn coalesce(changes: &mut HashMap<ConversationId, Arc<ConversationChange>>, change: Arc<ConversationChange>) {
     match changes.get_mut(change.id()) {
         Some(earlier) if earlier.after.version < change.after.version => {
-            *earlier = Arc::new(ConversationChange::new(earlier.before.clone(), change.after.clone()));
+            *earlier = Arc::new(change.since(earlier.before.clone()));
         }
         Some(_) => {}
         None => {

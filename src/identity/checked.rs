@@ -40,6 +40,8 @@ pub(super) struct Tokens {
 #[derive(Default)]
 struct Known {
     all: HashMap<Fingerprint, Checked>,
+    /// Grows each time that all are forgotten.
+    generation: u64,
     /// Empty until there is one.
     recent: Vec<Option<Recent>>,
 }
@@ -76,10 +78,19 @@ impl Tokens {
         })
     }
 
-    /// Remembers that a token is well signed. Times and the directory are to be looked at each time.
-    pub(super) fn remember(&self, purpose: Purpose, token: &str, checked: Checked, now: u64) {
+    /// To be asked for before a token is checked.
+    pub(super) fn generation(&self) -> u64 {
+        self.lock().generation
+    }
+
+    /// Remembers that a token is well signed, unless all were forgotten since it was begun to check that: the key may hold no
+    /// more. Times and the directory are to be looked at each time.
+    pub(super) fn remember(&self, generation: u64, purpose: Purpose, token: &str, checked: Checked, now: u64) {
         let (end, print) = (self.end(token), print(purpose, token));
         let mut known = self.lock();
+        if known.generation != generation {
+            return;
+        }
         known.keep(end, purpose, token, &checked);
         if known.all.len() >= REMEMBERED {
             known.all.retain(|_, checked| match checked {
@@ -95,7 +106,8 @@ impl Tokens {
 
     /// Forgets all of them, for a key may hold no more.
     pub(super) fn clear(&self) {
-        *self.lock() = Known::default();
+        let mut known = self.lock();
+        *known = Known { generation: known.generation + 1, ..Known::default() };
     }
 }
 
@@ -146,7 +158,7 @@ mod tests {
         // Short, as long as what is hashed, kept, and too long to be kept.
         for length in [10, END, 600, LONGEST_KEPT, LONGEST_KEPT + 1] {
             let token = format!("{length}{}", "x".repeat(length - length.to_string().len()));
-            tokens.remember(Purpose::Consumer, &token, consumer(&token), 0);
+            tokens.remember(tokens.generation(), Purpose::Consumer, &token, consumer(&token), 0);
             for _ in 0..2 {
                 assert_eq!(name(tokens.get(Purpose::Consumer, &token)), Some(token.clone()));
                 assert!(tokens.get(Purpose::App, &token).is_none());
@@ -163,10 +175,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_checked_with_keys_of_before_is_not_remembered() {
+        let tokens = Tokens::default();
+        let begun = tokens.generation();
+        tokens.clear();
+        tokens.remember(begun, Purpose::Consumer, "token", consumer("ann"), 0);
+        assert!(tokens.get(Purpose::Consumer, "token").is_none());
+        tokens.remember(tokens.generation(), Purpose::Consumer, "token", consumer("ann"), 0);
+        assert!(tokens.get(Purpose::Consumer, "token").is_some());
+    }
+
+    #[test]
     fn who_loses_a_place_is_still_known() {
         let tokens = Tokens::default();
         let all: Vec<String> = (0..2 * RECENT).map(|number| format!("token-{number}")).collect();
-        all.iter().for_each(|token| tokens.remember(Purpose::Consumer, token, consumer(token), 0));
+        all.iter().for_each(|token| tokens.remember(0, Purpose::Consumer, token, consumer(token), 0));
         for token in all.iter().chain(&all) {
             assert_eq!(name(tokens.get(Purpose::Consumer, token)).as_ref(), Some(token));
         }

@@ -769,8 +769,9 @@ impl Identity {
         if let Some(claims) = self.checked.get(purpose, token).as_ref().and_then(pick) {
             return Ok(claims);
         }
+        let generation = self.checked.generation();
         let claims: Arc<T> = Arc::new(token::open(&self.issuer.keys(), purpose, token).ok_or(Denied::Invalid)?);
-        self.checked.remember(purpose, token, keep(claims.clone()), seconds(&self.issuer.clock));
+        self.checked.remember(generation, purpose, token, keep(claims.clone()), seconds(&self.issuer.clock));
         Ok(claims)
     }
 }

@@ -217,7 +217,7 @@ impl Watch {
                 // As it was before means as it was in the snapshot, which is the last that the peer heard.
                 let before = inside.get(change.id()).map(|conversation| (*conversation).clone());
                 let was_in = before.is_some();
-                let change = ConversationChange::new(before, change.after.clone());
+                let change = change.since(before);
                 out.extend(self.notification(codec, id, now, self.kind_of(&change, was_in)));
             }
         }

@@ -170,6 +170,8 @@ async fn a_file_that_cannot_be_removed_keeps_nothing_else_and_goes_when_it_can()
     let ann = api.speaker("ann").await;
     let (old, newest) = (ann.open().await, ann.open().await);
     ann.say(&old, SECRET).await;
+    let said = format!("SELECT count(*) FROM journal WHERE entry LIKE '%{SECRET}%'");
+    until("its words are carried over", async || count(&data, &said) == 1).await;
     let path = put_and_show(&ann, &old, "stuck").await;
     let file = data.join(path.trim_start_matches('/'));
     // In its place a folder that holds something.
@@ -177,7 +179,6 @@ async fn a_file_that_cannot_be_removed_keeps_nothing_else_and_goes_when_it_can()
     std::fs::create_dir_all(file.join("in the way")).unwrap();
     close(&ann, &old).await;
     close(&ann, &newest).await;
-    let said = format!("SELECT count(*) FROM journal WHERE entry LIKE '%{SECRET}%'");
     until("its words are erased", async || count(&data, &said) == 0).await;
     let left = ["removals", "file_uses"].map(|table| count(&data, &format!("SELECT count(*) FROM {table} WHERE conversation = '{old}'")));
     assert_eq!((status(&api, &old).await, left), (404, [1, 1]), "what says that a file is still to go");
