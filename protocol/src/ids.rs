@@ -19,7 +19,7 @@ macro_rules! text_id {
                 &self.0
             }
         }
-        // Both have the hash and the order of the text.
+        // So that a map by ids can be asked by text: both have its hash and its order.
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
@@ -35,7 +35,6 @@ macro_rules! text_id {
                 Self(text.into())
             }
         }
-        // So that a map by ids can be asked by text.
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)

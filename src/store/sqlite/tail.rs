@@ -227,6 +227,8 @@ pub(super) struct Tail {
     released: u64,
     #[cfg(test)]
     room: u64,
+    #[cfg(test)]
+    is_ill: bool,
 }
 
 impl Tail {
@@ -259,6 +261,8 @@ impl Tail {
             released: behind,
             #[cfg(test)]
             room: u64::MAX,
+            #[cfg(test)]
+            is_ill: false,
         };
         Ok((tail, frames))
     }
@@ -287,6 +291,10 @@ impl Tail {
         let segment = &mut self.segments[self.active];
         segment.write(&bytes).map_err(AppendError::Write)?;
         segment.file.sync_data().map_err(AppendError::Sync)?;
+        #[cfg(test)]
+        if std::mem::take(&mut self.is_ill) {
+            return Err(AppendError::Sync(io::ErrorKind::Other.into()));
+        }
         segment.end += bytes.len() as u64;
         segment.last = number;
         self.number = number;
@@ -358,6 +366,12 @@ impl Tail {
                 tracing::warn!(%error, "a file of the tail cannot be cut");
             }
         }
+    }
+
+    /// The next sync fails, and those behind it do not.
+    #[cfg(test)]
+    pub(super) fn fail_once(&mut self) {
+        self.is_ill = true;
     }
 
     #[cfg(test)]

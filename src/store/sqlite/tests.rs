@@ -224,6 +224,23 @@ fn the_journal_is_read_past_what_was_removed() {
 }
 
 #[test]
+fn nothing_is_acked_behind_a_failed_sync_also_in_the_same_step() {
+    let close = Command::Update { conversation: "old".into(), changes: vec![FieldChange::Close] };
+    let mut store = ByHand::start();
+    let commands = [fixtures::open("old"), fixtures::open("new"), close];
+    assert!(store.step(commands.into_iter().map(|command| vec![command]).collect()).iter().all(Result::is_ok));
+    store.writer.project_some(100);
+    store.writer.fail_a_sync();
+    let (tell, mut probed) = oneshot::channel();
+    let (tell_taken, mut taken) = oneshot::channel();
+    let (tell_later, mut later) = oneshot::channel();
+    store.writer.step(vec![Job::Probe(tell), Job::Remove("old".into(), i64::MAX, tell_taken), Job::Probe(tell_later)]);
+    assert_eq!((probed.try_recv(), later.try_recv()), (Ok(Err(StoreError::Unknown)), Ok(Err(StoreError::Unknown))));
+    assert_eq!(taken.try_recv(), Ok(Err(StoreError::Unknown)), "its place may be another's");
+    assert_eq!(*store.health.borrow(), Health::Failed);
+}
+
+#[test]
 fn a_row_that_cannot_be_read_fails_alone() {
     let mut store = ByHand::start();
     assert!(store.step(vec![vec![fixtures::open("broken")], vec![fixtures::open("whole")]]).iter().all(Result::is_ok));

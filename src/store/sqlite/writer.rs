@@ -363,8 +363,17 @@ impl Writer {
         self.decide_all(decisions);
     }
 
-    fn decide_all(&mut self, batch: Vec<Job>) {
-        if batch.is_empty() {
+    /// Whether writing has ended, maybe in this very step: then nothing more is written or acked, and these jobs are told so.
+    fn has_ended(&self, jobs: &mut Vec<Job>) -> bool {
+        let has_failed = self.has_failed();
+        if has_failed {
+            jobs.drain(..).for_each(|job| job.fail(StoreError::Unknown));
+        }
+        has_failed
+    }
+
+    fn decide_all(&mut self, mut batch: Vec<Job>) {
+        if batch.is_empty() || self.has_ended(&mut batch) {
             return;
         }
         let size = batch.len();
@@ -450,8 +459,8 @@ impl Writer {
     }
 
     /// Runs writes that are no decisions, in one transaction, and answers.
-    fn write_all(&mut self, writes: Vec<Job>) {
-        if writes.is_empty() {
+    fn write_all(&mut self, mut writes: Vec<Job>) {
+        if writes.is_empty() || self.has_ended(&mut writes) {
             return;
         }
         let is_synced = writes.iter().any(Job::needs_sync);
@@ -507,10 +516,16 @@ impl Writer {
 
     /// Takes a conversation away. Its entry is written into the database with it, not into the tail: both are there, or neither.
     fn remove(&mut self, conversation: &ConversationId, before: Millis, answer: removal::Taken) {
+        if self.has_failed() {
+            drop(answer.send(Err(StoreError::Unknown)));
+            return;
+        }
         let place = (self.position + 1, (self.clock)());
         let begun = self.connection.execute_batch("BEGIN IMMEDIATE");
         let taken = begun.and_then(|()| removal::begin(&self.connection, &self.memory, conversation, before, place));
-        let (taken, failure) = match taken {
+        // All that can fail comes before the commit: behind it the entry's place is taken.
+        let framed = taken.and_then(|taken| taken.map(|sight| self.frame_of(Arc::new(sight))).transpose());
+        let (taken, failure) = match framed {
             Ok(taken) => (taken, None),
             Err(error) => (None, Some(error)),
         };
@@ -529,7 +544,7 @@ impl Writer {
                 return;
             }
         }
-        let Some(sight) = taken.map(Arc::new) else {
+        let Some((frame, sight)) = taken else {
             drop(answer.send(Ok(false)));
             return;
         };
@@ -537,18 +552,14 @@ impl Writer {
         self.sweep = None;
         self.memory.write().forget(conversation);
         self.tail.purge();
-        let staged = Staged { sights: vec![sight.clone()], ..Staged::default() };
-        match Frame::of_row(self.tail.number(), sight) {
-            Ok(frame) => {
-                let committed = self.publish(staged, Some(frame));
-                drop(answer.send(Ok(true)));
-                (self.announce)(committed);
-            }
-            Err(error) => {
-                tracing::error!(%error, %conversation, "an entry cannot be written");
-                drop(answer.send(Err(StoreError::Internal)));
-            }
-        }
+        let committed = self.publish(Staged { sights: vec![sight], ..Staged::default() }, Some(frame));
+        drop(answer.send(Ok(true)));
+        (self.announce)(committed);
+    }
+
+    fn frame_of(&self, sight: Arc<Sight>) -> rusqlite::Result<(Frame, Arc<Sight>)> {
+        let frame = Frame::of_row(self.tail.number(), sight.clone());
+        Ok((frame.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?, sight))
     }
 
     /// One decision. The outer error is the store's and ends the batch, the inner one is the decision's own.
@@ -993,6 +1004,10 @@ impl Writer {
         if self.rows > WAITING {
             self.carry_on(usize::MAX);
         }
+    }
+
+    pub(super) fn fail_a_sync(&mut self) {
+        self.tail.fail_once();
     }
 
     pub(super) fn set_room(&mut self, bytes: u64) {
