@@ -26,8 +26,11 @@ use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId};
 
 /// Conversations that are published into.
 const ACTIVE: usize = 100;
-/// Events for each of them in one measurement.
-const EVENTS: usize = 200;
+/// Events for each of them in one measurement: so many that sweeps and checkpoints, which come at once for thousands, count as
+/// they do in the long run.
+const EVENTS: usize = 2_000;
+/// Events for each of them before it: after a start the files of the tail are new, and grow until they are used again.
+const BEFORE: usize = 2_000;
 /// Conversations of one consumer.
 const EACH: usize = 10;
 /// Sockets of others that rest.
@@ -134,7 +137,7 @@ impl Stored {
                 idle.push(Socket::consumer(&self.gateway, &app, &self.bystanders[idle.len()]).await);
             }
             // What the start left in memory, or did not yet put there, is not what this is about.
-            self.publish(EVENTS / 4).await;
+            self.publish(BEFORE).await;
             let (cpu, bytes) = (Cpu::of(self.gateway.pid()), written(self.gateway.pid()));
             self.publish(EVENTS).await;
             let count = EVENTS * ACTIVE;

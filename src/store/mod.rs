@@ -6,7 +6,8 @@
 //!
 //! - **what is answered is on disk**, with its retry key;
 //! - **numbers have no holes**: they are given out by the one writer, in commit order;
-//! - a decision that is refused, or panics, fails alone; a commit that fails makes its whole batch *unknown*.
+//! - a decision that is refused, or panics, fails alone; a commit that fails fails its whole batch, whose fate is *unknown* where
+//!   a sync failed.
 //!
 //! State rows, the (dialog, sequence) index and the applications' feeds are projections: they follow the journal in
 //! transactions of their own, and memory holds what they lack, so that a read is always current.

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 
 /// Why a checkpoint failed.
@@ -21,6 +21,9 @@ pub(super) enum CheckpointError {
     /// It could not be copied.
     #[error(transparent)]
     Database(#[from] rusqlite::Error),
+    /// There is nobody any more who makes them.
+    #[error("the thread of the checkpoints has ended")]
+    Ended,
 }
 
 /// The thread, and what it was asked.
@@ -40,8 +43,10 @@ impl Checkpoints {
         let (ask, asked) = sync_channel(1);
         let (tell, done) = sync_channel(1);
         let run = move || {
+            // Kept open: of a write that failed, a file that is opened later says nothing.
+            let mut file = File::open(&log).ok();
             while asked.recv().is_ok() {
-                if tell.send(checkpoint(&connection, &log)).is_err() {
+                if tell.send(checkpoint(&connection, &log, &mut file)).is_err() {
                     return;
                 }
             }
@@ -66,7 +71,11 @@ impl Checkpoints {
 
     /// What became of the one that was under way: the frame up to which all is on disk.
     pub(super) fn ended(&mut self) -> Option<Result<u64, CheckpointError>> {
-        let done = self.done.try_recv().ok()?;
+        let done = match self.done.try_recv() {
+            Ok(done) => done,
+            Err(TryRecvError::Disconnected) if self.is_under_way() => Err(CheckpointError::Ended),
+            Err(_) => return None,
+        };
         let frame = self.under_way.take().unwrap_or(0);
         Some(done.map(|()| frame))
     }
@@ -80,11 +89,17 @@ impl Checkpoints {
     }
 }
 
-fn checkpoint(connection: &Connection, log: &Path) -> Result<(), CheckpointError> {
+fn checkpoint(connection: &Connection, log: &Path, file: &mut Option<File>) -> Result<(), CheckpointError> {
+    if file.is_none() {
+        match File::open(log) {
+            Ok(opened) => *file = Some(opened),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(CheckpointError::Sync(error)),
+        }
+    }
     // SQLite syncs it only if it finds something to copy, which a reader may forbid.
-    match File::open(log).and_then(|log| log.sync_data()) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(CheckpointError::Sync(error)),
-        _ => {}
+    if let Some(file) = file {
+        file.sync_data().map_err(CheckpointError::Sync)?;
     }
     Ok(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
 }

@@ -1,4 +1,4 @@
-//! The store on one machine: SQLite in write-ahead mode, `synchronous=FULL`.
+//! The store on one machine: SQLite in write-ahead mode, and the tail of the journal in files of our own.
 //!
 //! One thread owns the writing connection ([`writer`]) and the files to which decisions are committed ([`tail`]); reads use a few
 //! connections of their own ([`reader`]) and the memory of what is not in the database yet. There the journal is an append-only
@@ -86,8 +86,6 @@ pub struct SqliteStore {
     health: watch::Receiver<Health>,
     epoch: String,
     writer: Mutex<Option<JoinHandle<()>>>,
-    /// Held open until the store is closed: the lock on the folder is gone with it.
-    lock: Mutex<Option<File>>,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -121,7 +119,11 @@ impl SqliteStore {
             .name("store-writer".into())
             .spawn({
                 let waiting = waiting.clone();
-                move || writer.run(&queue, &waiting)
+                move || {
+                    writer.run(&queue, &waiting);
+                    // As long as it writes, nobody else may.
+                    drop(lock);
+                }
             })
             .map_err(|source| OpenError::Folder { path: path.clone(), source })?;
         Ok(Self {
@@ -132,7 +134,6 @@ impl SqliteStore {
             health,
             epoch,
             writer: Mutex::new(Some(thread)),
-            lock: Mutex::new(Some(lock)),
         })
     }
 
@@ -216,8 +217,13 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
         let path = path.to_owned();
         move |source| OpenError::Folder { path, source }
     };
+    let is_new = !folder.exists();
     // People's words are in it: nobody else on the machine may look.
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
+    // A folder that is gone after a power cut takes all with it. Where we may not look into the one above, we cannot help it.
+    if is_new && let Some(Ok(above)) = folder.canonicalize().ok().and_then(|whole| whole.parent().map(File::open)) {
+        above.sync_all().map_err(failed(folder))?;
+    }
     let path = folder.join(backup::LOCK);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed(&path))?;
     match file.try_lock() {
@@ -401,12 +407,9 @@ impl Store for SqliteStore {
         drop(self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.readers.close();
         let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         Box::pin(async move {
-            // Whoever still holds this store when it is closed holds nobody else up.
-            let _lock = lock;
             let Some(thread) = thread else { return };
-            if tokio::task::spawn_blocking(move || thread.join()).await.is_err() {
+            if !matches!(tokio::task::spawn_blocking(move || thread.join()).await, Ok(Ok(()))) {
                 tracing::error!("the store's writer did not end in good order");
             }
         })

@@ -64,8 +64,11 @@ pub(super) struct Cursor {
     pub(super) position: u64,
 }
 
-pub(super) fn cursor(connection: &Connection) -> rusqlite::Result<Cursor> {
-    let number = |key| Ok::<_, rusqlite::Error>(meta(connection, key)?.and_then(|text| text.parse().ok()).unwrap_or(0));
+pub(super) fn cursor(connection: &Connection) -> Result<Cursor, OpenError> {
+    let number = |key| match meta(connection, key)? {
+        None => Ok(0),
+        Some(text) => text.parse().map_err(|_| OpenError::Journal(format!("{key:?} is {text:?}, which is no number"))),
+    };
     Ok(Cursor { frame: number("frame")?, position: number("projected")? })
 }
 
@@ -93,7 +96,14 @@ pub(super) fn catch_up(connection: &Connection, memory: &Memory, cursor: Cursor,
     while let Some(row) = entry_of_row(connection, memory.head() + 1)? {
         whole.push(fold_all(connection, &mut memory, row_frame(number, row)?)?);
     }
-    Ok(whole)
+    // A removal behind entries of which there is no frame: they were acked, and their places must not be given to others.
+    let newest: Option<i64> = connection.query_row("SELECT max(position) FROM journal", [], |row| row.get(0))?;
+    match newest.map(i64::cast_unsigned) {
+        Some(newest) if newest > memory.head() => {
+            Err(OpenError::Journal(format!("after position {} comes {newest}; what is between them is in no file", memory.head())))
+        }
+        _ => Ok(whole),
+    }
 }
 
 fn entry_of_row(connection: &Connection, position: u64) -> rusqlite::Result<Option<Arc<Sight>>> {

@@ -26,8 +26,8 @@ pub(super) fn expired(connection: &Connection, before: Millis, limit: usize) -> 
     found.map(|id| id.map(ConversationId::from)).collect()
 }
 
-/// Takes a conversation away, on the writer's thread, within its batch. The entry that says so, if it was taken; memory is to
-/// forget it when the batch is committed.
+/// Takes a conversation away, on the writer's thread, within its transaction. The entry that says so, if it was taken; memory is to
+/// forget it when that is committed.
 pub(super) fn begin(
     connection: &Connection,
     memory: &Memory,

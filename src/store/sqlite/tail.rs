@@ -9,7 +9,8 @@
 //! it of frames of old is told apart by their numbers, which grow by one from frame to frame and never start again.
 //!
 //! A frame that was cut off in the middle was the last one, and nothing of it was answered. A frame that cannot be read
-//! in front of one that can is damage: then the store does not open, because what was acked is missing.
+//! in front of one that can is damage: then the store does not open, because what was acked is missing. Frames share sectors:
+//! as SQLite does, we count on a disk that loses power in a write to leave alone the bytes that it was not told to write.
 //!
 //! ```text
 //! frame:  "tlt1"  length u32  crc32 u32  0 u32  number u64  position u64  record*     all little-endian; the sum is over
@@ -164,7 +165,7 @@ impl FrameDraft {
     }
 }
 
-/// A batch is far below 4 GiB: a decision is bounded by what a request may be, and a batch by their number.
+/// How long a frame or a text in it is. No text is longer than its frame, and of a frame it is checked before it is written.
 fn length(bytes: usize) -> [u8; 4] {
     u32::try_from(bytes).unwrap_or(u32::MAX).to_le_bytes()
 }
@@ -202,8 +203,11 @@ impl Segment {
         if to > self.size {
             let size = to.next_multiple_of(GROWTH);
             let zeros = vec![0; usize::try_from(size - to).unwrap_or(0)];
-            self.file.write_all_at(&zeros, to)?;
-            self.size = size;
+            // On a disk without room for them a frame may still fit.
+            self.size = match self.file.write_all_at(&zeros, to) {
+                Ok(()) => size,
+                Err(_) => self.file.set_len(to).map(|()| to)?,
+            };
         }
         self.file.write_all_at(bytes, self.end)
     }
@@ -232,8 +236,9 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Opens the files of a folder, making them if need be, and reads the frames behind a number. What was in the files
-    /// before is purged as soon as it is in the database: it may be of something that was removed.
+    /// Opens the files of a folder, making them if need be, and reads the frames behind a number, which are on disk when this
+    /// returns. What was in the files before is purged as soon as a checkpoint has it in the database, synced: it may be of
+    /// something that was removed.
     ///
     /// # Errors
     /// [`OpenError`] if a file cannot be used, or if frames are missing.
@@ -245,7 +250,8 @@ impl Tail {
             let failed = |source| OpenError::Folder { path: path.clone(), source };
             let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
             let size = file.metadata().map_err(failed)?.len();
-            let End { last, end } = ends[place];
+            let End { last, end, .. } = ends[place];
+            settle(&path, &file, &ends[place]).map_err(failed)?;
             Ok::<_, OpenError>(Segment { file, end, size, last, is_purged: size > 0 })
         };
         let segments = [open(0)?, open(1)?];
@@ -258,7 +264,8 @@ impl Tail {
             segments,
             active,
             number,
-            released: behind,
+            // What the database has behind a crash may be in memory alone.
+            released: 0,
             #[cfg(test)]
             room: u64::MAX,
             #[cfg(test)]
@@ -277,6 +284,9 @@ impl Tail {
         let FrameDraft { mut bytes, entries } = draft;
         let number = self.number + 1;
         let all = length(bytes.len());
+        if u32::try_from(bytes.len()).is_err() {
+            return Err(AppendError::Write(io::ErrorKind::FileTooLarge.into()));
+        }
         bytes[..4].copy_from_slice(MAGIC);
         bytes[4..8].copy_from_slice(&all);
         bytes[16..24].copy_from_slice(&number.to_le_bytes());
@@ -314,7 +324,8 @@ impl Tail {
             self.active = 1 - self.active;
             let segment = &mut self.segments[self.active];
             segment.end = 0;
-            if segment.is_purged
+            let has_grown = segment.size > ENOUGH + GROWTH;
+            if (segment.is_purged || has_grown)
                 && let Err(error) = segment.cut()
             {
                 tracing::warn!(%error, "a file of the tail cannot be cut");
@@ -385,6 +396,19 @@ impl Tail {
 struct End {
     last: u64,
     end: u64,
+    /// Where those begin that are not in the database.
+    fresh: u64,
+}
+
+/// Sees to it that the frames found in a file are on disk. They were read from memory, maybe: a process that was killed did not
+/// wait for its sync, and after a sync that failed the next one says nothing of it. So what is needed is written once more.
+fn settle(path: &Path, file: &File, end: &End) -> io::Result<()> {
+    if end.fresh < end.end {
+        let mut bytes = vec![0; usize::try_from(end.end - end.fresh).map_err(io::Error::other)?];
+        File::open(path)?.read_exact_at(&mut bytes, end.fresh)?;
+        file.write_all_at(&bytes, end.fresh)?;
+    }
+    file.sync_data()
 }
 
 /// What is found in a folder.
@@ -411,12 +435,14 @@ pub(super) fn read(folder: &Path, behind: u64) -> Result<Found, OpenError> {
         }
         let mut at = 0;
         while let Some(head) = Head::read(&bytes, at).filter(|head| end.last == 0 || head.number == end.last + 1) {
-            if head.number > behind {
+            if head.number <= behind {
+                end.fresh = (at + head.length) as u64;
+            } else {
                 let frame = head.frame(&bytes, at).ok_or_else(|| damaged(&path, at, "a frame says what this version cannot read"))?;
                 found.frames.push(frame);
             }
             at += head.length;
-            *end = End { last: head.number, end: at as u64 };
+            (end.last, end.end) = (head.number, at as u64);
         }
         contents.push((path, bytes, at));
     }
@@ -659,6 +685,32 @@ mod tests {
         fill(&mut tail, 32..=32, 10);
         assert_eq!(tail.active, 0);
         assert_eq!(numbers(dir.path(), 10).unwrap(), (11..=32).collect::<Vec<_>>());
+        // What had to grow is as large as the others again.
+        tail.release(32);
+        fill(&mut tail, 33..=40, 2 * 1024 * 1024);
+        assert_eq!(tail.active, 1);
+        let size = std::fs::metadata(dir.path().join(FILES[1])).unwrap().len();
+        assert!(size <= 3 * GROWTH, "{size}");
+        assert_eq!(numbers(dir.path(), 32).unwrap(), (33..=40).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn after_a_start_nothing_goes_before_a_checkpoint_says_that_it_may() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut tail, _) = Tail::open(dir.path(), 0).unwrap();
+        fill(&mut tail, 1..=8, 2 * 1024 * 1024);
+        fill(&mut tail, 9..=9, 100);
+        assert_eq!(tail.active, 1);
+        drop(tail);
+        // The database has all of it, but where a power cut would leave it nobody knows.
+        let (mut tail, found) = Tail::open(dir.path(), 9).unwrap();
+        assert!(found.is_empty() && !tail.is_purge_due() && tail.waits_for(9));
+        tail.purge_what_is_due();
+        fill(&mut tail, 10..=20, 2 * 1024 * 1024);
+        assert_eq!(numbers(dir.path(), 0).unwrap(), (1..=20).collect::<Vec<_>>());
+        tail.release(9);
+        fill(&mut tail, 21..=21, 10);
+        assert_eq!((tail.active, numbers(dir.path(), 9).unwrap()), (0, (10..=21).collect()));
     }
 
     #[test]

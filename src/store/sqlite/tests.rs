@@ -62,7 +62,7 @@ struct ByHand {
     memory: Arc<Memory>,
     health: watch::Receiver<Health>,
     path: PathBuf,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl ByHand {
@@ -74,7 +74,29 @@ impl ByHand {
         let memory = Arc::new(Memory::default());
         let (tell, health) = watch::channel(Health::Writing);
         let writer = Writer::start(dir.path(), connection, memory.clone(), clock(), (answers(), announce(Told::default())), tell).unwrap();
-        Self { writer, memory, health, path, _dir: dir }
+        Self { writer, memory, health, path, dir }
+    }
+
+    /// As after the process was killed, and started again.
+    fn start_again(&mut self) -> Result<(), OpenError> {
+        let memory = Arc::new(Memory::default());
+        let (tell, health) = watch::channel(Health::Writing);
+        let (connection, tell_all) = (connect(&self.path).unwrap(), (answers(), announce(Told::default())));
+        self.writer = Writer::start(self.dir.path(), connection, memory.clone(), clock(), tell_all, tell)?;
+        (self.memory, self.health) = (memory, health);
+        Ok(())
+    }
+
+    /// Takes a conversation away; whether it was there, and old.
+    fn remove(&mut self, id: &str) -> Result<bool, StoreError> {
+        let (tell, mut taken) = oneshot::channel();
+        self.writer.step(vec![Job::Remove(id.into(), i64::MAX, tell)]);
+        taken.try_recv().expect("it is answered in the step")
+    }
+
+    /// The numbers of the frames in the tail behind one, if none is missing.
+    fn frames(&self, behind: u64) -> Option<Vec<u64>> {
+        Some(tail::read(self.dir.path(), behind).ok()?.frames.iter().map(|frame| frame.number).collect())
     }
 
     fn step(&mut self, commands: Vec<Vec<Command>>) -> Vec<Result<Vec<Outcome>, StoreError>> {
@@ -158,13 +180,13 @@ fn the_projections_catch_up_from_wherever_they_were() {
             store.writer.project_some(5);
         }
     }
-    let ByHand { writer, memory, path, _dir, .. } = store;
+    let ByHand { writer, memory, path, dir, .. } = store;
     let before = serde_json::to_string(memory.read().conversation(&"a".into()).unwrap()).unwrap();
     drop(writer);
     let memory = Arc::new(Memory::default());
     let connection = connect(&path).unwrap();
     let cursor = projection::cursor(&connection).unwrap();
-    let frames = tail::read(_dir.path(), cursor.frame).unwrap().frames;
+    let frames = tail::read(dir.path(), cursor.frame).unwrap().frames;
     projection::catch_up(&connection, &memory, cursor, frames).unwrap();
     let head = memory.read().head();
     assert!(cursor.position > 0 && cursor.position < head, "a crash in between: {cursor:?} of {head}");
@@ -188,9 +210,7 @@ fn a_file_that_a_message_not_yet_projected_shows_stays() {
     let told = store.step(vec![vec![fixtures::open("old")], vec![fixtures::open("new")], vec![show("old")], vec![close]]);
     assert!(told.iter().all(Result::is_ok), "{told:?}");
     store.writer.project_some(100);
-    let (tell, mut taken) = oneshot::channel();
-    store.writer.step(vec![Job::Remove("old".into(), i64::MAX, tell)]);
-    assert_eq!(taken.try_recv(), Ok(Ok(true)));
+    assert_eq!(store.remove("old"), Ok(true));
     let reader = connect(&store.path).unwrap();
     let only_there = |memory: &Memory| removal::shown_only_in(&reader, memory, &"old".into()).unwrap();
     assert_eq!(only_there(&store.memory), ["/demo/a"]);
@@ -209,9 +229,7 @@ fn the_journal_is_read_past_what_was_removed() {
     assert!(told.iter().all(Result::is_ok), "{told:?}");
     store.writer.project_some(100);
     let floor = store.memory.read().head();
-    let (tell, mut taken) = oneshot::channel();
-    store.writer.step(vec![Job::Remove("old".into(), i64::MAX, tell)]);
-    assert_eq!(taken.try_recv(), Ok(Ok(true)));
+    assert_eq!(store.remove("old"), Ok(true));
     let reader = connect(&store.path).unwrap();
     while removal::erase(&reader, &"old".into()).unwrap() {}
     let read = |after, limit| {
@@ -240,36 +258,85 @@ fn nothing_is_acked_behind_a_failed_sync_also_in_the_same_step() {
     assert_eq!(*store.health.borrow(), Health::Failed);
 }
 
+/// A store with a conversation that may be removed, and one that goes on.
+fn with_an_old_one() -> ByHand {
+    let close = Command::Update { conversation: "old".into(), changes: vec![FieldChange::Close] };
+    let mut store = ByHand::start();
+    let told = store.step([fixtures::open("old"), fixtures::open("new"), close].into_iter().map(|command| vec![command]).collect());
+    assert!(told.iter().all(Result::is_ok), "{told:?}");
+    assert!(store.writer.sweep_on(100));
+    store
+}
+
+#[test]
+fn regression_what_a_killed_gateway_acked_stays_in_the_tail_until_a_checkpoint_has_it() {
+    let mut store = with_an_old_one();
+    store.step(vec![vec![publish("new", "x")]]);
+    assert!(store.writer.sweep_on(100));
+    assert_eq!(store.frames(0), Some(vec![1, 2]));
+    // Where the database's own log was when the process was killed, nobody knows.
+    store.start_again().unwrap();
+    assert!(store.step(vec![vec![publish("new", "y")]])[0].is_ok());
+    store.writer.look_after();
+    assert_eq!(store.frames(0), Some(vec![1, 2, 3]));
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while store.frames(0).is_some() {
+        assert!(std::time::Instant::now() < end, "no checkpoint comes");
+        store.writer.look_after();
+        std::thread::yield_now();
+    }
+    assert_eq!(store.frames(2), Some(vec![3]));
+}
+
+#[test]
+fn regression_places_behind_lost_entries_are_not_given_to_others() {
+    let mut store = with_an_old_one();
+    assert!(store.step(vec![vec![publish("new", "x")]])[0].is_ok());
+    assert_eq!(store.remove("old"), Ok(true), "its entry is in the database, behind one that is in the tail alone");
+    for file in tail::FILES {
+        std::fs::remove_file(store.dir.path().join(file)).unwrap();
+    }
+    let started = store.start_again();
+    assert!(matches!(&started, Err(OpenError::Journal(why)) if why.contains("after position 3 comes 5")), "{started:?}");
+}
+
+#[test]
+fn a_sweep_goes_on_over_a_removal() {
+    let mut store = with_an_old_one();
+    let told = store.step((0..8).map(|number| vec![publish("new", &number.to_string())]).collect());
+    assert!(told.iter().all(Result::is_ok));
+    assert!(!store.writer.sweep_on(5), "it is not through");
+    assert_eq!(store.remove("old"), Ok(true));
+    assert!(store.step(vec![vec![publish("new", "8")]])[0].is_ok());
+    assert!(store.writer.sweep_on(5), "it has not begun anew: eight entries, their index, their conversation");
+    assert!(store.writer.sweep_on(100), "and the rest");
+    store.start_again().unwrap();
+    let (memory, reader) = (store.memory.clone(), connect(&store.path).unwrap());
+    let range = Range::Forward { from: 0, to: u64::MAX, limit: 1000 };
+    let events = reader::events(&reader, &memory, &"new".into(), range).unwrap();
+    assert_eq!(events.iter().map(|sight| sight.message().unwrap().sequence).collect::<Vec<_>>(), (0..9).collect::<Vec<_>>());
+    assert!(row::conversation(&reader, &"old".into()).unwrap().is_none());
+    assert_eq!(memory.read().head(), 13);
+}
+
 #[test]
 fn a_row_that_cannot_be_read_fails_alone() {
     let mut store = ByHand::start();
     assert!(store.step(vec![vec![fixtures::open("broken")], vec![fixtures::open("whole")]]).iter().all(Result::is_ok));
     store.writer.project_some(100);
     connect(&store.path).unwrap().execute("UPDATE conversations SET open = 0, state = '{' WHERE id = 'broken'", []).unwrap();
-    // As after a restart: memory has neither.
-    store.memory = Arc::new(Memory::default());
-    let (tell, health) = watch::channel(Health::Writing);
-    store.writer = Writer::start(
-        store._dir.path(),
-        connect(&store.path).unwrap(),
-        store.memory.clone(),
-        clock(),
-        (answers(), announce(Told::default())),
-        tell,
-    )
-    .unwrap();
+    // Memory has neither.
+    store.start_again().unwrap();
     let told = store.step(vec![vec![publish("whole", "x")], vec![publish("broken", "x")], vec![publish("whole", "y")]]);
     assert_eq!(told[1], Err(StoreError::Internal));
     assert!(told[0].is_ok() && told[2].is_ok(), "{told:?}");
-    let (tell, mut taken) = oneshot::channel();
-    store.writer.step(vec![Job::Remove("broken".into(), i64::MAX, tell)]);
-    assert_eq!(taken.try_recv(), Ok(Ok(false)));
+    assert_eq!(store.remove("broken"), Ok(false));
     // Also where a write of its own finds it.
     let (tell, mut written) = oneshot::channel();
     let read = |connection: &Connection| row::conversation(connection, &"broken".into()).map(drop);
     store.writer.step(vec![Job::Write(Box::new(read), Durability::Written, tell)]);
     assert_eq!(written.try_recv(), Ok(Err(StoreError::Internal)));
-    assert_eq!(*health.borrow(), Health::Writing, "the store is well");
+    assert_eq!(*store.health.borrow(), Health::Writing, "the store is well");
     assert!(store.step(vec![vec![publish("whole", "z")]])[0].is_ok());
 }
 

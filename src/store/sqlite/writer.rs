@@ -13,6 +13,7 @@ use crate::domain::{AgentState, Consumer, Conversation, Draft, Millis, Outcome, 
 use crate::map::Map;
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use std::collections::VecDeque;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -294,7 +295,7 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
                     self.look_after_checkpoints();
-                    if !is_at_rest {
+                    if !is_at_rest && !self.has_failed() {
                         self.project(CHUNK);
                     }
                     None
@@ -326,14 +327,18 @@ impl Writer {
             }
         }
         self.checkpoints.close();
-        while !self.frames.is_empty() && self.carry_on(CHUNK) {}
+        self.hear_of_checkpoints();
+        while !self.has_failed() && !self.frames.is_empty() && self.carry_on(CHUNK) {}
+        if self.has_failed() {
+            return;
+        }
         // The whole database in one file, for whoever copies it while nothing runs.
         match self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)) {
             Ok(false) => {
                 self.tail.release(self.projected.frame);
                 self.tail.purge();
             }
-            Ok(true) => tracing::warn!("another program reads the database: the write-ahead log and the tail stay beside it"),
+            Ok(true) => tracing::warn!("somebody still reads the database: the write-ahead log and the tail stay beside it"),
             Err(error) => tracing::warn!(%error, "the write-ahead log and the tail stay beside the database"),
         }
     }
@@ -548,8 +553,7 @@ impl Writer {
             drop(answer.send(Ok(false)));
             return;
         };
-        // What a sweep still has of it must not be written any more, and what the tail has must go.
-        self.sweep = None;
+        // A sweep has nothing of it, for it was projected; what the tail has must go.
         self.memory.write().forget(conversation);
         self.tail.purge();
         let committed = self.publish(Staged { sights: vec![sight], ..Staged::default() }, Some(frame));
@@ -835,16 +839,20 @@ impl Writer {
 
     /// Takes in what became of a checkpoint, and begins one where it is time.
     fn look_after_checkpoints(&mut self) {
-        match self.checkpoints.ended() {
-            Some(Ok(frame)) => self.tail.release(frame),
-            Some(Err(error)) => drop(self.failed(&Failure::Checkpoint(error))),
-            None => {}
-        }
+        self.hear_of_checkpoints();
         if self.is_checkpoint_due() && !self.checkpoints.is_under_way() {
             self.checkpoints.begin(self.projected.frame);
             self.unchecked = 0;
         }
         self.tail.purge_what_is_due();
+    }
+
+    fn hear_of_checkpoints(&mut self) {
+        match self.checkpoints.ended() {
+            Some(Ok(frame)) => self.tail.release(frame),
+            Some(Err(error)) => drop(self.failed(&Failure::Checkpoint(error))),
+            None => {}
+        }
     }
 
     fn is_checkpoint_due(&self) -> bool {
@@ -913,11 +921,12 @@ impl Writer {
         metrics::counter!("tieline_store_failures_total").increment(1);
         let code = match error {
             Failure::Database(error) | Failure::Checkpoint(CheckpointError::Database(error)) => error.sqlite_error_code(),
-            Failure::Tail(_) | Failure::Checkpoint(CheckpointError::Sync(_)) => None,
+            Failure::Tail(_) | Failure::Checkpoint(CheckpointError::Sync(_) | CheckpointError::Ended) => None,
         };
         let (health, answer) = match (error, code) {
-            // A write that fails before the sync, as one over a file size limit or a quota does, has committed nothing.
-            (Failure::Tail(AppendError::Write(_)), _) | (_, Some(ErrorCode::DiskFull)) => (Health::DiskFull, StoreError::DiskFull),
+            // A write that fails before the sync has committed nothing.
+            (Failure::Tail(AppendError::Write(error)), _) if is_full(error) => (Health::DiskFull, StoreError::DiskFull),
+            (_, Some(ErrorCode::DiskFull)) => (Health::DiskFull, StoreError::DiskFull),
             (Failure::Database(error) | Failure::Checkpoint(CheckpointError::Database(error)), _) if is_write_refused(error) => {
                 (Health::DiskFull, StoreError::DiskFull)
             }
@@ -939,6 +948,10 @@ impl Writer {
         self.health.send_if_modified(|now| *now != Health::Failed && std::mem::replace(now, health) != health);
         answer
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
 fn is_write_refused(error: &rusqlite::Error) -> bool {
@@ -998,6 +1011,16 @@ impl Writer {
     pub(super) fn project_some(&mut self, most: usize) {
         self.sweep = Sweep::begin(self.frames.iter().take(most).cloned().collect());
         self.carry_over(usize::MAX).unwrap();
+    }
+
+    /// So many rows of a sweep, which begins if none has; whether it is through.
+    pub(super) fn sweep_on(&mut self, rows: usize) -> bool {
+        self.carry_over(rows).unwrap();
+        self.sweep.is_none()
+    }
+
+    pub(super) fn look_after(&mut self) {
+        self.look_after_checkpoints();
     }
 
     pub(super) fn project_if_due(&mut self) {
