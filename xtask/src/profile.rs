@@ -29,7 +29,7 @@ const USAGE: &str = "usage: cargo xtask profile [--gateway FILE] [--seconds N] [
 /// The parts, in the order in which they are asked whether a call chain is theirs: what belongs to several is the first one's. A
 /// chain is a part's if any of its functions has one of these in its name.
 const PARTS: [(&str, &[&str]); 19] = [
-    ("allocator", &["malloc", "calloc", "realloc", "cfree", ";_int_free", "__libc_free", "unlink_chunk", ";free;", ";free "]),
+    ("allocator", &["malloc", "_rjem_", "calloc", "realloc", "cfree", ";_int_free", "__libc_free", "unlink_chunk", ";free;", ";free "]),
     ("kernel: send", &["sys_sendto", "sys_sendmsg", "sys_writev", ";__send", ";send;", ";__libc_send", "tcp_sendmsg"]),
     ("kernel: recv", &["sys_recvfrom", "sys_recvmsg", ";recv;", ";__libc_recv", ";__recv"]),
     ("kernel: epoll", &["epoll_wait", "epoll_pwait", "epoll_ctl"]),
