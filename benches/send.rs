@@ -2,19 +2,22 @@
 //!
 //! 64 connections that are kept publish messages, one request of each at a time, with an AppJWT and a ConsumerJWS. Beside it
 //! stand two servers of the same requests, of replies of the same size, on the same core: one that only answers (hyper), and one
-//! that has each body on disk before it answers, many with one sync, as the gateway does. Neither knows tokens, conversations,
-//! numbers or subscribers. What counts is the CPU of the server for each message.
+//! that has each body on disk before it answers, many with one sync, as the gateway does. Neither knows conversations, numbers or
+//! subscribers, or looks at a token; but for a third, which checks the signature of each ConsumerJWS. What counts is the CPU of the server for each message.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark that cannot go on should say where")]
 #![allow(missing_docs, reason = "nothing outside uses a benchmark")]
 
 mod support;
 
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use support::{
     ACCOUNT, Cpu, Gateway, Http, Opened, Setup, Spread, Words, median, micros_each, open_conversations, own, publish_text, request, run,
@@ -36,9 +39,11 @@ fn main() {
     run(compare(words.number("--rounds", 3), words.number("--conversations", 4_096)));
 }
 
-/// A server that shows the limit: `answer` or `append`. It says where it listens, and serves until it is killed.
+/// A server that shows a limit: `answer`, `append`, or `verify`, which also checks a signature. It says where it listens, and serves
+/// until it is killed.
 fn limit(kind: &str, folder: &str) {
-    let disk = (kind == "append").then(|| Disk::start(folder));
+    let disk = (kind != "answer").then(|| Disk::start(folder));
+    let keys = (kind == "verify").then(|| Arc::new(Keys::read(folder)));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async move {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -46,10 +51,13 @@ fn limit(kind: &str, folder: &str) {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             stream.set_nodelay(true).unwrap();
-            let disk = disk.clone();
+            let (disk, keys) = (disk.clone(), keys.clone());
             let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                let disk = disk.clone();
+                let (disk, keys) = (disk.clone(), keys.clone());
                 async move {
+                    if let Some(keys) = keys {
+                        keys.check(request.headers()["x-lp-on-behalf"].to_str().unwrap());
+                    }
                     let body = axum::body::to_bytes(axum::body::Body::new(request.into_body()), 1 << 20).await.unwrap();
                     if let Some(disk) = &disk {
                         disk.append(body.to_vec()).await;
@@ -64,6 +72,27 @@ fn limit(kind: &str, folder: &str) {
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
         }
     });
+}
+
+/// The public halves of a gateway's keys.
+struct Keys(HashMap<String, DecodingKey>);
+
+impl Keys {
+    const FILE: &str = "keys.json";
+
+    fn read(folder: &str) -> Self {
+        let text = std::fs::read(std::path::Path::new(folder).join(Self::FILE)).unwrap();
+        let set: JwkSet = serde_json::from_slice(&text).unwrap();
+        Self(set.keys.iter().map(|key| (key.common.key_id.clone().unwrap(), DecodingKey::from_jwk(key).unwrap())).collect())
+    }
+
+    fn check(&self, token: &str) {
+        let key = &self.0[&jsonwebtoken::decode_header(token).unwrap().kid.unwrap()];
+        let mut validation = Validation::new(Algorithm::RS256);
+        (validation.validate_exp, validation.validate_aud) = (false, false);
+        validation.required_spec_claims.clear();
+        jsonwebtoken::decode::<Value>(token, key, &validation).unwrap();
+    }
 }
 
 /// A file that grows, with one sync for all that wait.
@@ -104,9 +133,10 @@ struct Limit {
 }
 
 impl Limit {
-    fn start(kind: &str) -> Self {
+    fn start(kind: &str, keys: &[u8]) -> Self {
         use std::io::BufRead;
         let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(Keys::FILE), keys).unwrap();
         let mut child = own(&["--limit", kind, "--folder", dir.path().to_str().unwrap()]).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -235,7 +265,11 @@ async fn compare(rounds: usize, conversations: usize) {
     let narrow = open_conversations(&gateway, "narrow", CONNECTIONS).await;
     let warm = open_conversations(&gateway, "warm", CONNECTIONS).await;
     let (later, often) = (LATER, LATER * conversations / CONNECTIONS);
-    let [mut first_use, mut spread, mut gathered, mut answer, mut append] = [(); 5].map(|()| Cost::default());
+    let [mut cold, mut spread, mut first_use, mut issued, mut gathered] = [(); 5].map(|()| Cost::default());
+    let [mut answer, mut append, mut verify] = [(); 3].map(|()| Cost::default());
+    let keys = Http::connect(gateway.address).await.call(b"GET /.well-known/jwks.json HTTP/1.1\r\nhost: bench\r\n\r\n").await.1.to_vec();
+    // Messages in each of many conversations: after a start, later ones, and twice one of a token that is not known.
+    let each = 1 + later + 2;
     println!("{conversations} conversations, {CONNECTIONS} connections; CPU us for each message of a round");
     for round in 0..rounds {
         // A gateway that has not seen the tokens.
@@ -245,35 +279,54 @@ async fn compare(rounds: usize, conversations: usize) {
         let (app, address, pid) = (gateway.app_token(), gateway.address, gateway.pid());
         drive(address, messages(&app, &warm, round * WARM..(round + 1) * WARM, reply)).await;
         gateway.settled().await;
-        let begins = round * (1 + later);
-        measure(address, pid, &mut first_use, messages(&app, &wide, begins..begins + 1, reply), gateway.settled()).await;
+        let begins = round * each;
+        measure(address, pid, &mut cold, messages(&app, &wide, begins..begins + 1, reply), gateway.settled()).await;
         measure(address, pid, &mut spread, messages(&app, &wide, begins + 1..begins + 1 + later, reply), gateway.settled()).await;
+        let [first, second] = [1 + later, 2 + later].map(|number| messages(&app, &wide, begins + number..begins + number + 1, reply));
+        gateway.forget_tokens().await;
+        measure(address, pid, &mut first_use, first, gateway.settled()).await;
+        gateway.forget_tokens().await;
+        let mut http = Http::connect(address).await;
+        for (number, one) in wide.iter().enumerate() {
+            let body = json!({"ext_consumer_id": format!("wide-{number}")}).to_string();
+            let path = format!("/api/account/{ACCOUNT}/consumer?v=1.0");
+            assert_eq!(http.ask(&request(&path, &[("authorization", &app)], &body)).await["token"], one.jws);
+        }
+        gateway.settled().await;
+        measure(address, pid, &mut issued, second, gateway.settled()).await;
         measure(address, pid, &mut gathered, messages(&app, &narrow, round * often..(round + 1) * often, reply), gateway.settled()).await;
-        for (kind, cost) in [("answer", &mut answer), ("append", &mut append)] {
-            let limit = Limit::start(kind);
+        for (kind, cost) in [("answer", &mut answer), ("append", &mut append), ("verify", &mut verify)] {
+            let limit = Limit::start(kind, &keys);
             drive(limit.address, messages(&app, &warm, 0..WARM, |_| reply(0))).await;
             measure(limit.address, limit.child.id(), cost, messages(&app, &wide, 0..later, |_| reply(0)), async {}).await;
         }
         let of = |cost: &Cost| cost.micros[round];
         println!(
-            "round {}: first use {:.1}, {conversations} conversations {:.1}, {CONNECTIONS} conversations {:.1}; answer alone {:.1}, append {:.1}",
+            "round {}: {CONNECTIONS} conversations {:.1}, {conversations} conversations {:.1}, a token's first use {:.1}, after it was asked for \
+             {:.1}, after a start {:.1}; answer alone {:.1}, append {:.1}, verify {:.1}",
             round + 1,
-            of(&first_use),
-            of(&spread),
             of(&gathered),
+            of(&spread),
+            of(&first_use),
+            of(&issued),
+            of(&cold),
             of(&answer),
-            of(&append)
+            of(&append),
+            of(&verify)
         );
     }
-    check(&gateway, &wide, rounds * (1 + later)).await;
+    check(&gateway, &wide, rounds * each).await;
     check(&gateway, &narrow, rounds * often).await;
     let limit = median(&append.micros);
     let rows = [
         answer.row("hyper, the answer alone", limit),
         append.row("hyper, each body synced to disk before its answer: the limit", limit),
+        verify.row("the same, and one signature checked", limit),
         gathered.row(&format!("Tieline, in {CONNECTIONS} conversations"), limit),
         spread.row(&format!("Tieline, in {conversations} conversations"), limit),
-        first_use.row("Tieline, the first use of each consumer's token since the start", limit),
+        issued.row("the first use of a token that was asked for before", limit),
+        first_use.row("the first use of a token that is not known", limit),
+        cold.row("the same after a start, when the conversation is on disk alone", limit),
     ];
     table(&["", "CPU for each message", "of the limit", "Messages a second", "Reply, p50 / p99"], &rows);
 }

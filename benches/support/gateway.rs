@@ -121,6 +121,14 @@ impl Gateway {
         self.issuer().consumer(&AccountId::from(ACCOUNT), &ClientId::from(APP), ext_id).unwrap().1
     }
 
+    /// Lets it forget which tokens are well signed, as each reload does.
+    pub async fn forget_tokens(&self) {
+        let reloads = async || self.metric("tieline_config_reloads_total").await;
+        let before = reloads().await;
+        assert!(Command::new("kill").arg("-HUP").arg(self.pid().to_string()).status().unwrap().success());
+        until("the gateway has reloaded", async || reloads().await > before).await;
+    }
+
     /// An agent's bearer for an hour.
     pub fn agent_token(&self, number: usize) -> String {
         let account = self.issuer().directory().account(ACCOUNT).unwrap();

@@ -32,6 +32,7 @@ use crate::store::{Clock, Document, SessionRow, Store, StoreError};
 use arc_swap::{ArcSwap, Guard};
 use dashmap::DashMap;
 use secrecy::ExposeSecret;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::sync::Arc;
@@ -192,31 +193,38 @@ impl Issuer {
     /// An AppJWT.
     #[must_use]
     pub fn app(&self, account: &Account, app: &ClientId, time: Duration) -> Option<String> {
+        token::sign(self.keys().of(Purpose::App), &self.app_claims(account, app, time)?)
+    }
+
+    fn app_claims(&self, account: &Account, app: &ClientId, time: Duration) -> Option<AppClaims> {
         let scope = account.app(app)?.scopes.join(" ");
         let iat = seconds(&self.clock);
-        let claims = AppClaims {
+        Some(AppClaims {
             aud: account.id.to_string(),
             azp: app.clone(),
             scope,
             iss: token::APP_ISSUER.into(),
             iat,
             exp: iat + time.as_secs().clamp(1, LONGEST_APP_TOKEN),
-        };
-        token::sign(self.keys().of(Purpose::App), &claims)
+        })
     }
 
     /// The consumer that an application calls by a name of its own, and its ConsumerJWS. The same name always gives
     /// the same consumer; another application's is another.
     #[must_use]
     pub fn consumer(&self, account: &AccountId, app: &ClientId, ext_id: &str) -> Option<(ConsumerId, String)> {
-        let id = self.consumer_id(account, app, ext_id);
-        let claims = ConsumerClaims {
+        let claims = self.consumer_claims(account, app, ext_id);
+        let token = token::sign(self.keys().of(Purpose::Consumer), &claims)?;
+        Some((claims.lp_consumer_id, token))
+    }
+
+    fn consumer_claims(&self, account: &AccountId, app: &ClientId, ext_id: &str) -> ConsumerClaims {
+        ConsumerClaims {
             account_id: account.clone(),
             ext_consumer_id: ext_id.to_owned(),
-            lp_consumer_id: id.clone(),
+            lp_consumer_id: self.consumer_id(account, app, ext_id),
             azp: app.clone(),
-        };
-        Some((id, token::sign(self.keys().of(Purpose::Consumer), &claims)?))
+        }
     }
 
     fn consumer_id(&self, account: &AccountId, app: &ClientId, ext_id: &str) -> ConsumerId {
@@ -227,19 +235,18 @@ impl Issuer {
     /// A bearer for an agent that stands for itself: it ends after a time and cannot be refreshed.
     #[must_use]
     pub fn agent(&self, account: &Account, agent: &Agent, time: Duration) -> Option<String> {
-        self.bearer(&account.id, agent, None, time)
+        token::sign(self.keys().of(Purpose::Agent), &self.agent_claims(&account.id, agent, None, time))
     }
 
-    fn bearer(&self, account: &AccountId, agent: &Agent, session: Option<&str>, time: Duration) -> Option<String> {
+    fn agent_claims(&self, account: &AccountId, agent: &Agent, session: Option<&str>, time: Duration) -> AgentClaims {
         let iat = seconds(&self.clock);
-        let claims = AgentClaims {
+        AgentClaims {
             sub: agent.user.to_string(),
             aud: account.to_string(),
             sid: session.map(str::to_owned),
             iat,
             exp: iat + time.as_secs().max(1),
-        };
-        token::sign(self.keys().of(Purpose::Agent), &claims)
+        }
     }
 }
 
@@ -392,7 +399,8 @@ impl Identity {
         if !directory::same(app.secret.expose_secret(), secret) {
             return Err(Denied::Invalid);
         }
-        self.issuer.app(account, &id, self.lifetimes.load().app.0).ok_or(Denied::Unavailable)
+        let claims = self.issuer.app_claims(account, &id, self.lifetimes.load().app.0).ok_or(Denied::Unavailable)?;
+        self.issue(Purpose::App, claims, Checked::App)
     }
 
     /// Checks an AppJWT against the account of the address.
@@ -424,7 +432,8 @@ impl Identity {
     /// # Errors
     /// [`Denied::Unavailable`] if it cannot be signed.
     pub fn name_consumer(&self, app: &AppIdentity, ext_id: &str) -> Result<(ConsumerId, String), Denied> {
-        self.issuer.consumer(&app.account, &app.app, ext_id).ok_or(Denied::Unavailable)
+        let claims = self.issuer.consumer_claims(&app.account, &app.app, ext_id);
+        Ok((claims.lp_consumer_id.clone(), self.issue(Purpose::Consumer, claims, Checked::Consumer)?))
     }
 
     /// Checks the ConsumerJWS that an application shows.
@@ -559,7 +568,8 @@ impl Identity {
             expires: self.now() + millis(time),
             ended: false,
         };
-        let bearer = self.issuer.bearer(&account.id, &agent, Some(&session), LONGEST_SESSION).ok_or(Denied::Unavailable)?;
+        let claims = self.issuer.agent_claims(&account.id, &agent, Some(&session), LONGEST_SESSION);
+        let bearer = self.issue(Purpose::Agent, claims, Checked::Agent)?;
         self.keep(row.clone()).await?;
         self.sessions.insert(session.clone(), Session { row, lease: Lease::lasting(time) });
         Ok(Login { agent, bearer, session, csrf, time })
@@ -756,6 +766,14 @@ impl Identity {
     fn remaining(&self, exp: u64) -> Option<Duration> {
         let left = Millis::try_from(exp).ok()?.checked_mul(1000)? - self.now();
         u64::try_from(left).ok().filter(|left| *left > 0).map(Duration::from_millis)
+    }
+
+    /// A token, remembered as if it had been shown: whoever asks for one is about to.
+    fn issue<T: Serialize>(&self, purpose: Purpose, claims: T, keep: fn(Arc<T>) -> Checked) -> Result<String, Denied> {
+        let generation = self.checked.generation();
+        let token = token::sign(self.issuer.keys().of(purpose), &claims).ok_or(Denied::Unavailable)?;
+        self.checked.remember(generation, purpose, &token, keep(Arc::new(claims)), seconds(&self.issuer.clock));
+        Ok(token)
     }
 
     /// What a token says that is well signed: as it was remembered, or checked now.
