@@ -258,6 +258,40 @@ fn change_text(id: &str) -> String {
     change("c", id, json!({"field": "ConversationStateField", "conversationState": "CLOSE"})).to_string()
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_encoded_once_for_all_who_follow_it() {
+    const AGENTS: usize = 20;
+    const CHANGES: u64 = 10;
+    // A process of its own: the count is of all its sockets.
+    let dir = tempfile::tempdir().unwrap();
+    let process = TestProcess::start(dir.path(), free_port(), &[]).await;
+    let ann = process.api().speaker("ann").await;
+    let id = ann.open().await;
+    let bearer = process.api().login("ada").await.bearer;
+    let mut agents = Vec::new();
+    for _ in 0..AGENTS {
+        let mut agent = process.api().agent_by(&bearer, "3").await;
+        agent.ask(&request("s", "cqm.SubscribeExConversations", json!({"stage": ["OPEN"]}))).await;
+        agent.notification("cqm.ExConversationChangeNotification").await;
+        agents.push(agent);
+    }
+    let encoded = async || {
+        let metrics = process.api().get("/metrics").await.text;
+        let count = metrics.lines().find_map(|line| line.strip_prefix("tieline_conversation_encodings_total "));
+        count.map_or(0, |count| count.parse::<u64>().unwrap())
+    };
+    let before = encoded().await;
+    for number in 0..CHANGES {
+        let field = json!({"field": "TTRField", "ttrType": "CUSTOM", "value": 1_000 + number});
+        ann.post(SEND, change("t", &id, field).to_string()).await;
+        for agent in &mut agents {
+            let heard = agent.notification("cqm.ExConversationChangeNotification").await;
+            assert_eq!(heard["body"]["changes"][0]["result"]["conversationDetails"]["ttr"]["value"], 1_000 + number);
+        }
+    }
+    assert_eq!(encoded().await - before, CHANGES, "each for {AGENTS} sockets");
+}
+
 #[tokio::test]
 async fn an_agent_on_v2_hears_its_conversations_unasked_and_by_both_ids() {
     let server = TestServer::start().await;
