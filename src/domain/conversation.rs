@@ -6,11 +6,13 @@ use super::people::{Person, Role};
 use super::routing::{Refused, Ring, RingState};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_with::skip_serializing_none;
 use std::sync::Arc;
 use tieline_protocol::event::EventClass;
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, QueueId, UserId};
 
 /// A conversation. Cloning is cheap: what an event does not change is shared.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Conversation {
     /// Everything but what changes with each event.
@@ -59,6 +61,7 @@ pub struct Unread {
 }
 
 /// What changes seldom in a conversation.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Details {
     /// The tenant.
@@ -116,6 +119,7 @@ pub struct Details {
 }
 
 /// A part of a conversation with a log of its own.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Dialog {
     /// The dialog; the MAIN one has the conversation's id.

@@ -6,6 +6,7 @@ use super::routing::RingState;
 use super::{Audience, Millis};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_with::skip_serializing_none;
 use std::sync::Arc;
 use tieline_protocol::event::EventClass;
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, QueueId, RingId, UserId};
@@ -73,6 +74,7 @@ pub enum Entry {
 }
 
 /// What an opened conversation starts with.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Opened {
     /// Its id.
@@ -103,7 +105,8 @@ pub struct Opened {
     pub silence: Option<Millis>,
 }
 
-/// A stored event.
+/// A stored event. What it lacks is not written: each of them is stored three times.
+#[skip_serializing_none]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Message {
     /// The conversation.
@@ -119,6 +122,7 @@ pub struct Message {
     /// In which role.
     pub role: Role,
     /// Whether only the brand's side may see it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub whisper: bool,
     /// The event as published.
     pub event: Box<RawValue>,

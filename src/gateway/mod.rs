@@ -314,29 +314,38 @@ impl Gateway {
 
     /// Hands commands in. They are decided in the order of the calls, and answered when they are on disk.
     pub fn submit(self: &Arc<Self>, request: Request) -> Pending {
+        self.prepare(request).map_or_else(|pending| pending, |decision| Pending(Waiting::Store(self.store.decide(*decision))))
+    }
+
+    /// Makes commands into the decision that is to be handed in to the store.
+    ///
+    /// # Errors
+    /// An answer, where that is not all that there is to do.
+    pub fn prepare(self: &Arc<Self>, request: Request) -> Result<Box<Decision>, Pending> {
+        let other = |answer: BoxFuture<'static, Result<Decided, Error>>| Err(Pending(Waiting::Other(answer)));
         let Request { actor, commands, key, resend } = request;
         if let Some(error) = self.unknown_queue(&actor, &commands).or_else(|| self.foreign_file(&actor, &commands)) {
-            return Pending(Waiting::Other(Box::pin(std::future::ready(Err(error)))));
+            return other(Box::pin(std::future::ready(Err(error))));
         }
         let shows_typing = commands.iter().any(|command| matches!(command, Command::Type { .. }));
-        if shows_typing && commands.len() == 1 {
+        if !shows_typing {
+            return Ok(Box::new(self.decision(actor, commands, key, resend)));
+        }
+        if commands.len() == 1 {
             let this = self.clone();
-            return Pending(Waiting::Other(Box::pin(async move {
+            return other(Box::pin(async move {
                 this.show_typing(&actor, &commands[0]).await?;
                 Ok(Decided { outcomes: vec![Outcome::Published { sequence: 0, resends: 0 }], replayed: false })
-            })));
+            }));
         }
         let meant = commands.iter().find_map(|command| match command {
             Command::Open { conversation, .. } => Some(conversation.clone()),
             _ => None,
         });
         let typed: Vec<Command> = commands.iter().filter(|command| matches!(command, Command::Type { .. })).cloned().collect();
-        let answer = self.decide(actor.clone(), commands, key, resend);
-        if typed.is_empty() {
-            return Pending(Waiting::Store(answer));
-        }
+        let answer = self.store.decide(self.decision(actor.clone(), commands, key, resend));
         let this = self.clone();
-        Pending(Waiting::Other(Box::pin(async move {
+        other(Box::pin(async move {
             let decided = Pending(Waiting::Store(answer)).await?;
             let opened = decided.outcomes.iter().find_map(|outcome| match outcome {
                 Outcome::Opened { conversation, .. } => Some(conversation),
@@ -351,22 +360,16 @@ impl Gateway {
                 }
             }
             Ok(decided)
-        })))
+        }))
     }
 
-    fn decide(
-        &self,
-        actor: Actor,
-        commands: Vec<Command>,
-        key: Option<IdempotencyKey>,
-        resend: Option<Fingerprint>,
-    ) -> oneshot::Receiver<Result<Decided, StoreError>> {
+    fn decision(&self, actor: Actor, commands: Vec<Command>, key: Option<IdempotencyKey>, resend: Option<Fingerprint>) -> Decision {
         let conversation = commands.iter().find_map(|command| match command {
             Command::Publish { conversation, .. } => Some(conversation.clone()),
             _ => None,
         });
         let policy = self.policy(&actor);
-        self.store.decide(Decision {
+        Decision {
             account: actor.account().clone(),
             received: self.identity.now(),
             scope: match commands.as_slice() {
@@ -379,7 +382,7 @@ impl Gateway {
             }),
             resend: conversation.zip(resend),
             rule: Box::new(move |draft| decide(&actor, &commands, &policy, draft)),
-        })
+        }
     }
 
     /// Only who put a file there may show it: a path alone is no proof that one may see what it names.

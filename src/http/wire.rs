@@ -256,7 +256,7 @@ impl Line for Wire {
         std::hint::black_box(self.state.is_poisoned());
     }
 
-    fn send(&self, frames: &Bytes) -> Sent {
+    fn send(&self, frames: &[u8]) -> Sent {
         if self.lease.get().is_none_or(Lease::is_over) {
             return Sent::Nothing;
         }

@@ -460,7 +460,7 @@ impl<C: Codec> Serving<'_, C> {
         if self.is_readable && self.is_reading() {
             // Others have their turn first.
             wakes.wake(Part::Read);
-        } else {
+        } else if self.leave_by.is_none() {
             self.session.rest();
         }
         Poll::Pending

@@ -1,7 +1,8 @@
 //! What waits for one session, in bounded memory; and the short way past it.
 //!
 //! A session that has nothing to do says that it is at rest. Events of a dialog that it follows and has all of are then
-//! written to its socket by whoever announces them: its task need not be woken, which would cost as much again as the write.
+//! written to its socket by whoever announces them, and so is the answer to the one decision that it may wait for by whoever has it
+//! from the store: its task need not be woken, which would cost as much again as the write.
 //! The lock makes the two sides take turns: the session looks here before it writes anything itself, which ends its rest.
 //!
 //! Items wait in the order they were announced. When there are too many, no more memory is spent on them: of each
@@ -11,6 +12,7 @@
 use super::announcement::{ConversationChange, EventEncoder, Run, Slot, Typing, coalesce};
 use crate::domain::AgentState;
 use futures::task::AtomicWaker;
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -60,7 +62,7 @@ pub struct Taken {
 /// Where a session's frames go.
 pub trait Line: std::fmt::Debug + Send + Sync {
     /// Sends frames, unless something speaks against it. It does not block.
-    fn send(&self, frames: &Bytes) -> Sent;
+    fn send(&self, frames: &[u8]) -> Sent;
 
     /// Says soon before that it will be asked to: see [`Outbox::approach`].
     fn approach(&self);
@@ -131,9 +133,28 @@ struct State {
     bytes: usize,
     /// Set when something was put in and the session has not looked yet, so that it is woken once.
     signalled: bool,
-    is_at_rest: bool,
+    rest: Rest,
     is_retired: bool,
 }
+
+/// What a session is doing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Rest {
+    /// It has something to do, or is about to.
+    #[default]
+    None,
+    /// Nothing is asked: it only listens.
+    Listens,
+    /// It listens, and waits for one answer.
+    Asks,
+}
+
+thread_local! {
+    /// Where replies are put together.
+    static REPLIES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+/// Room for them that is kept.
+const KEPT: usize = 64 * 1024;
 
 /// The outbox of one session.
 #[derive(Debug, Default)]
@@ -162,7 +183,7 @@ impl Outbox {
     fn put(&self, put: impl FnOnce(&mut State)) -> bool {
         let mut state = self.lock();
         put(&mut state);
-        state.is_at_rest = false;
+        state.rest = Rest::None;
         !std::mem::replace(&mut state.signalled, true)
     }
 
@@ -195,7 +216,7 @@ impl Outbox {
     /// Puts events in, or sends them past it.
     pub(super) fn push_run(&self, run: &Arc<Run>, live: Option<&Live>) -> Pushed {
         let mut state = self.lock();
-        if state.is_at_rest
+        if state.rest == Rest::Listens
             && let (Some(live), Some(line)) = (live, self.line.get())
             && let Some(frames) = live.frames(run)
         {
@@ -207,12 +228,12 @@ impl Outbox {
             if sent == Sent::All {
                 return Pushed::Sent;
             }
-            state.is_at_rest = false;
+            state.rest = Rest::None;
             if sent == Sent::Part {
                 return Pushed::Waits(!std::mem::replace(&mut state.signalled, true));
             }
         }
-        state.is_at_rest = false;
+        state.rest = Rest::None;
         // Behind a gap everything of the dialog is read from the log.
         if state.is_full() || state.taken().gaps.contains_key(&run.dialog) {
             state.miss(&run.dialog, run.first);
@@ -283,21 +304,52 @@ impl Outbox {
     pub fn take(&self, waker: &Waker) -> Option<Box<Taken>> {
         self.waker.register(waker);
         let mut state = self.lock();
-        (state.signalled, state.is_at_rest) = (false, false);
+        (state.signalled, state.rest) = (false, Rest::None);
         (state.count, state.bytes) = (0, 0);
         state.taken.take()
     }
 
-    /// Says that the session has nothing to do, and all that it wrote has left. It is not so if something waits.
-    pub fn rest(&self) {
+    /// Says that the session has nothing to do, but to wait for one answer if it asks for one, and all that it wrote has left. It
+    /// is not so if something waits.
+    pub fn rest(&self, asks: bool) {
         let mut state = self.lock();
-        state.is_at_rest = state.taken.is_none() && !state.signalled && !state.is_retired;
+        let is_at_rest = state.taken.is_none() && !state.signalled && !state.is_retired;
+        state.rest = match (is_at_rest, asks) {
+            (false, _) => Rest::None,
+            (true, false) => Rest::Listens,
+            (true, true) => Rest::Asks,
+        };
+    }
+
+    /// The answer that the session waits for is there: its frame is put down and sent, if the session waits for nothing else. Else
+    /// the session is woken, and finds it by itself.
+    pub fn reply(&self, put: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.lock();
+        let line = self.line.get().filter(|_| state.rest == Rest::Asks);
+        let sent = line.map(|line| {
+            REPLIES.with_borrow_mut(|frames| {
+                frames.clear();
+                put(frames);
+                let sent = line.send(frames);
+                frames.shrink_to(KEPT);
+                sent
+            })
+        });
+        if sent == Some(Sent::All) {
+            state.rest = Rest::Listens;
+            return;
+        }
+        state.rest = Rest::None;
+        if !std::mem::replace(&mut state.signalled, true) {
+            drop(state);
+            self.wake();
+        }
     }
 
     /// The session is over: nobody writes to its socket any more.
     pub(super) fn retire(&self) {
         let mut state = self.lock();
-        (state.is_at_rest, state.is_retired) = (false, true);
+        (state.rest, state.is_retired) = (Rest::None, true);
     }
 }
 

@@ -135,3 +135,70 @@ fn interests_are_counted_and_end_with_their_guards() {
     drop((session, other));
     assert_eq!(hub.sessions(), 0);
 }
+
+/// A line that takes what it is told to.
+#[derive(Debug, Default)]
+struct Taking {
+    taken: Mutex<Vec<u8>>,
+    sends: AtomicU64,
+    refuses: std::sync::atomic::AtomicBool,
+}
+
+impl Line for Taking {
+    fn send(&self, frames: &[u8]) -> Sent {
+        self.sends.fetch_add(1, Ordering::Relaxed);
+        if self.refuses.load(Ordering::Relaxed) {
+            return Sent::Nothing;
+        }
+        lock(&self.taken).extend_from_slice(frames);
+        Sent::All
+    }
+
+    fn approach(&self) {}
+}
+
+#[test]
+fn an_answer_goes_over_the_line_of_who_waits_for_it_alone_and_an_event_never_before_it() {
+    let hub = Hub::new(1);
+    let session = join(&hub);
+    let live = Arc::new(Live::new(Slot(0), |_| Some("event".into()), true, None));
+    live.set_open(true);
+    let _interest = session.follow_dialog("a".into(), "a".into(), live.clone());
+    let (line, outbox) = (Arc::new(Taking::default()), session.outbox());
+    outbox.connect(line.clone());
+    let taken = || std::mem::take(&mut *lock(&line.taken));
+    let reply = || outbox.reply(|frames| frames.extend_from_slice(b"reply"));
+    let tell = |sequence| {
+        hub.announce(vec![sight(sequence, 1)], Vec::new());
+        deliver(&hub);
+    };
+    // It has something to do: the answer is left to it.
+    reply();
+    assert!(taken().is_empty() && outbox.take(&noop_waker()).is_none());
+    // Woken, it finds the answer by itself; until it has looked, it does not rest.
+    reply();
+    outbox.rest(true);
+    reply();
+    assert!(taken().is_empty());
+    // At rest and waiting for one answer: that is sent, and it goes on listening.
+    outbox.take(&noop_waker());
+    outbox.rest(true);
+    reply();
+    assert_eq!(taken(), b"reply");
+    tell(0);
+    assert!(taken().ends_with(b"event"));
+    // An event that comes while an answer is waited for waits, too, and both are the session's.
+    outbox.take(&noop_waker());
+    outbox.rest(true);
+    tell(1);
+    reply();
+    assert!(taken().is_empty());
+    assert_eq!(outbox.take(&noop_waker()).unwrap().items.len(), 1);
+    // Nothing was taken: the session is to see why.
+    line.refuses.store(true, Ordering::Relaxed);
+    outbox.rest(true);
+    reply();
+    let sends = line.sends.load(Ordering::Relaxed);
+    reply();
+    assert_eq!(line.sends.load(Ordering::Relaxed), sends, "it rests no more");
+}

@@ -1,7 +1,7 @@
 //! One connected peer, without its socket.
 //!
 //! A [`Session`] takes frames ([`Session::accept`], synchronous) and gives frames ([`Session::ready`], then
-//! [`Session::pop`]). It holds what the peer asked and waits to hear ([`Pending`]: replies leave in request order), what
+//! [`Session::pop`]). It holds what the peer asked and waits to hear ([`desk`]: replies leave in request order), what
 //! it follows ([`follow`]: dialogs by number) and what it watches ([`watch`]: conversations by filter). What is
 //! announced arrives in its outbox; what it lacks it reads from the log. It never sees a socket, an HTTP type or SQL.
 //!
@@ -10,18 +10,21 @@
 
 mod agents;
 mod codec;
+mod desk;
 mod follow;
 mod watch;
 
 pub use codec::{Admission, Admitted, Answer, Ask, Asked, BatchEncoder, ChangeKind, Codec, Doorway, Greeting, batches};
 
 use self::agents::AgentWatches;
+use self::desk::{Asked as Asking, Desk, Pending};
 use self::follow::{Dialogs, FeedCursor};
 use self::watch::{Shows, Watches};
 use crate::domain::{Actor, Command, ConversationFilter, Refusal};
 use crate::gateway::{Error, Gateway, Pending as Answering};
 use crate::hub::{Frame, Item, Line, Membership, Taken, Topic};
 use crate::identity::Lease;
+use crate::store::{AnswerTo, Decision};
 use dashmap::DashMap;
 use futures::future::BoxFuture;
 use std::cell::RefCell;
@@ -39,9 +42,6 @@ use tokio_tungstenite::tungstenite::Bytes;
 /// How long the first notification of a subscription waits behind its reply. Measured on loopback with a real client:
 /// up to 10 ms some notifications were read together with the reply and lost; one second is too late for another.
 pub const HOLD: Duration = Duration::from_millis(50);
-
-/// Bytes of requests that may wait beside their number.
-const PENDING_BYTES: usize = 256 * 1024;
 
 /// Bytes of frames that may wait to be sent before nothing more is made ready.
 const OUT_BYTES: usize = 256 * 1024;
@@ -164,22 +164,24 @@ impl Hold {
     }
 }
 
-/// A request that waits for its answer.
-struct Pending<T> {
-    tag: T,
-    size: usize,
-    answer: Waiting,
-    then: Then,
-    /// If its reply is held back on demand: until when.
-    not_before: Option<Instant>,
-}
-
+/// What a request waits for.
 enum Waiting {
     Ready(Option<Result<Answer, Error>>),
-    Decision(Answering),
+    /// Something to be decided, until it is handed in. The desk is told of the answer.
+    Decision(Option<Box<Decision>>),
+    Answer(Answering),
     Query(BoxFuture<'static, Result<Answer, Error>>),
     Follow(BoxFuture<'static, Result<follow::Start, Error>>),
     Feed(BoxFuture<'static, Result<follow::FeedStart, Error>>),
+}
+
+impl Waiting {
+    fn take_decision(&mut self) -> Option<Box<Decision>> {
+        match self {
+            Self::Decision(decision) => decision.take(),
+            _ => None,
+        }
+    }
 }
 
 /// What a reply sets going.
@@ -194,12 +196,9 @@ enum Then {
 /// One connected peer.
 pub struct Session<C: Codec> {
     gateway: Arc<Gateway>,
-    codec: C,
+    desk: Arc<Desk<C>>,
     actor: Actor,
     lease: Lease,
-    pending: VecDeque<Pending<C::Tag>>,
-    pending_bytes: usize,
-    most_pending: usize,
     bad_frames: u32,
     most_bad_frames: u32,
     dialogs: Dialogs,
@@ -219,7 +218,7 @@ impl<C: Codec> std::fmt::Debug for Session<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
             .field("connection", &self.membership.connection())
-            .field("pending", &self.pending.len())
+            .field("pending", &self.desk.len())
             .field("out", &self.out.frames.len())
             .finish_non_exhaustive()
     }
@@ -251,12 +250,9 @@ impl<C: Codec> Session<C> {
             agents: AgentWatches::default(),
             feed: None,
             gateway,
-            codec,
+            desk: Desk::new(codec, membership.outbox().clone(), limits.pending),
             actor,
             lease,
-            pending: VecDeque::new(),
-            pending_bytes: 0,
-            most_pending: limits.pending,
             bad_frames: 0,
             most_bad_frames: limits.bad_frames,
             opened: HashMap::new(),
@@ -276,7 +272,7 @@ impl<C: Codec> Session<C> {
     /// Whether another frame may be accepted. While it may not, the peer is not read, so that TCP slows it.
     #[must_use]
     pub fn is_accepting(&self) -> bool {
-        self.pending.len() < self.most_pending && self.pending_bytes < PENDING_BYTES
+        self.desk.has_room()
     }
 
     /// Takes one frame.
@@ -284,14 +280,17 @@ impl<C: Codec> Session<C> {
     /// # Errors
     /// The code to close with, if there were too many bad frames in a row.
     pub fn accept(&mut self, text: &str) -> Result<(), CloseCode> {
-        let Asked { tag, ask } = self.codec.decode(text);
+        let Asked { tag, ask } = self.desk.lock().codec.decode(text);
         let is_bad = matches!(ask, Ask::Bad(_));
         self.bad_frames = if is_bad { self.bad_frames + 1 } else { 0 };
-        let (answer, then) = self.start(ask);
-        self.pending_bytes += text.len();
+        let (mut answer, then) = self.start(ask);
+        let decision = answer.take_decision();
         let delay = self.gateway.faults().delay(self.actor.account());
         let not_before = delay.map(|delay| Instant::now() + delay);
-        self.pending.push_back(Pending { tag, size: text.len(), answer, then, not_before });
+        let number = self.desk.lock().push(Pending { tag, size: text.len(), answer, then, not_before });
+        if let Some(decision) = decision {
+            self.gateway.store().decide_to(decision, AnswerTo::asker(self.desk.clone(), number));
+        }
         if self.bad_frames >= self.most_bad_frames { Err(CloseCode::Policy) } else { Ok(()) }
     }
 
@@ -311,7 +310,8 @@ impl<C: Codec> Session<C> {
                         Then::Opened(id)
                     }
                 };
-                (Waiting::Decision(gateway.submit(request)), then)
+                let answer = gateway.prepare(request).map_or_else(Waiting::Answer, |decision| Waiting::Decision(Some(decision)));
+                (answer, then)
             }
             Ask::Clock => (ready(Ok(Answer::Clock(gateway.identity().now()))), Then::Nothing),
             Ask::Renew(time) => {
@@ -391,11 +391,11 @@ impl<C: Codec> Session<C> {
         poll_fn(|context| self.poll(context)).await;
     }
 
-    /// Says that everything has left, nothing is asked, and nothing is to do: until the session is polled again, events may be
-    /// written to its socket by whoever announces them.
+    /// Says that everything has left, and nothing is to do but to listen, and to wait for the answer to one decision at most: until
+    /// the session is polled again, events and that answer may be written to its socket by whoever has them.
     pub fn rest(&self) {
-        if self.is_settled() && self.end.is_none() {
-            self.membership.outbox().rest();
+        if self.out.is_empty() && self.end.is_none() && !self.gateway.faults().is_on() {
+            self.desk.rest();
         }
     }
 
@@ -412,7 +412,7 @@ impl<C: Codec> Session<C> {
     /// Whether everything that was asked is answered.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.pending.is_empty() && self.out.is_empty()
+        self.desk.len() == 0 && self.out.is_empty()
     }
 
     /// Why the session must end now, if it must: so much was missed that the peer has to begin afresh, or it was told to.
@@ -461,12 +461,15 @@ impl<C: Codec> Session<C> {
         }
         let now = Instant::now();
         self.opened.retain(|_, hold| !hold.is_over(now));
-        let Self { gateway, codec, out, opened, .. } = self;
-        self.watches.poll(context, now, gateway, codec, opened, out);
-        self.agents.poll(context, now, gateway, codec, out);
-        self.dialogs.poll(context, now, gateway, out);
-        if let Some(feed) = &mut self.feed {
-            feed.poll(context, now, gateway, codec, out);
+        let Self { gateway, desk, watches, agents, dialogs, feed, out, opened, .. } = self;
+        {
+            let codec = &desk.lock().codec;
+            watches.poll(context, now, gateway, codec, opened, out);
+            agents.poll(context, now, gateway, codec, out);
+            dialogs.poll(context, now, gateway, out);
+            if let Some(feed) = feed {
+                feed.poll(context, now, gateway, codec, out);
+            }
         }
         if !self.out.is_empty() || self.end.is_some() {
             return Poll::Ready(());
@@ -476,13 +479,16 @@ impl<C: Codec> Session<C> {
 
     /// Replies leave in the order of their requests.
     fn poll_replies(&mut self, context: &mut Context<'_>) {
-        while let Some(front) = self.pending.front_mut().filter(|_| !self.out.is_full()) {
+        let desk = self.desk.clone();
+        let mut asked = desk.lock();
+        while let Some(front) = asked.front_mut().filter(|_| !self.out.is_full()) {
             if front.not_before.is_some_and(|at| at > Instant::now()) {
                 return;
             }
             let result = match &mut front.answer {
                 Waiting::Ready(result) => Poll::Ready(result.take().unwrap_or(Err(Error::Unreadable))),
-                Waiting::Decision(answer) => Pin::new(answer).poll(context).map(|result| result.map(Answer::Decided)),
+                Waiting::Decision(_) => Poll::Pending,
+                Waiting::Answer(answer) => Pin::new(answer).poll(context).map(|result| result.map(Answer::Decided)),
                 Waiting::Query(query) => query.as_mut().poll(context),
                 Waiting::Follow(start) => start.as_mut().poll(context).map(|start| {
                     let start = start?;
@@ -498,18 +504,15 @@ impl<C: Codec> Session<C> {
                 }),
             };
             let Poll::Ready(result) = result else { return };
-            let Some(Pending { tag, size, then, .. }) = self.pending.pop_front() else { return };
-            self.pending_bytes -= size;
-            self.reply(tag, result, then);
+            let Some(Pending { tag, then, .. }) = asked.pop() else { return };
+            self.reply(&mut asked, tag, result, then);
         }
     }
 
-    fn reply(&mut self, tag: C::Tag, result: Result<Answer, Error>, then: Then) {
-        let code = result.as_ref().map_or_else(|error| error.code().number(), |_| 200);
-        count_request(self.codec.name(&tag), code);
+    fn reply(&mut self, asked: &mut Asking<C>, tag: C::Tag, result: Result<Answer, Error>, then: Then) {
         let is_good = result.is_ok();
         let starts = matches!(result, Ok(Answer::Following { .. }));
-        let frame = self.codec.reply(tag, result);
+        let frame = asked.reply(tag, result);
         let holds = match then {
             Then::Nothing => starts,
             Then::Watch(id) => {
@@ -534,8 +537,9 @@ impl<C: Codec> Session<C> {
     /// Takes in what was announced.
     fn hear(&mut self, taken: Taken) {
         let Taken { items, gaps, changes, agents, feed, lost, close } = taken;
+        let codec = &self.desk.lock().codec;
         for state in agents.into_values() {
-            self.agents.heard(&state, &self.codec, &mut self.out);
+            self.agents.heard(&state, codec, &mut self.out);
         }
         let lost = lost.then_some(CloseCode::SlowConsumer);
         self.end = self.end.or(close).or(lost);
@@ -543,11 +547,11 @@ impl<C: Codec> Session<C> {
             match item {
                 Item::Events(run) => self.dialogs.events(&run, &mut self.out),
                 Item::Change(change) => {
-                    self.watches.change_heard(&change, &self.codec, &self.opened, self.gateway.identity().now(), &mut self.out)
+                    self.watches.change_heard(&change, codec, &self.opened, self.gateway.identity().now(), &mut self.out)
                 }
                 Item::Typing(typing) => {
                     if self.dialogs.hears(&typing.dialog, &typing.audience, typing.whisper) || self.feed.is_some() {
-                        let frame = typing.frame(self.codec.slot(), |typing| self.codec.typing(typing));
+                        let frame = typing.frame(codec.slot(), |typing| codec.typing(typing));
                         self.out.push(Out::Frame(frame));
                     }
                 }
@@ -557,7 +561,7 @@ impl<C: Codec> Session<C> {
             self.dialogs.gap(dialog, sequence);
         }
         for change in changes.into_values() {
-            self.watches.change_heard(&change, &self.codec, &self.opened, self.gateway.identity().now(), &mut self.out);
+            self.watches.change_heard(&change, codec, &self.opened, self.gateway.identity().now(), &mut self.out);
         }
         if let (true, Some(feed)) = (feed, &mut self.feed) {
             feed.behind = true;
@@ -567,7 +571,7 @@ impl<C: Codec> Session<C> {
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let holds = self.opened.values().filter_map(Hold::deadline);
         let feed = self.feed.iter().filter_map(|feed| feed.hold.deadline());
-        let delayed = self.pending.front().and_then(|front| front.not_before).filter(|at| *at > Instant::now());
+        let delayed = self.desk.lock().front_mut().and_then(|front| front.not_before).filter(|at| *at > Instant::now());
         let earliest = delayed
             .into_iter()
             .chain(holds)
@@ -589,7 +593,7 @@ impl<C: Codec> Session<C> {
             Poll::Ready(()) => {
                 self.timer = None;
                 // What begins with a hold is mostly followed by a long time of listening.
-                self.pending.shrink_to_fit();
+                self.desk.lock().shrink();
                 self.out.frames.shrink_to_fit();
                 context.waker().wake_by_ref();
                 Poll::Pending

@@ -232,13 +232,75 @@ pub struct Committed {
 /// Told of each committed batch, in order, on the writer's own thread: it must not block.
 pub type Announce = Box<dyn Fn(Committed) + Send>;
 
+/// Who hands in decisions, and is told what became of each by the number that it gave it.
+pub trait Asker: Send + Sync {
+    /// Called once for each decision, from whatever thread. It must not block.
+    fn answered(&self, number: u64, answer: Result<Decided, StoreError>);
+}
+
+/// Where the answer to a decision goes. If it is dropped before there is one, nobody knows what became of the decision, and that is
+/// the answer.
+pub struct AnswerTo(To);
+
+enum To {
+    Once(oneshot::Sender<Result<Decided, StoreError>>),
+    Asker(Arc<dyn Asker>, u64),
+    Nobody,
+}
+
+impl std::fmt::Debug for AnswerTo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AnswerTo")
+    }
+}
+
+impl AnswerTo {
+    /// Whoever has the receiver.
+    #[must_use]
+    pub fn once() -> (Self, oneshot::Receiver<Result<Decided, StoreError>>) {
+        let (tell, answer) = oneshot::channel();
+        (Self(To::Once(tell)), answer)
+    }
+
+    /// An asker, about its decision of this number.
+    #[must_use]
+    pub fn asker(asker: Arc<dyn Asker>, number: u64) -> Self {
+        Self(To::Asker(asker, number))
+    }
+
+    /// Answers. Nobody minds if nobody waits any more.
+    pub fn answer(mut self, answer: Result<Decided, StoreError>) {
+        match std::mem::replace(&mut self.0, To::Nobody) {
+            To::Once(tell) => drop(tell.send(answer)),
+            To::Asker(asker, number) => asker.answered(number, answer),
+            To::Nobody => {}
+        }
+    }
+}
+
+impl Drop for AnswerTo {
+    fn drop(&mut self) {
+        // Who waits at the other end of a channel is told by its end.
+        if let To::Asker(asker, number) = &self.0 {
+            asker.answered(*number, Err(StoreError::Unknown));
+        }
+    }
+}
+
 /// Where conversations are kept.
 ///
 /// Decisions are taken in the order of the calls to [`Store::decide`]. An answer means that everything the decision
 /// wrote is on disk. Reads see everything that was answered before they began.
 pub trait Store: Debts + Send + Sync + std::fmt::Debug {
-    /// Hands in a decision. The answer comes after the commit; a receiver that is dropped means nobody waits.
-    fn decide(&self, decision: Decision) -> oneshot::Receiver<Result<Decided, StoreError>>;
+    /// Hands in a decision. The answer comes after the commit.
+    fn decide_to(&self, decision: Box<Decision>, to: AnswerTo);
+
+    /// The same for who waits for this one answer; a receiver that is dropped means nobody does.
+    fn decide(&self, decision: Decision) -> oneshot::Receiver<Result<Decided, StoreError>> {
+        let (to, answer) = AnswerTo::once();
+        self.decide_to(Box::new(decision), to);
+        answer
+    }
 
     /// Events of a dialog, ascending. Fewer may come than are asked for, where they are large; who wants more asks again
     /// from where they end. At least one comes, if there is one.

@@ -19,7 +19,7 @@ use self::reader::Readers;
 use self::writer::{Answers, Durability, Finished, Job, Writer};
 use super::memory::Memory;
 use super::{
-    Announce, Attempt, Balance, Clock, DeadLetter, Debts, Decided, Decision, Document, EndpointId, EndpointRow, Feed, FileUse, Health,
+    Announce, AnswerTo, Attempt, Balance, Clock, DeadLetter, Debts, Decision, Document, EndpointId, EndpointRow, Feed, FileUse, Health,
     Owed, Owing, Range, ReadError, SessionRow, Settlement, Snapshot, Store, StoreError,
 };
 use crate::domain::{AgentState, Consumer, Conversation, ConversationFilter, Millis, Sight};
@@ -137,12 +137,15 @@ impl SqliteStore {
         })
     }
 
-    fn hand_in<T>(&self, job: Job, answer: oneshot::Receiver<Result<T, StoreError>>) -> oneshot::Receiver<Result<T, StoreError>> {
+    fn hand_in(&self, job: Job) {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = match jobs.as_ref().map(|jobs| jobs.try_send(job)) {
+        let handed_in = jobs.as_ref().map(|jobs| jobs.try_send(job));
+        // Whoever is told that it was refused may be asking for more.
+        drop(jobs);
+        let refused = match handed_in {
             Some(Ok(())) => {
                 self.waiting.fetch_add(1, Ordering::Relaxed);
-                return answer;
+                return;
             }
             Some(Err(TrySendError::Full(job))) => Some((job, StoreError::Busy)),
             Some(Err(TrySendError::Disconnected(job))) => Some((job, StoreError::Unknown)),
@@ -153,10 +156,9 @@ impl SqliteStore {
                 metrics::counter!("tieline_store_refused_total").increment(1);
                 job.fail(error);
             }
-            // Closed: the job and with it the answer's sender is dropped, which a caller reads as unknown.
+            // Closed: the job is dropped and with it where its answer goes, which a caller reads as unknown.
             None => tracing::debug!("a decision came after the store was closed"),
         }
-        answer
     }
 
     fn write(
@@ -165,7 +167,8 @@ impl SqliteStore {
         write: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
     ) -> oneshot::Receiver<Result<(), StoreError>> {
         let (tell, answer) = oneshot::channel();
-        self.hand_in(Job::Write(Box::new(write), durability, tell), answer)
+        self.hand_in(Job::Write(Box::new(write), durability, tell));
+        answer
     }
 
     /// Writes a part of something; the answer says whether there may be more.
@@ -191,22 +194,30 @@ impl SqliteStore {
     }
 }
 
+/// Answers that are given in one go, before others come to their turn.
+const ANSWERS: usize = 64;
+
 /// Answers in the runtime, where there is one: each answer that is sent from a thread outside wakes it anew, and may so take the
 /// processor away from whoever sends the next.
 fn answers() -> Answers {
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-        return Box::new(|finished| finished.into_iter().for_each(Finished::answer));
-    };
+    let answer_all = |finished: Vec<Finished>| finished.into_iter().for_each(Finished::answer);
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return Box::new(answer_all) };
     let (tell, mut told) = mpsc::unbounded_channel::<Vec<Finished>>();
     runtime.spawn(async move {
-        while let Some(finished) = told.recv().await {
-            finished.into_iter().for_each(Finished::answer);
+        while let Some(mut finished) = told.recv().await {
+            // To answer may be to write to a socket: many are for all processors, and none of them alone for long.
+            while finished.len() > ANSWERS {
+                let rest = finished.split_off(ANSWERS);
+                tokio::spawn(async move { answer_all(finished) });
+                finished = rest;
+            }
+            answer_all(finished);
         }
     });
     Box::new(move |finished| {
         // The runtime is about to end.
         if let Err(mpsc::error::SendError(finished)) = tell.send(finished) {
-            finished.into_iter().for_each(Finished::answer);
+            answer_all(finished);
         }
     })
 }
@@ -245,9 +256,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 impl Store for SqliteStore {
-    fn decide(&self, decision: Decision) -> oneshot::Receiver<Result<Decided, StoreError>> {
-        let (tell, answer) = oneshot::channel();
-        self.hand_in(Job::Decide(Box::new(decision), tell), answer)
+    fn decide_to(&self, decision: Box<Decision>, to: AnswerTo) {
+        self.hand_in(Job::Decide(decision, to));
     }
 
     fn events(&self, dialog: DialogId, range: Range) -> BoxFuture<'static, Result<Vec<Arc<Sight>>, ReadError>> {
@@ -338,7 +348,8 @@ impl Store for SqliteStore {
 
     fn remove(&self, conversation: ConversationId, before: Millis) -> oneshot::Receiver<Result<bool, StoreError>> {
         let (tell, answer) = oneshot::channel();
-        self.hand_in(Job::Remove(conversation, before, tell), answer)
+        self.hand_in(Job::Remove(conversation, before, tell));
+        answer
     }
 
     fn removals(&self) -> BoxFuture<'static, Result<Vec<ConversationId>, ReadError>> {
@@ -363,7 +374,8 @@ impl Store for SqliteStore {
 
     fn keep_document(&self, document: Document) -> oneshot::Receiver<Result<(), StoreError>> {
         let (tell, answer) = oneshot::channel();
-        self.hand_in(Job::KeepDocument(document, tell), answer)
+        self.hand_in(Job::KeepDocument(document, tell));
+        answer
     }
 
     fn head(&self) -> u64 {
@@ -395,7 +407,8 @@ impl Store for SqliteStore {
 
     fn probe(&self) -> oneshot::Receiver<Result<(), StoreError>> {
         let (tell, answer) = oneshot::channel();
-        self.hand_in(Job::Probe(tell), answer)
+        self.hand_in(Job::Probe(tell));
+        answer
     }
 
     fn health(&self) -> watch::Receiver<Health> {

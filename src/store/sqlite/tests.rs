@@ -106,7 +106,7 @@ impl ByHand {
                 let actor = Actor::Consumer { account: "demo".into(), id: "ann".into(), app: None, was: None };
                 let scope = commands.iter().flat_map(|command| command.scope(&actor)).collect();
                 let rule = Box::new(move |draft: &mut Draft<'_>| decide(&actor, &commands, &Policy::default(), draft));
-                let (tell, answer) = oneshot::channel();
+                let (tell, answer) = AnswerTo::once();
                 (
                     Job::Decide(Box::new(Decision { account: "demo".into(), scope, rule, received: 0, retry: None, resend: None }), tell),
                     answer,

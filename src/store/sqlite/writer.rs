@@ -4,7 +4,7 @@
 //! the database at once, in a transaction of their own.
 
 use super::super::memory::{Memory, Name, name_of};
-use super::super::{Announce, Clock, Committed, Decided, Decision, Document, Fingerprint, Health, Retry, SessionRow, StoreError};
+use super::super::{Announce, AnswerTo, Clock, Committed, Decided, Decision, Document, Fingerprint, Health, Retry, SessionRow, StoreError};
 use super::checkpoint::{CheckpointError, Checkpoints};
 use super::projection::{Cursor, Sweep, Synchronous, set_synchronous};
 use super::tail::{AppendError, Frame, FrameDraft, Kept, Resent, Tail};
@@ -50,7 +50,7 @@ type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the writer is asked to do.
 pub(super) enum Job {
-    Decide(Box<Decision>, Answer<Decided>),
+    Decide(Box<Decision>, AnswerTo),
     KeepDocument(Document, Answer<()>),
     Write(Write, Durability, Answer<()>),
     Remove(ConversationId, Millis, removal::Taken),
@@ -73,7 +73,7 @@ impl Job {
     /// Answers without doing it. A receiver that is gone does not mind.
     pub(super) fn fail(self, error: StoreError) {
         match self {
-            Self::Decide(_, answer) => drop(answer.send(Err(error))),
+            Self::Decide(_, to) => to.answer(Err(error)),
             Self::Remove(.., answer) => drop(answer.send(Err(error))),
             Self::KeepDocument(_, answer) | Self::Write(.., answer) | Self::Probe(answer) => drop(answer.send(Err(error))),
         }
@@ -97,12 +97,11 @@ enum Failure {
 
 /// A decision with what became of it.
 #[derive(Debug)]
-pub(super) struct Finished(Answer<Decided>, Result<Decided, StoreError>);
+pub(super) struct Finished(AnswerTo, Result<Decided, StoreError>);
 
 impl Finished {
-    /// Answers. A receiver that is gone does not mind.
     pub(super) fn answer(self) {
-        drop(self.0.send(self.1));
+        self.0.answer(self.1);
     }
 }
 
@@ -111,9 +110,9 @@ pub(super) type Answers = Box<dyn Fn(Vec<Finished>) + Send>;
 
 /// The answer to a decision that waits for the commit.
 enum Waiting {
-    Decided(Answer<Decided>, Result<Decided, StoreError>),
+    Decided(AnswerTo, Result<Decided, StoreError>),
     /// Refused by what was committed before the batch: it stands whatever becomes of the batch.
-    Refused(Answer<Decided>, StoreError),
+    Refused(AnswerTo, StoreError),
     Probed(Answer<()>),
 }
 
@@ -959,8 +958,8 @@ fn is_write_refused(error: &rusqlite::Error) -> bool {
 }
 
 /// Waits for a commit that does not come, and so gets the failure instead of this empty answer.
-fn without_answer(answer: Answer<Decided>) -> Waiting {
-    Waiting::Decided(answer, Ok(Decided { outcomes: Vec::new(), replayed: false }))
+fn without_answer(to: AnswerTo) -> Waiting {
+    Waiting::Decided(to, Ok(Decided { outcomes: Vec::new(), replayed: false }))
 }
 
 /// The answer to a request of a key that was used before.
