@@ -11,18 +11,10 @@
 mod support;
 
 use serde_json::{Value, json};
-use std::collections::VecDeque;
-use std::path::Path;
-use std::sync::Arc;
 use support::{
-    ACCOUNT, APP, Cpu, Gateway, Opened, Setup, Socket, Words, median, micros_each, open_conversations, pipeline, publish_in_turns, run,
-    table, written,
+    ACCOUNT, Cpu, Gateway, Opened, Setup, Socket, Words, median, micros_each, open_conversations, pipeline, publish_in_turns, run, table,
+    written,
 };
-use tieline::domain::{Actor, Command, FieldChange, Policy, Ttr, decide};
-use tieline::store::sqlite::SqliteStore;
-use tieline::store::{Decision, Store};
-use tieline_protocol::event::EventClass;
-use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId};
 
 /// Conversations that are published into.
 const ACTIVE: usize = 100;
@@ -31,8 +23,6 @@ const ACTIVE: usize = 100;
 const EVENTS: usize = 2_000;
 /// Events for each of them before it: after a start the files of the tail are new, and grow until they are used again.
 const BEFORE: usize = 2_000;
-/// Conversations of one consumer.
-const EACH: usize = 10;
 /// Sockets of others that rest.
 const IDLE: [usize; 2] = [10, 10_000];
 /// Subscriptions by filter, and how many of them a socket has.
@@ -48,56 +38,6 @@ fn main() {
         sizes = vec![size.parse().unwrap()];
     }
     run(compare(words.number("--rounds", 3), sizes));
-}
-
-/// Puts closed conversations into a store.
-async fn fill(folder: &Path, count: usize) {
-    let store = SqliteStore::open(folder, tieline::wall_clock(), Box::new(|_| {})).unwrap();
-    let account = AccountId::from(ACCOUNT);
-    let mut waiting = VecDeque::new();
-    for number in 0..count {
-        let id = ConversationId::from(uuid::Uuid::new_v4().to_string());
-        let event = json!({"type": "ContentEvent", "contentType": "text/plain", "message": support::publish_text(&format!("{number}-"))});
-        let open = Command::Open {
-            conversation: id.clone(),
-            consumer: None,
-            queue: "-1".into(),
-            ttr: Ttr { kind: "NORMAL".into(), seconds: 3600 },
-            context: None,
-            campaign: None,
-            features: Vec::new(),
-            binding: None,
-        };
-        let publish = Command::Publish {
-            dialog: id.main_dialog(),
-            conversation: id.clone(),
-            class: EventClass::Content,
-            event: serde_json::value::to_raw_value(&event).unwrap(),
-            metadata: None,
-            encoded_metadata: None,
-            client: None,
-            file: None,
-            whisper: false,
-        };
-        let commands = Arc::new([open, publish, Command::Update { conversation: id, changes: vec![FieldChange::Close] }]);
-        let consumer = ConsumerId::from(format!("{:064x}", number / EACH));
-        let actor = Actor::Consumer { account: account.clone(), id: consumer, app: Some(ClientId::from(APP)), was: None };
-        waiting.push_back(store.decide(Decision {
-            account: account.clone(),
-            received: (tieline::wall_clock())(),
-            scope: commands.iter().flat_map(|command| command.scope(&actor)).collect(),
-            retry: None,
-            resend: None,
-            rule: Box::new(move |draft| decide(&actor, commands.as_slice(), &Policy::default(), draft)),
-        }));
-        if waiting.len() >= 4_096 {
-            waiting.pop_front().unwrap().await.unwrap().unwrap();
-        }
-    }
-    for answer in waiting {
-        answer.await.unwrap().unwrap();
-    }
-    store.close().await;
 }
 
 /// A gateway with so many stored conversations, and what was measured of it.
@@ -117,7 +57,7 @@ impl Stored {
     async fn make(size: usize) -> Self {
         let began = std::time::Instant::now();
         let mut gateway = Gateway::set_up(&Setup { agents: 1, ..Setup::default() });
-        fill(gateway.data(), size).await;
+        support::fill(gateway.data(), size).await;
         gateway.start_again().await;
         let active = open_conversations(&gateway, "active", ACTIVE).await;
         let bystanders = (0..*IDLE.iter().max().unwrap()).map(|number| gateway.consumer_token(&format!("idle-{number}"))).collect();

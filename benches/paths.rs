@@ -47,13 +47,27 @@ const SUBSCRIBERS: usize = 100;
 const TOKENS: usize = 600;
 
 /// What is measured, and how often it is done at least.
-const PATHS: [(&str, usize); 6] =
-    [("decode", 4_000), ("publish", 256), ("deliver", 64), ("token", 4_000), ("token_first_use", 200), ("send", 256)];
+const PATHS: [(&str, usize); 8] = [
+    ("decode", 4_000),
+    ("publish", 256),
+    ("publish_100", 256),
+    ("publish_10000", 256),
+    ("deliver", 64),
+    ("token", 4_000),
+    ("token_first_use", 200),
+    ("send", 256),
+];
+
+/// How many conversations are stored where a path begins.
+fn stored(path: &str) -> usize {
+    path.strip_prefix("publish_").map_or(0, |count| count.parse().unwrap())
+}
 
 fn shown(path: &str) -> String {
     match path {
         "decode" => "read one publish frame".into(),
         "publish" => "publish on a socket, to the reply".into(),
+        "publish_100" | "publish_10000" => format!("the same, with {} conversations stored", stored(path)),
         "deliver" => format!("the same with {SUBSCRIBERS} sockets that follow, to the last frame"),
         "token" => "check an AppJWT and a ConsumerJWS that were checked before".into(),
         "token_first_use" => "the same, the first use of the ConsumerJWS".into(),
@@ -232,7 +246,7 @@ async fn walk(path: String, times: usize, folder: String) {
                 assert!(matches!(codec.decode(&frame).ask, tieline::session::Ask::Submit(_)));
             }
         }
-        "publish" => {
+        "publish" | "publish_100" | "publish_10000" => {
             let (mut session, id) = world.talking().await;
             let frame = publish_request(&id, "publish-", None);
             for sequence in 0..times {
@@ -319,6 +333,9 @@ async fn prepare() -> (tempfile::TempDir, Given) {
     };
     let template = tempfile::tempdir().unwrap();
     copy(&running.data().join("keys"), &template.path().join("keys"));
+    for stored in PATHS.iter().map(|(path, _)| stored(path)).filter(|stored| *stored > 0) {
+        support::fill(&template.path().join(stored.to_string()), stored).await;
+    }
     (template, given)
 }
 
@@ -333,7 +350,11 @@ fn copy(from: &Path, to: &Path) {
 /// A process that goes along a path; how often it allocated, and how many instructions it took if that is counted.
 fn walked(template: &Path, given: &Given, path: &str, times: usize, counts_instructions: bool) -> (f64, Option<f64>) {
     let dir = tempfile::tempdir().unwrap();
-    copy(&template.join("keys"), &dir.path().join("data").join("keys"));
+    let data = dir.path().join("data");
+    copy(&template.join("keys"), &data.join("keys"));
+    if stored(path) > 0 {
+        copy(&template.join(stored(path).to_string()), &data);
+    }
     std::fs::write(dir.path().join("given.json"), serde_json::to_vec(given).unwrap()).unwrap();
     let own = std::env::current_exe().unwrap();
     let profile = dir.path().join("profile");

@@ -7,12 +7,14 @@
 #![allow(unreachable_pub, reason = "it is a part of each benchmark")]
 
 mod client;
+mod fill;
 mod gateway;
 mod meter;
 
 pub use client::{
     Http, Opened, Socket, Writer, open_conversations, pipeline, publish_in_turns, publish_request, publish_text, read_sequences, request,
 };
+pub use fill::fill;
 pub use gateway::{ACCOUNT, ADMIN, APP, Gateway, Setup};
 pub use meter::{Cpu, Memory, Spread, median, table, written};
 

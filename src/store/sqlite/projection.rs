@@ -281,6 +281,11 @@ impl Sweep {
         &self.frames
     }
 
+    /// How many rows are written.
+    pub(super) fn done(&self) -> usize {
+        self.done
+    }
+
     /// Writes so many rows, in one transaction. The new cursor, when that was the last of it.
     pub(super) fn step(&mut self, connection: &mut Connection, memory: &Memory, most: usize) -> rusqlite::Result<Option<Cursor>> {
         let to = self.done.saturating_add(most).min(self.rows.len());

@@ -30,11 +30,17 @@ const BATCH: usize = 1_024;
 const SHARED: usize = 8;
 /// Rows projected in one go when nothing waits.
 const CHUNK: usize = 512;
-/// Rows projected between two commits at least: bounds how long a decision waits behind them.
-const SLICE: usize = 512;
+/// How long projecting may take between two commits, about: so long a decision waits behind it. What rows take depends on the load
+/// and on the disk, so it is measured.
+const SLICE: Duration = Duration::from_millis(1);
+/// Rows projected between two commits at least and at most, but for what the last commit added.
+const SLICE_ROWS: std::ops::RangeInclusive<usize> = 16..=512;
 /// Rows and bytes that may wait to be projected; beyond it each commit is followed by some projecting, waiting decisions or not.
 /// The more they are, the less each costs.
 const WAITING: usize = 12_288;
+/// As many while few come at a time: a sweep is cheaper for each the longer it is, but to begin and to end a long one takes longer than
+/// decisions should wait, and where there is time to spare that is what counts.
+const WAITING_AT_EASE: usize = 1_024;
 const WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// As many, when the database cannot be written: beyond it decisions are refused.
 const STUCK: usize = 2 * WAITING;
@@ -137,6 +143,8 @@ pub(super) struct Writer {
     kept: Map<Fingerprint, Arc<Kept>>,
     resent: Map<(ConversationId, Fingerprint), u64>,
     sweep: Option<Sweep>,
+    /// Seconds that a row of a sweep takes, of late.
+    row_time: f64,
     /// Whether the last attempt to project failed.
     is_stuck: bool,
     numbers: Map<AccountId, i64>,
@@ -251,6 +259,7 @@ impl Writer {
             kept: Map::default(),
             resent: Map::default(),
             sweep: None,
+            row_time: 0.0,
             is_stuck: false,
             numbers: Map::default(),
         };
@@ -313,8 +322,9 @@ impl Writer {
                 // Under load nobody rests, and what is not projected must not grow: a sweep that has begun gets on faster than
                 // it is added to.
                 self.look_after_checkpoints();
-                if !self.has_failed() && (self.sweep.is_some() || self.rows > WAITING || self.bytes > WAITING_BYTES) {
-                    self.project(SLICE.max(self.rows.saturating_sub(before).saturating_mul(4)));
+                let enough = if last_batch >= SHARED { WAITING } else { WAITING_AT_EASE };
+                if !self.has_failed() && (self.sweep.is_some() || self.rows > enough || self.bytes > WAITING_BYTES) {
+                    self.project(self.slice().max(self.rows.saturating_sub(before).saturating_mul(4)));
                 }
             }
             if self.has_failed() {
@@ -420,7 +430,7 @@ impl Writer {
         let mut staged = Staged::default();
         // What the database does not take stays in memory, which must not grow without end.
         let mut failure = if self.is_stuck && (self.rows > STUCK || self.bytes > STUCK_BYTES) {
-            self.carry_over(SLICE).err().map(Failure::Database)
+            self.carry_over(*SLICE_ROWS.end()).err().map(Failure::Database)
         } else {
             None
         };
@@ -875,11 +885,23 @@ impl Writer {
         true
     }
 
+    /// Rows that can be projected in a slice of time.
+    fn slice(&self) -> usize {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float that is too large is as many as can be")]
+        let rows = (SLICE.as_secs_f64() / self.row_time) as usize;
+        rows.clamp(*SLICE_ROWS.start(), *SLICE_ROWS.end())
+    }
+
     fn carry_over(&mut self, rows: usize) -> rusqlite::Result<()> {
         let began = Instant::now();
         let Some(mut sweep) = self.sweep.take().or_else(|| Sweep::begin(self.frames.iter().cloned().collect())) else { return Ok(()) };
+        let before = sweep.done();
         let done = sweep.step(&mut self.connection, &self.memory, rows);
         self.is_stuck = done.is_err();
+        let rows = sweep.done() - before;
+        if rows > 0 {
+            self.row_time += (began.elapsed().as_secs_f64() / rows as f64 - self.row_time) / 4.0;
+        }
         match done {
             Ok(Some(cursor)) => {
                 self.projected = cursor;
