@@ -457,9 +457,12 @@ impl<C: Codec> Serving<'_, C> {
         if self.leave_by.is_some_and(|leave_by| self.session.is_settled() || Instant::now() >= leave_by) {
             return Poll::Ready(Some(CloseCode::Restart));
         }
-        if self.is_readable && self.is_reading() {
-            // Others have their turn first.
-            wakes.wake(Part::Read);
+        if self.is_readable {
+            // Where there is no room for what may come, an answer makes it, and wakes.
+            if self.is_reading() {
+                // Others have their turn first.
+                wakes.wake(Part::Read);
+            }
         } else if self.leave_by.is_none() {
             self.session.rest();
         }

@@ -1,8 +1,8 @@
 //! What waits for one session, in bounded memory; and the short way past it.
 //!
 //! A session that has nothing to do says that it is at rest. Events of a dialog that it follows and has all of are then
-//! written to its socket by whoever announces them, and so is the answer to the one decision that it may wait for by whoever has it
-//! from the store: its task need not be woken, which would cost as much again as the write.
+//! written to its socket by whoever announces them. So is, by whoever has it from the store, the answer to the one decision that a
+//! session may wait for. Its task need not be woken for either, which would cost as much again as the write.
 //! The lock makes the two sides take turns: the session looks here before it writes anything itself, which ends its rest.
 //!
 //! Items wait in the order they were announced. When there are too many, no more memory is spent on them: of each
@@ -43,6 +43,8 @@ pub enum Item {
 /// Everything that waited.
 #[derive(Debug, Default)]
 pub struct Taken {
+    /// An answer that was to be sent at once and was not taken: it comes first of all.
+    pub reply: Option<Bytes>,
     /// In order.
     pub items: VecDeque<Item>,
     /// Dialogs of which events were missed, each with the first number missed.
@@ -145,7 +147,7 @@ enum Rest {
     None,
     /// Nothing is asked: it only listens.
     Listens,
-    /// It listens, and waits for one answer.
+    /// It waits for one answer. An event would come before that, so it ends the rest.
     Asks,
 }
 
@@ -290,7 +292,13 @@ impl Outbox {
         (state.count, state.taken.as_ref().is_some_and(|taken| !taken.gaps.is_empty() || taken.lost))
     }
 
-    /// Lets the session end with a code.
+    /// Lets the session end with a code, now.
+    pub fn end(&self, code: CloseCode) {
+        self.close(code);
+        self.wake();
+    }
+
+    /// Lets the session end with a code, when it is woken.
     pub(super) fn close(&self, code: CloseCode) {
         self.put(|state| state.taken().close = Some(code));
     }
@@ -331,15 +339,20 @@ impl Outbox {
                 frames.clear();
                 put(frames);
                 let sent = line.send(frames);
+                let refused = (sent == Sent::Nothing).then(|| Bytes::copy_from_slice(frames));
                 frames.shrink_to(KEPT);
-                sent
+                (sent, refused)
             })
         });
-        if sent == Some(Sent::All) {
+        let (sent, refused) = sent.unwrap_or((Sent::All, None));
+        if line.is_some() && sent == Sent::All {
             state.rest = Rest::Listens;
             return;
         }
         state.rest = Rest::None;
+        if refused.is_some() {
+            state.taken().reply = refused;
+        }
         if !std::mem::replace(&mut state.signalled, true) {
             drop(state);
             self.wake();

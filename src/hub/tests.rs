@@ -201,4 +201,5 @@ fn an_answer_goes_over_the_line_of_who_waits_for_it_alone_and_an_event_never_bef
     let sends = line.sends.load(Ordering::Relaxed);
     reply();
     assert_eq!(line.sends.load(Ordering::Relaxed), sends, "it rests no more");
+    assert_eq!(outbox.take(&noop_waker()).unwrap().reply.as_deref(), Some(b"reply".as_slice()), "and nothing is lost");
 }

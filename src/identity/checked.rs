@@ -98,10 +98,12 @@ impl Tokens {
                 Checked::Agent(claims) => claims.exp > now,
                 Checked::Consumer(_) => false,
             });
+            // Else they would be looked through for each token that comes from now on.
+            if known.all.len() > REMEMBERED / 2 {
+                known.all.clear();
+            }
         }
-        if known.all.len() < REMEMBERED {
-            known.all.insert(print, checked);
-        }
+        known.all.insert(print, checked);
     }
 
     /// Forgets all of them, for a key may hold no more.
@@ -183,6 +185,18 @@ mod tests {
         assert!(tokens.get(Purpose::Consumer, "token").is_none());
         tokens.remember(tokens.generation(), Purpose::Consumer, "token", consumer("ann"), 0);
         assert!(tokens.get(Purpose::Consumer, "token").is_some());
+    }
+
+    #[test]
+    fn when_too_many_live_ones_are_known_room_is_made_for_more_than_one() {
+        let tokens = Tokens::default();
+        let agent = Checked::Agent(Arc::new(AgentClaims { sub: "1".into(), aud: "demo".into(), sid: None, iat: 0, exp: u64::MAX }));
+        let known = |tokens: &Tokens| tokens.lock().all.len();
+        for number in 0..=REMEMBERED {
+            tokens.remember(0, Purpose::Agent, &number.to_string(), agent.clone(), 1);
+        }
+        assert_eq!(known(&tokens), 1, "they are checked once more, instead of being looked through each time");
+        assert!(tokens.get(Purpose::Agent, &REMEMBERED.to_string()).is_some());
     }
 
     #[test]

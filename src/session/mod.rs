@@ -17,7 +17,7 @@ mod watch;
 pub use codec::{Admission, Admitted, Answer, Ask, Asked, BatchEncoder, ChangeKind, Codec, Doorway, Greeting, batches};
 
 use self::agents::AgentWatches;
-use self::desk::{Asked as Asking, Desk, Pending};
+use self::desk::{Desk, Pending};
 use self::follow::{Dialogs, FeedCursor};
 use self::watch::{Shows, Watches};
 use crate::domain::{Actor, Command, ConversationFilter, Refusal};
@@ -175,7 +175,25 @@ enum Waiting {
     Feed(BoxFuture<'static, Result<follow::FeedStart, Error>>),
 }
 
+/// An answer, or what begins with it.
+enum Answered {
+    Is(Answer),
+    Follow(follow::Start),
+    Feed(follow::FeedStart),
+}
+
 impl Waiting {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Answered, Error>> {
+        match self {
+            Self::Ready(result) => Poll::Ready(result.take().unwrap_or(Err(Error::Unreadable)).map(Answered::Is)),
+            Self::Decision(_) => Poll::Pending,
+            Self::Answer(answer) => Pin::new(answer).poll(context).map_ok(|decided| Answered::Is(Answer::Decided(decided))),
+            Self::Query(query) => query.as_mut().poll(context).map_ok(Answered::Is),
+            Self::Follow(start) => start.as_mut().poll(context).map_ok(Answered::Follow),
+            Self::Feed(start) => start.as_mut().poll(context).map_ok(Answered::Feed),
+        }
+    }
+
     fn take_decision(&mut self) -> Option<Box<Decision>> {
         match self {
             Self::Decision(decision) => decision.take(),
@@ -250,7 +268,7 @@ impl<C: Codec> Session<C> {
             agents: AgentWatches::default(),
             feed: None,
             gateway,
-            desk: Desk::new(codec, membership.outbox().clone(), limits.pending),
+            desk: Desk::new(codec, membership.outbox(), limits.pending),
             actor,
             lease,
             bad_frames: 0,
@@ -280,7 +298,7 @@ impl<C: Codec> Session<C> {
     /// # Errors
     /// The code to close with, if there were too many bad frames in a row.
     pub fn accept(&mut self, text: &str) -> Result<(), CloseCode> {
-        let Asked { tag, ask } = self.desk.lock().codec.decode(text);
+        let Asked { tag, ask } = self.desk.codec().decode(text);
         let is_bad = matches!(ask, Ask::Bad(_));
         self.bad_frames = if is_bad { self.bad_frames + 1 } else { 0 };
         let (mut answer, then) = self.start(ask);
@@ -391,11 +409,12 @@ impl<C: Codec> Session<C> {
         poll_fn(|context| self.poll(context)).await;
     }
 
-    /// Says that everything has left, and nothing is to do but to listen, and to wait for the answer to one decision at most: until
-    /// the session is polled again, events and that answer may be written to its socket by whoever has them.
+    /// Says that everything has left, and nothing is to do but to listen or to wait for the answer to one decision: until the
+    /// session is polled again, events, or that answer, may be written to its socket by whoever has them.
     pub fn rest(&self) {
-        if self.out.is_empty() && self.end.is_none() && !self.gateway.faults().is_on() {
-            self.desk.rest();
+        if self.out.is_empty() && self.end.is_none() {
+            // Where a reply may be dropped on demand it is the session's to say.
+            self.desk.rest(!self.gateway.faults().is_on());
         }
     }
 
@@ -451,19 +470,20 @@ impl<C: Codec> Session<C> {
             return Poll::Ready(());
         }
         // First of all, for it ends the rest. What is not taken now waits in the outbox, which is bounded.
+        let now = Instant::now();
         let mut taken = self.membership.outbox().take(context.waker());
-        self.poll_replies(context);
+        self.out.extend(taken.as_mut().and_then(|taken| taken.reply.take()).map(Out::Framed));
+        self.poll_replies(context, now);
         while let Some(heard) = taken.take() {
             self.hear(*heard);
             if !self.out.is_full() {
                 taken = self.membership.outbox().take(context.waker());
             }
         }
-        let now = Instant::now();
         self.opened.retain(|_, hold| !hold.is_over(now));
         let Self { gateway, desk, watches, agents, dialogs, feed, out, opened, .. } = self;
         {
-            let codec = &desk.lock().codec;
+            let codec = &*desk.codec();
             watches.poll(context, now, gateway, codec, opened, out);
             agents.poll(context, now, gateway, codec, out);
             dialogs.poll(context, now, gateway, out);
@@ -474,45 +494,47 @@ impl<C: Codec> Session<C> {
         if !self.out.is_empty() || self.end.is_some() {
             return Poll::Ready(());
         }
-        self.poll_timer(context)
+        self.poll_timer(context, now)
     }
 
     /// Replies leave in the order of their requests.
-    fn poll_replies(&mut self, context: &mut Context<'_>) {
-        let desk = self.desk.clone();
-        let mut asked = desk.lock();
-        while let Some(front) = asked.front_mut().filter(|_| !self.out.is_full()) {
-            if front.not_before.is_some_and(|at| at > Instant::now()) {
-                return;
-            }
-            let result = match &mut front.answer {
-                Waiting::Ready(result) => Poll::Ready(result.take().unwrap_or(Err(Error::Unreadable))),
-                Waiting::Decision(_) => Poll::Pending,
-                Waiting::Answer(answer) => Pin::new(answer).poll(context).map(|result| result.map(Answer::Decided)),
-                Waiting::Query(query) => query.as_mut().poll(context),
-                Waiting::Follow(start) => start.as_mut().poll(context).map(|start| {
-                    let start = start?;
-                    let head = start.followed.head;
-                    self.dialogs.follow(start);
-                    Ok(Answer::Following { epoch: self.gateway.store().epoch().to_owned(), oldest: 0, head })
-                }),
-                Waiting::Feed(start) => start.as_mut().poll(context).map(|start| {
-                    let start = start?;
-                    let (after, head) = (start.after, start.head);
-                    self.feed = Some(FeedCursor::new(start));
-                    Ok(Answer::Following { epoch: self.gateway.store().epoch().to_owned(), oldest: after, head: Some(head) })
-                }),
+    fn poll_replies(&mut self, context: &mut Context<'_>, now: Instant) {
+        while !self.out.is_full() {
+            // Whoever answers must not wait for what is made of answers.
+            let answered = {
+                let mut asked = self.desk.lock();
+                let Some(front) = asked.front_mut().filter(|front| front.not_before.is_none_or(|at| at <= now)) else { return };
+                let Poll::Ready(result) = front.answer.poll(context) else { return };
+                asked.pop().map(|Pending { tag, then, .. }| (tag, result, then))
             };
-            let Poll::Ready(result) = result else { return };
-            let Some(Pending { tag, then, .. }) = asked.pop() else { return };
-            self.reply(&mut asked, tag, result, then);
+            let Some((tag, result, then)) = answered else { return };
+            let result = result.map(|answered| self.take_in(answered));
+            self.reply(tag, result, then);
         }
     }
 
-    fn reply(&mut self, asked: &mut Asking<C>, tag: C::Tag, result: Result<Answer, Error>, then: Then) {
+    /// Lets begin what was asked for.
+    fn take_in(&mut self, answered: Answered) -> Answer {
+        let epoch = || self.gateway.store().epoch().to_owned();
+        match answered {
+            Answered::Is(answer) => answer,
+            Answered::Follow(start) => {
+                let answer = Answer::Following { epoch: epoch(), oldest: 0, head: start.followed.head };
+                self.dialogs.follow(start);
+                answer
+            }
+            Answered::Feed(start) => {
+                let answer = Answer::Following { epoch: epoch(), oldest: start.after, head: Some(start.head) };
+                self.feed = Some(FeedCursor::new(start));
+                answer
+            }
+        }
+    }
+
+    fn reply(&mut self, tag: C::Tag, result: Result<Answer, Error>, then: Then) {
         let is_good = result.is_ok();
         let starts = matches!(result, Ok(Answer::Following { .. }));
-        let frame = asked.reply(tag, result);
+        let frame = self.desk.reply(tag, result);
         let holds = match then {
             Then::Nothing => starts,
             Then::Watch(id) => {
@@ -536,8 +558,8 @@ impl<C: Codec> Session<C> {
 
     /// Takes in what was announced.
     fn hear(&mut self, taken: Taken) {
-        let Taken { items, gaps, changes, agents, feed, lost, close } = taken;
-        let codec = &self.desk.lock().codec;
+        let Taken { reply: _, items, gaps, changes, agents, feed, lost, close } = taken;
+        let codec = &*self.desk.codec();
         for state in agents.into_values() {
             self.agents.heard(&state, codec, &mut self.out);
         }
@@ -568,10 +590,10 @@ impl<C: Codec> Session<C> {
         }
     }
 
-    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_timer(&mut self, context: &mut Context<'_>, now: Instant) -> Poll<()> {
         let holds = self.opened.values().filter_map(Hold::deadline);
         let feed = self.feed.iter().filter_map(|feed| feed.hold.deadline());
-        let delayed = self.desk.lock().front_mut().and_then(|front| front.not_before).filter(|at| *at > Instant::now());
+        let delayed = self.desk.lock().front_mut().and_then(|front| front.not_before).filter(|at| *at > now);
         let earliest = delayed
             .into_iter()
             .chain(holds)
@@ -600,6 +622,13 @@ impl<C: Codec> Session<C> {
             }
             Poll::Pending => Poll::Pending,
         }
+    }
+}
+
+impl<C: Codec> Drop for Session<C> {
+    fn drop(&mut self) {
+        // A decision that is still to come keeps the desk, and would keep what else is waited for.
+        self.desk.clear();
     }
 }
 

@@ -24,6 +24,7 @@ pub use debts::{Attempt, Balance, DeadLetter, Debts, EndpointId, EndpointRow, En
 
 use crate::domain::{AgentState, Consumer, Conversation, ConversationFilter, Draft, Message, Millis, Outcome, Refusal, ScopeKey, Sight};
 use futures::future::BoxFuture;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tieline_protocol::code::ErrorCode;
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, UserId};
@@ -268,11 +269,15 @@ impl AnswerTo {
         Self(To::Asker(asker, number))
     }
 
-    /// Answers. Nobody minds if nobody waits any more.
+    /// Answers. Nobody minds if nobody waits any more, and who panics over it takes nobody else's answer along.
     pub fn answer(mut self, answer: Result<Decided, StoreError>) {
         match std::mem::replace(&mut self.0, To::Nobody) {
             To::Once(tell) => drop(tell.send(answer)),
-            To::Asker(asker, number) => asker.answered(number, answer),
+            To::Asker(asker, number) => {
+                if catch_unwind(AssertUnwindSafe(|| asker.answered(number, answer))).is_err() {
+                    tracing::error!("whoever was answered panicked");
+                }
+            }
             To::Nobody => {}
         }
     }
@@ -289,7 +294,7 @@ impl Drop for AnswerTo {
 
 /// Where conversations are kept.
 ///
-/// Decisions are taken in the order of the calls to [`Store::decide`]. An answer means that everything the decision
+/// Decisions are taken in the order of the calls to [`Store::decide_to`]. An answer means that everything the decision
 /// wrote is on disk. Reads see everything that was answered before they began.
 pub trait Store: Debts + Send + Sync + std::fmt::Debug {
     /// Hands in a decision. The answer comes after the commit.

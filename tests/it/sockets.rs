@@ -258,6 +258,32 @@ fn change_text(id: &str) -> String {
     change("c", id, json!({"field": "ConversationStateField", "conversationState": "CLOSE"})).to_string()
 }
 
+#[tokio::test]
+async fn regression_a_socket_with_room_for_one_request_reads_on_when_that_is_answered() {
+    // Where one request fills what may wait, by number or by bytes. A ping would wake the socket, too, and comes late.
+    for limits in ["pending = 1", "message = \"1MiB\"\nbatch = \"1MiB\""] {
+        let server = TestServer::with(&format!("[limits]\nping = \"80s\"\n{limits}")).await;
+        let ann = server.api().speaker("ann").await;
+        let id = ann.open().await;
+        let mut socket = ann.consumer_socket().await;
+        let long = |number: u64| format!("{}{}", publish(&number.to_string(), &id, "x"), " ".repeat(300 * 1024));
+        for number in 0..10 {
+            if limits.contains("pending") {
+                socket.send(&publish(&number.to_string(), &id, "x")).await;
+            } else {
+                socket.send_text(&long(number)).await;
+            }
+            assert_eq!(socket.response(&number.to_string()).await["body"]["sequence"], number);
+        }
+        for number in 10..20 {
+            socket.send(&publish(&number.to_string(), &id, "x")).await;
+        }
+        for number in 10..20 {
+            assert_eq!(socket.response(&number.to_string()).await["body"]["sequence"], number);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_is_encoded_once_for_all_who_follow_it() {
     const AGENTS: usize = 20;

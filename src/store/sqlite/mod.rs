@@ -139,26 +139,24 @@ impl SqliteStore {
 
     fn hand_in(&self, job: Job) {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let handed_in = jobs.as_ref().map(|jobs| jobs.try_send(job));
-        // Whoever is told that it was refused may be asking for more.
+        let Some(queue) = jobs.as_ref() else {
+            // Whoever is told may ask for more, here and below.
+            drop(jobs);
+            // Closed: with the job goes where its answer was to go, which a caller reads as unknown.
+            return tracing::debug!("a decision came after the store was closed");
+        };
+        let handed_in = queue.try_send(job);
         drop(jobs);
-        let refused = match handed_in {
-            Some(Ok(())) => {
+        let (job, error) = match handed_in {
+            Ok(()) => {
                 self.waiting.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            Some(Err(TrySendError::Full(job))) => Some((job, StoreError::Busy)),
-            Some(Err(TrySendError::Disconnected(job))) => Some((job, StoreError::Unknown)),
-            None => None,
+            Err(TrySendError::Full(job)) => (job, StoreError::Busy),
+            Err(TrySendError::Disconnected(job)) => (job, StoreError::Unknown),
         };
-        match refused {
-            Some((job, error)) => {
-                metrics::counter!("tieline_store_refused_total").increment(1);
-                job.fail(error);
-            }
-            // Closed: the job is dropped and with it where its answer goes, which a caller reads as unknown.
-            None => tracing::debug!("a decision came after the store was closed"),
-        }
+        metrics::counter!("tieline_store_refused_total").increment(1);
+        job.fail(error);
     }
 
     fn write(

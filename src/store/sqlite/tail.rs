@@ -227,7 +227,7 @@ pub(super) struct Tail {
     active: usize,
     /// The last frame that was written.
     number: u64,
-    /// Frames up to this one are in the database.
+    /// Frames up to this one are in the database, synced.
     released: u64,
     #[cfg(test)]
     room: u64,

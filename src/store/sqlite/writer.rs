@@ -41,6 +41,8 @@ const WAITING: usize = 12_288;
 /// As many while few come at a time: a sweep is cheaper for each the longer it is, but to begin and to end a long one takes longer than
 /// decisions should wait, and where there is time to spare that is what counts.
 const WAITING_AT_EASE: usize = 1_024;
+/// After so many batches in a row of fewer than share a sync there is time to spare.
+const EASE: usize = 64;
 const WAITING_BYTES: usize = 8 * 1024 * 1024;
 /// As many, when the database cannot be written: beyond it decisions are refused.
 const STUCK: usize = 2 * WAITING;
@@ -111,7 +113,7 @@ impl Finished {
     }
 }
 
-/// Takes what is finished, and answers it, in order.
+/// Takes what is finished, and answers it.
 pub(super) type Answers = Box<dyn Fn(Vec<Finished>) + Send>;
 
 /// The answer to a decision that waits for the commit.
@@ -288,7 +290,7 @@ impl Writer {
             let before = waiting.fetch_sub(jobs, Ordering::Relaxed);
             metrics::gauge!("tieline_store_waiting").set(before.wrapping_sub(jobs).cast_signed().max(0) as f64);
         };
-        let mut last_batch = 0;
+        let (mut last_batch, mut small) = (0, 0_usize);
         loop {
             let is_at_rest = self.frames.is_empty();
             let is_owed = self.checkpoints.is_under_way() || self.is_checkpoint_due() || self.tail.is_purge_due();
@@ -317,12 +319,13 @@ impl Writer {
                 batch.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(BATCH - 1));
                 taken(batch.len());
                 last_batch = batch.len();
+                small = if last_batch < SHARED { small + 1 } else { 0 };
                 let before = self.rows;
                 self.step(batch);
-                // Under load nobody rests, and what is not projected must not grow: a sweep that has begun gets on faster than
-                // it is added to.
+                // Under load nobody rests, and what is not projected must not grow: a sweep that has begun gets on at least as
+                // fast as it is added to.
                 self.look_after_checkpoints();
-                let enough = if last_batch >= SHARED { WAITING } else { WAITING_AT_EASE };
+                let enough = if small < EASE { WAITING } else { WAITING_AT_EASE };
                 if !self.has_failed() && (self.sweep.is_some() || self.rows > enough || self.bytes > WAITING_BYTES) {
                     self.project(self.slice().max(self.rows.saturating_sub(before).saturating_mul(4)));
                 }
