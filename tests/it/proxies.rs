@@ -142,10 +142,17 @@ async fn is_carried(place: &Place, mut server: TestServer) {
     let send = async |size: usize| {
         let text = format!("{}{}", publish("1", &id, "long"), " ".repeat(size));
         let post = client.post(place.url(&format!("/api/account/{ACCOUNT}/messaging/consumer/{SEND}?v=3"))).body(text);
-        ann.headers().into_iter().fold(post, |post, (name, value)| post.header(name, value)).send().await.unwrap().status().as_u16()
+        ann.headers()
+            .into_iter()
+            .fold(post, |post, (name, value)| post.header(name, value))
+            .send()
+            .await
+            .map(|answer| answer.status().as_u16())
     };
-    assert_eq!(send(200 << 10).await, 200);
-    assert_eq!(send(300 << 10).await, 413, "the gateway would take it");
+    assert_eq!(send(200 << 10).await.unwrap(), 200);
+    // The gateway would take it. A proxy that has refused it may hang up before the client has sent all, or has read why.
+    let refused = send(300 << 10).await;
+    assert!(refused.as_ref().map_or_else(reqwest::Error::is_request, |status| *status == 413), "{refused:?}");
 
     // Also what fails is not logged with its address.
     server.stop().await;
