@@ -1,9 +1,10 @@
 //! SEND against what is left of it without a gateway: `cargo bench --bench send`.
 //!
 //! 64 connections that are kept publish messages, one request of each at a time, with an AppJWT and a ConsumerJWS. Beside it
-//! stand two servers of the same requests, of replies of the same size, on the same core: one that only answers (hyper), and one
-//! that has each body on disk before it answers, many with one sync, as the gateway does. Neither knows conversations, numbers or
-//! subscribers, or looks at a token; but for a third, which checks the signature of each ConsumerJWS. What counts is the CPU of the server for each message.
+//! stand servers of the same requests, of replies of the same size, on the same core: one that only answers (hyper), and one
+//! that has each body on disk before it answers, many with one sync, as the gateway does; and a third, which also checks the
+//! signature of each ConsumerJWS. None knows conversations, numbers or subscribers. What counts is the CPU of the server for each
+//! message.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark that cannot go on should say where")]
 #![allow(missing_docs, reason = "nothing outside uses a benchmark")]
@@ -268,7 +269,7 @@ async fn compare(rounds: usize, conversations: usize) {
     let [mut cold, mut spread, mut first_use, mut issued, mut gathered] = [(); 5].map(|()| Cost::default());
     let [mut answer, mut append, mut verify] = [(); 3].map(|()| Cost::default());
     let keys = Http::connect(gateway.address).await.call(b"GET /.well-known/jwks.json HTTP/1.1\r\nhost: bench\r\n\r\n").await.1.to_vec();
-    // Messages in each of many conversations: after a start, later ones, and twice one of a token that is not known.
+    // Messages in each of many conversations: after a start, later ones, with a token that is not known, with one just asked for.
     let each = 1 + later + 2;
     println!("{conversations} conversations, {CONNECTIONS} connections; CPU us for each message of a round");
     for round in 0..rounds {

@@ -16,7 +16,7 @@ use crate::faults::Faults;
 use crate::files::Files;
 use crate::hub::{Hub, Typing};
 use crate::identity::{Account, Identity, fingerprint};
-use crate::store::{Committed, Decided, Decision, Fingerprint, Retry, Store, StoreError};
+use crate::store::{AnswerTo, Committed, Decided, Decision, Fingerprint, Retry, Store, StoreError};
 use crate::throttle::Throttle;
 use futures::future::BoxFuture;
 use std::borrow::Cow;
@@ -314,7 +314,14 @@ impl Gateway {
 
     /// Hands commands in. They are decided in the order of the calls, and answered when they are on disk.
     pub fn submit(self: &Arc<Self>, request: Request) -> Pending {
-        self.prepare(request).map_or_else(|pending| pending, |decision| Pending(Waiting::Store(self.store.decide(*decision))))
+        match self.prepare(request) {
+            Ok(decision) => {
+                let (to, answer) = AnswerTo::once();
+                self.store.decide_to(decision, to);
+                Pending(Waiting::Store(answer))
+            }
+            Err(pending) => pending,
+        }
     }
 
     /// Makes commands into the decision that is to be handed in to the store.

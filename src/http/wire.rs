@@ -1,8 +1,8 @@
 //! The wire of one WebSocket: its stream, and those bytes of whole frames that the stream has not taken yet.
 //!
-//! The socket's task and whoever has an event or an answer for it write to it in turns; a frame is put down whole, so frames never mix. What
-//! the stream does not take at once stays here, and the task sees that it leaves. Framing is tungstenite's: it reads through
-//! [`Socket`], which never lets it write to the stream itself.
+//! The socket's task and whoever has an event or an answer for it write to it in turns; a frame is put down whole, so frames never
+//! mix. What the stream does not take at once stays here, and the task sees that it leaves. Framing is tungstenite's: it reads
+//! through [`Socket`], which never lets it write to the stream itself.
 
 use crate::hub::{Line, Sent};
 use crate::identity::Lease;

@@ -389,7 +389,6 @@ impl Hub {
             self.sessions.iter().filter(|session| is_meant(&session.actor)).map(|session| session.outbox.clone()).collect();
         for outbox in &theirs {
             outbox.close(code);
-            outbox.wake();
         }
         theirs.len()
     }
@@ -406,7 +405,6 @@ impl Hub {
         let outbox = self.sessions.get(&ConnectionId(connection)).map(|session| session.outbox.clone());
         outbox.is_some_and(|outbox| {
             outbox.close(code);
-            outbox.wake();
             true
         })
     }

@@ -185,8 +185,7 @@ impl Outbox {
     fn put(&self, put: impl FnOnce(&mut State)) -> bool {
         let mut state = self.lock();
         put(&mut state);
-        state.rest = Rest::None;
-        !std::mem::replace(&mut state.signalled, true)
+        state.signal()
     }
 
     /// Says where the session's frames go, once.
@@ -230,12 +229,10 @@ impl Outbox {
             if sent == Sent::All {
                 return Pushed::Sent;
             }
-            state.rest = Rest::None;
             if sent == Sent::Part {
-                return Pushed::Waits(!std::mem::replace(&mut state.signalled, true));
+                return Pushed::Waits(state.signal());
             }
         }
-        state.rest = Rest::None;
         // Behind a gap everything of the dialog is read from the log.
         if state.is_full() || state.taken().gaps.contains_key(&run.dialog) {
             state.miss(&run.dialog, run.first);
@@ -244,7 +241,7 @@ impl Outbox {
             state.bytes += run.bytes();
             state.taken().items.push_back(Item::Events(run.clone()));
         }
-        Pushed::Waits(!std::mem::replace(&mut state.signalled, true))
+        Pushed::Waits(state.signal())
     }
 
     pub(super) fn push_change(&self, change: &Arc<ConversationChange>) -> bool {
@@ -292,15 +289,10 @@ impl Outbox {
         (state.count, state.taken.as_ref().is_some_and(|taken| !taken.gaps.is_empty() || taken.lost))
     }
 
-    /// Lets the session end with a code, now.
-    pub fn end(&self, code: CloseCode) {
-        self.close(code);
-        self.wake();
-    }
-
-    /// Lets the session end with a code, when it is woken.
-    pub(super) fn close(&self, code: CloseCode) {
+    /// Lets the session end with a code.
+    pub fn close(&self, code: CloseCode) {
         self.put(|state| state.taken().close = Some(code));
+        self.wake();
     }
 
     /// Wakes the session.
@@ -333,27 +325,23 @@ impl Outbox {
     /// the session is woken, and finds it by itself.
     pub fn reply(&self, put: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.lock();
-        let line = self.line.get().filter(|_| state.rest == Rest::Asks);
-        let sent = line.map(|line| {
-            REPLIES.with_borrow_mut(|frames| {
+        if let Some(line) = self.line.get().filter(|_| state.rest == Rest::Asks) {
+            let sent = REPLIES.with_borrow_mut(|frames| {
                 frames.clear();
                 put(frames);
                 let sent = line.send(frames);
-                let refused = (sent == Sent::Nothing).then(|| Bytes::copy_from_slice(frames));
+                if sent == Sent::Nothing {
+                    state.taken().reply = Some(Bytes::copy_from_slice(frames));
+                }
                 frames.shrink_to(KEPT);
-                (sent, refused)
-            })
-        });
-        let (sent, refused) = sent.unwrap_or((Sent::All, None));
-        if line.is_some() && sent == Sent::All {
-            state.rest = Rest::Listens;
-            return;
+                sent
+            });
+            if sent == Sent::All {
+                state.rest = Rest::Listens;
+                return;
+            }
         }
-        state.rest = Rest::None;
-        if refused.is_some() {
-            state.taken().reply = refused;
-        }
-        if !std::mem::replace(&mut state.signalled, true) {
+        if state.signal() {
             drop(state);
             self.wake();
         }
@@ -367,6 +355,12 @@ impl Outbox {
 }
 
 impl State {
+    /// There is something to do: ends the rest. Whether the session is to be woken, and not about to look anyway.
+    fn signal(&mut self) -> bool {
+        self.rest = Rest::None;
+        !std::mem::replace(&mut self.signalled, true)
+    }
+
     fn taken(&mut self) -> &mut Taken {
         self.taken.get_or_insert_default()
     }

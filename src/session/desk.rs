@@ -113,12 +113,14 @@ impl<C: Codec> Desk<C> {
     /// polled again, what there is to say may be written to its socket by others.
     pub(super) fn rest(&self, may_ask: bool) {
         let asked = self.lock();
-        let one = asked.pending.front().filter(|_| asked.pending.len() == 1);
+        let asks = match asked.pending.front() {
+            None => false,
+            Some(one) if may_ask && asked.pending.len() == 1 && one.is_plain() => true,
+            Some(_) => return,
+        };
         // Under the lock: an answer comes before this, or finds the session at rest.
-        if (asked.pending.is_empty() || (may_ask && one.is_some_and(Pending::is_plain)))
-            && let Some(outbox) = self.outbox.upgrade()
-        {
-            outbox.rest(one.is_some());
+        if let Some(outbox) = self.outbox.upgrade() {
+            outbox.rest(asks);
         }
     }
 
@@ -135,7 +137,7 @@ struct EndsWithPanic<'o>(&'o Outbox);
 impl Drop for EndsWithPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.end(CloseCode::Restart);
+            self.0.close(CloseCode::Restart);
         }
     }
 }

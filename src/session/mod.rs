@@ -418,7 +418,7 @@ impl<C: Codec> Session<C> {
         }
     }
 
-    /// Says where the frames go, for events that need not wait for this session's turn.
+    /// Says where the frames go, for events and answers that need not wait for this session's turn.
     pub fn connect(&self, line: Arc<dyn Line>) {
         self.membership.outbox().connect(line);
     }
@@ -469,8 +469,8 @@ impl<C: Codec> Session<C> {
         if !self.out.is_empty() || self.end.is_some() {
             return Poll::Ready(());
         }
-        // First of all, for it ends the rest. What is not taken now waits in the outbox, which is bounded.
         let now = Instant::now();
+        // First of all, for it ends the rest. What is not taken now waits in the outbox, which is bounded.
         let mut taken = self.membership.outbox().take(context.waker());
         self.out.extend(taken.as_mut().and_then(|taken| taken.reply.take()).map(Out::Framed));
         self.poll_replies(context, now);

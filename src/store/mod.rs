@@ -271,6 +271,10 @@ impl AnswerTo {
 
     /// Answers. Nobody minds if nobody waits any more, and who panics over it takes nobody else's answer along.
     pub fn answer(mut self, answer: Result<Decided, StoreError>) {
+        self.tell(answer);
+    }
+
+    fn tell(&mut self, answer: Result<Decided, StoreError>) {
         match std::mem::replace(&mut self.0, To::Nobody) {
             To::Once(tell) => drop(tell.send(answer)),
             To::Asker(asker, number) => {
@@ -286,8 +290,8 @@ impl AnswerTo {
 impl Drop for AnswerTo {
     fn drop(&mut self) {
         // Who waits at the other end of a channel is told by its end.
-        if let To::Asker(asker, number) = &self.0 {
-            asker.answered(*number, Err(StoreError::Unknown));
+        if matches!(self.0, To::Asker(..)) {
+            self.tell(Err(StoreError::Unknown));
         }
     }
 }

@@ -329,14 +329,14 @@ async fn a_start_after_a_kill_has_on_disk_what_it_found_before_anything_of_it_go
     let id = ann.open().await;
     ann.say(&id, "before").await;
     // So that it is in the database, where no sync was asked for yet.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until("it is carried over", async || process.api().get("/metrics").await.text.contains("\ntieline_store_unprojected 0\n")).await;
     process.kill();
     let calls = "trace=fsync,fdatasync,ftruncate,pwrite64,listen";
     let strace = ["strace", "-f", "-y", "-ttt", "-T", "-s", "16", "-e", calls, "-o", trace.to_str().unwrap()];
     let process = TestProcess::start(dir.path(), port, &strace).await;
     ann.say(&id, "after").await;
-    // Longer than a writer at rest waits before it looks after what it owes.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    until("what was found goes", async || std::fs::metadata(dir.path().join("data/tieline.tail-0")).is_ok_and(|tail| tail.len() == 0))
+        .await;
     end_traced(process).await;
     let calls = traced(&trace);
     let first = |what: &dyn Fn(&str) -> bool| calls.iter().find(|call| what(call.text.trim_start()) && !call.text.contains("= -1"));

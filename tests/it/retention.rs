@@ -4,7 +4,6 @@ use crate::support::*;
 use rusqlite::Connection;
 use serde_json::json;
 use std::path::Path;
-use std::time::Instant;
 
 const SECRET: &str = "a text that must not outlive its conversation";
 const KEPT: &str = "a text of somebody else";
@@ -24,14 +23,6 @@ fn is_on_disk(data: &Path, text: &str) -> bool {
     let files =
         ["tieline.db", "tieline.db-wal", "tieline.tail-0", "tieline.tail-1"].map(|file| std::fs::read(data.join(file)).unwrap_or_default());
     files.iter().any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + SOON;
-    while !holds().await {
-        assert!(Instant::now() < end, "in time: {what}");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
 }
 
 async fn status(api: &Api, conversation: &str) -> u16 {

@@ -22,6 +22,15 @@ use tokio_util::sync::CancellationToken;
 /// How long anything may take that should be soon. Ten times what it should be, for machines under load.
 pub const SOON: Duration = Duration::from_secs(20);
 
+/// Waits for a state, with a deadline.
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < SOON, "{what} does not happen");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 pub const ACCOUNT: &str = "demo";
 
 /// Two tenants with identical ids, agents of different skills, a survey, and an application that counts repeats.

@@ -290,7 +290,8 @@ impl Writer {
             let before = waiting.fetch_sub(jobs, Ordering::Relaxed);
             metrics::gauge!("tieline_store_waiting").set(before.wrapping_sub(jobs).cast_signed().max(0) as f64);
         };
-        let (mut last_batch, mut small) = (0, 0_usize);
+        // Batches in a row of fewer than share a sync.
+        let mut small = 1_usize;
         loop {
             let is_at_rest = self.frames.is_empty();
             let is_owed = self.checkpoints.is_under_way() || self.is_checkpoint_due() || self.tail.is_purge_due();
@@ -312,14 +313,13 @@ impl Writer {
                 }
             };
             if let Some(first) = job {
-                if last_batch >= SHARED {
+                if small == 0 {
                     std::thread::yield_now();
                 }
                 let mut batch = vec![first];
                 batch.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(BATCH - 1));
                 taken(batch.len());
-                last_batch = batch.len();
-                small = if last_batch < SHARED { small + 1 } else { 0 };
+                small = if batch.len() < SHARED { small + 1 } else { 0 };
                 let before = self.rows;
                 self.step(batch);
                 // Under load nobody rests, and what is not projected must not grow: a sweep that has begun gets on at least as
