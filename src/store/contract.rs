@@ -176,7 +176,7 @@ pub(super) async fn a_restart_changes_nothing_that_is_read(open_store: Open) {
     take(&store, ada(), vec![update("b", join)]).await.unwrap();
     take(&store, ann(), vec![update("c", FieldChange::Close)]).await.unwrap();
     let profile = serde_json::value::to_raw_value(&serde_json::json!({"firstName": "Ann"})).unwrap();
-    take(&store, ann(), vec![Command::SetProfile { profile }]).await.unwrap();
+    take(&store, ann(), vec![Command::SetProfile { consumer: None, profile }]).await.unwrap();
     let (id, agent, csrf) = ("s".into(), "1".into(), "c".into());
     let row = SessionRow { id, account: account(), agent, csrf, made_with: [3; 32], expires: 7, ended: false };
     store.keep_session(row.clone()).await.unwrap().unwrap();

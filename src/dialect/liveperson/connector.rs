@@ -78,7 +78,7 @@ enum Said {
 fn connector_success(part: &Part, outcome: &Outcome, sequence: ReplySequence) -> Said {
     match outcome {
         Outcome::Published { resends, .. } if sequence == ReplySequence::ResendCount => Said::Sequence { sequence: 2 * resends },
-        Outcome::Published { sequence, .. } => Said::Sequence { sequence: *sequence },
+        Outcome::Published { sequence, .. } | Outcome::Recorded { sequence, .. } => Said::Sequence { sequence: *sequence },
         Outcome::Opened { conversation, found } => Said::Opened(render::opened(conversation, *found)),
         Outcome::ProfileSet => Said::Text { msg: text::PROFILE_SET },
         Outcome::Updated | Outcome::ConsumerSeen | Outcome::Routed(_) => Said::Text { msg: part.text },

@@ -201,7 +201,9 @@ impl Codec for SocketCodec {
         };
         match answer {
             Answer::Decided(decided) => match decided.outcomes.into_iter().next() {
-                Some(Outcome::Published { sequence, .. }) => replayable(version, &tag, Sequence { sequence }, decided.replayed),
+                Some(Outcome::Published { sequence, .. } | Outcome::Recorded { sequence, .. }) => {
+                    replayable(version, &tag, Sequence { sequence }, decided.replayed)
+                }
                 Some(Outcome::Opened { conversation, found }) => {
                     replayable(version, &tag, render::opened(&conversation, found), decided.replayed)
                 }
