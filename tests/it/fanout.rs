@@ -95,7 +95,7 @@ async fn slow_follower(api: &Api, bearer: &str, id: &str) -> Slow {
     let url = format!("ws://{}/ws_api/account/{ACCOUNT}/messaging/brand/{bearer}?v=3", api.address);
     let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
     futures::SinkExt::send(&mut socket, Message::text(follow("f", id, 0).to_string())).await.unwrap();
-    socket.next().await.unwrap().unwrap();
+    tokio::time::timeout(SOON, socket.next()).await.expect("it is answered soon").unwrap().unwrap();
     socket.get_mut().flush().await.unwrap();
     Slow(socket)
 }

@@ -1,6 +1,6 @@
 //! The reverse proxies of `deploy/proxy`, as they stand but for addresses and files, in front of a gateway.
 
-use crate::packaging::{Running, program, root, succeeds};
+use crate::packaging::{program, root, succeeds};
 use crate::support::*;
 use futures::{SinkExt, StreamExt};
 use std::path::{Path, PathBuf};

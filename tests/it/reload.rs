@@ -124,8 +124,8 @@ async fn a_reload_is_made_to_its_end_also_when_who_asked_for_it_hangs_up() {
         }
     };
     let end = async {
-        for agent in &mut agents {
-            assert_eq!(agent.closed().await.0, 4401);
+        for closed in futures::future::join_all(agents.iter_mut().map(Ws::closed)).await {
+            assert_eq!(closed.0, 4401);
         }
     };
     tokio::select! {
