@@ -3,16 +3,20 @@
 //! It is read and validated once. After that it is true: nothing that holds a [`Config`] checks it again. An error
 //! says which file or variable, where in it, what is wrong and what to write instead.
 
+mod api_key;
 mod sign_in;
+pub mod things;
 mod webhook;
 
+pub use api_key::{ApiKey, Dialect, KeyRate};
 pub use sign_in::{KeySource, SignIn, Signature};
 pub use webhook::{ANY_EVENT, Allowed, Endpoint, Header, Webhook, WebhookSecret, WebhookSignature, check_secrets};
 
+use crate::things::{check_email, check_phone};
 use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +33,9 @@ const LONGEST_SPAN: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// The admin key of a double for tests that was given none.
 pub const DEV_ADMIN_KEY: &str = "dev";
+
+/// The dialects that may be served.
+const DIALECTS: [&str; 3] = ["liveperson", "dixa", "oncehub"];
 
 /// What environment variables of settings begin with.
 const PREFIX: &str = "TIELINE__";
@@ -300,6 +307,8 @@ section!(
         token_calls_per_minute: u32,
         /// Files that one consumer or agent may put into the store.
         uploads_per_minute: u32,
+        /// Calls of OnceHub's API of one address in five minutes.
+        oncehub_per_address: u32,
     }
 );
 
@@ -408,6 +417,36 @@ pub struct Account {
     /// Where its consumers sign in.
     #[serde(default)]
     pub sign_in: Vec<SignIn>,
+    /// The keys of programs that use other vendors' APIs.
+    #[serde(default)]
+    pub api_keys: Vec<ApiKey>,
+    /// The queue of conversations whose opener names none; none: that of conversations without one.
+    #[serde(default)]
+    pub default_queue: Option<String>,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: Vec<things::Tag>,
+    /// What its conversations and consumers may have.
+    #[serde(default)]
+    pub attributes: Vec<things::Attribute>,
+    /// At what it can be reached.
+    #[serde(default)]
+    pub contact_endpoints: Vec<things::ContactEndpoint>,
+    /// How conversations come in.
+    #[serde(default)]
+    pub flows: Vec<things::Flow>,
+    /// Where its consumers write.
+    #[serde(default)]
+    pub websites: Vec<things::Website>,
+    /// Its groups of visitors.
+    #[serde(default)]
+    pub audiences: Vec<things::Audience>,
+    /// Its programs that answer.
+    #[serde(default)]
+    pub bots: Vec<things::Bot>,
+    /// Where its integrations meet.
+    #[serde(default)]
+    pub hubs: Vec<things::Hub>,
 }
 
 /// Questions behind a conversation.
@@ -523,6 +562,12 @@ pub struct Agent {
     /// The name to show.
     #[serde(default)]
     pub name: String,
+    /// The mail address to show. None: one is made up that no mail reaches.
+    #[serde(default)]
+    pub email: Option<String>,
+    /// The telephone number to show.
+    #[serde(default)]
+    pub phone: Option<String>,
     /// What the agent may do.
     #[serde(default = "default_roles")]
     pub roles: Vec<crate::domain::AgentRole>,
@@ -755,7 +800,9 @@ impl Config {
         for account in &mut self.accounts {
             let secrets = account.apps.iter_mut().map(|app| (app.client_id.clone(), &mut app.client_secret));
             let passwords = account.agents.iter_mut().filter_map(|agent| Some((agent.login.clone(), agent.password.as_mut()?)));
-            for (name, secret) in secrets.chain(passwords) {
+            // A key has no name of its own that it must have.
+            let keys = account.api_keys.iter_mut().map(|key| (key.key.expose_secret().to_owned(), &mut key.key));
+            for (name, secret) in secrets.chain(passwords).chain(keys) {
                 if DEFAULTS.contains(&format!("\"{}\"", secret.expose_secret())) {
                     *secret = instead_of_demo(&name).into();
                 }
@@ -777,8 +824,8 @@ impl Config {
             return fail("server.tls", "a TLS listener needs cert and key, or self_signed = true".into());
         }
         for dialect in &self.server.dialects {
-            if dialect != "liveperson" {
-                return fail("server.dialects", format!("{dialect:?} is not served by this version; write \"liveperson\""));
+            if !DIALECTS.contains(&dialect.as_str()) {
+                return fail("server.dialects", format!("{dialect:?} is not served by this version; write any of {DIALECTS:?}"));
             }
         }
         for origin in &self.server.allowed_origins {
@@ -800,6 +847,7 @@ impl Config {
             ("logins_per_minute", limits.logins_per_minute as usize),
             ("token_calls_per_minute", limits.token_calls_per_minute as usize),
             ("uploads_per_minute", limits.uploads_per_minute as usize),
+            ("oncehub_per_address", limits.oncehub_per_address as usize),
         ];
         if let Some((name, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
             return fail(&format!("limits.{name}"), "it must be at least 1".into());
@@ -862,6 +910,7 @@ impl Config {
     fn validate_accounts(&self) -> Result<(), ConfigError> {
         let fail = |key: String, reason: &str| Err(ConfigError::Value { key, reason: reason.to_owned() });
         let mut accounts = HashSet::new();
+        let mut keys = HashMap::new();
         for account in &self.accounts {
             let at = |what: &str| format!("accounts.{}.{what}", account.id);
             if account.id.is_empty() || !account.id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
@@ -900,6 +949,16 @@ impl Config {
                 if !agent.skills.iter().all(known) {
                     return fail(at(&format!("agents.{}", agent.login)), "skills must be ids of the account's queues, or \"-1\"");
                 }
+                let refused = |reason: String| ConfigError::Value { key: at(&format!("agents.{}", agent.login)), reason };
+                if let Some(email) = &agent.email {
+                    check_email(email).map_err(|reason| refused(format!("email {reason}")))?;
+                    if !seen.insert(format!("email {}", email.to_lowercase())) {
+                        return fail(at("agents"), "two agents have the same email");
+                    }
+                }
+                if let Some(phone) = &agent.phone {
+                    check_phone(phone).map_err(|reason| refused(format!("phone {reason}")))?;
+                }
                 if !seen.insert(format!("login {}", agent.login)) || !seen.insert(format!("user {}", agent.user_id)) {
                     return fail(at("agents"), "two agents have the same login or user_id");
                 }
@@ -924,6 +983,8 @@ impl Config {
                 }
             }
             sign_in::validate(&account.id, &account.sign_in)?;
+            api_key::validate(account, &mut keys).map_err(|reason| ConfigError::Value { key: at("api_keys"), reason })?;
+            things::validate(account).map_err(|(place, reason)| ConfigError::Value { key: at(&place), reason })?;
         }
         Ok(())
     }
@@ -1009,6 +1070,10 @@ fn hide(table: &mut toml::Table) {
         match value {
             toml::Value::Table(inner) => hide(inner),
             toml::Value::Array(list) if key == "webhook_secrets" => list.iter_mut().for_each(|secret| *secret = "(hidden)".into()),
+            toml::Value::Array(list) if key == "api_keys" => {
+                let keys = list.iter_mut().filter_map(toml::Value::as_table_mut);
+                keys.filter_map(|entry| entry.get_mut("key")).for_each(|secret| *secret = "(hidden)".into());
+            }
             toml::Value::Array(list) => list.iter_mut().filter_map(toml::Value::as_table_mut).for_each(hide),
             // Credentials may stand in a query.
             toml::Value::String(url) if ["url", "endpoint", "jwks_url"].contains(&key.as_str()) && url.contains('?') => {
@@ -1048,7 +1113,7 @@ fn located(file: &str, text: &str, error: &toml::de::Error) -> ConfigError {
 
 /// Whether a line names a setting that holds a secret, or goes on with one that an earlier line names.
 fn may_hold_secret(before: &str, line: &str) -> bool {
-    const SECRETS: [&str; 6] = ["secret", "password", "admin_key", "headers", "value", "url"];
+    const SECRETS: [&str; 6] = ["secret", "password", "key", "headers", "value", "url"];
     let names_one = |line: &str| SECRETS.iter().any(|name| line.contains(name));
     let begins = |line: &str| line.contains('=') || line.trim_start().starts_with('[');
     let opener = before.lines().rev().find(|line| begins(line)).filter(|_| !begins(line));
@@ -1211,7 +1276,7 @@ mod tests {
         for (text, key) in [
             ("[server]\nlisten = \"\"", "server.listen"),
             ("[server.tls]\nlisten = \"127.0.0.1:1\"", "server.tls"),
-            ("[server]\ndialects = [\"dixa\"]", "server.dialects"),
+            ("[server]\ndialects = [\"smoke\"]", "server.dialects"),
             ("[limits]\nping = \"2m\"", "limits.ping"),
             ("[limits]\npending = 0", "limits.pending"),
             ("[limits]\nbad_frames = 0", "limits.bad_frames"),

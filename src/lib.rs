@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Imports run this way and no other; `session`, `delivery` and `work` do not know each other. [`config`], [`faults`], [`map`],
-//! [`random`] and [`throttle`] lie beside it for anybody to use, and themselves use no more than [`domain`].
+//! [`random`], [`things`] and [`throttle`] lie beside it for anybody to use, and themselves use no more than [`domain`] and each
+//! other.
 //!
 //! | Module | What it is |
 //! |---|---|
@@ -20,7 +21,8 @@
 //! | [`store`] | the journal and what is derived from it; SQLite |
 //! | [`files`] | attachments: local disk or S3-compatible, signed URLs |
 //! | [`hub`] | who is connected, who wants to hear what, fan-out |
-//! | [`identity`] | tokens, keys, sessions, leases |
+//! | [`things`] | what an account has set up beside people and queues: values and their rules |
+//! | [`identity`] | tokens, keys, sessions, leases; who and what there is |
 //! | [`gateway`] | the operations: every command and query there is |
 //! | [`work`] | what runs by itself: the search for agents, what falls due, the removal of what is kept no longer, erasure |
 //! | [`session`] | one connected peer without its socket |
@@ -65,6 +67,7 @@ pub mod random;
 pub mod reload;
 pub mod session;
 pub mod store;
+pub mod things;
 pub mod throttle;
 pub mod work;
 
@@ -122,7 +125,7 @@ pub enum ServeError {
     #[error("a write to disk was not confirmed; start again when the disk is well")]
     StoreFailed,
     /// What was set up while running cannot be read.
-    #[error("the installed applications, or the revoked consumers, cannot be read from the database")]
+    #[error("the installed applications, the revoked consumers, or what accounts have set up, cannot be read from the database")]
     Unreadable,
     /// A part of the gateway ended that never ends.
     #[error("a task of the gateway ended: {0}")]
@@ -442,6 +445,9 @@ impl Server {
         delivering.spawn(self.delivering.run(delivered.clone()));
         // Before anybody can be answered: what is acked from here on is delivered.
         self.gateway.identity().restore().await.map_err(|_| ServeError::Unreadable)?;
+        for reason in self.gateway.identity().take_things(&self.config).await.map_err(|_| ServeError::Unreadable)? {
+            tracing::warn!(reason, "an entry of the configuration is left out");
+        }
         if serves_native {
             self.native.restore().await.map_err(|_| ServeError::Unreadable)?;
         }
