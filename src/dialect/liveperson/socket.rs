@@ -2,6 +2,7 @@
 
 use super::Native;
 use super::render;
+use super::render::Side;
 use super::request::{Caller, Client, kind_of, success_text};
 use crate::domain::{Actor, AgentState, Command, Conversation, Millis, Outcome, Person, Ring, Sight};
 use crate::files::{EXPIRES, SIGNATURE};
@@ -148,11 +149,28 @@ fn error_frame(version: Version, actor: Option<&Actor>, id: Option<&str>, error:
     render::to_frame(&Response { kind: RespKind::Resp, req_id: id, code, kind_name, body: error.to_string(), replayed: false })
 }
 
+impl SocketCodec {
+    fn side(&self) -> Side {
+        match self.actor {
+            Actor::Agent { .. } => Side::Brand,
+            _ => Side::Consumer,
+        }
+    }
+}
+
 impl Codec for SocketCodec {
     type Tag = Tag;
 
     fn slot(&self) -> Slot {
         slot_of(self.version)
+    }
+
+    fn conversation_slot(&self) -> Slot {
+        match (self.side(), self.version) {
+            (Side::Brand, Version::V2) => Slot(3),
+            (Side::Brand, Version::V3) => Slot(4),
+            (Side::Consumer, _) => self.slot(),
+        }
     }
 
     fn encoder(&self) -> EventEncoder {
@@ -235,7 +253,7 @@ impl Codec for SocketCodec {
     }
 
     fn conversation(&self, conversation: &Conversation) -> Frame {
-        render::conversation(self.version, conversation)
+        render::conversation(self.version, self.side(), conversation)
     }
 
     fn conversations(&self, subscription: &str, now: Millis, changes: &[(ChangeKind, Frame)]) -> Frame {
