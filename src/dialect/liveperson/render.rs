@@ -2,17 +2,18 @@
 //! id; v3 knows the participant id alone.
 
 use crate::domain::{
-    AgentState, Conversation, Details, Facts, Link, Message, Millis, Participant, ParticipantState, Person, Rating, Ring, RingState, Role,
-    Sight,
+    AgentState, AttributeValue, Conversation, Details, Facts, Link, Message, Millis, Participant, ParticipantState, Person, Rating, Ring,
+    RingState, Role, Sight,
 };
 use crate::gateway::Profile;
 use crate::hub::{Frame, Typing};
+use crate::identity::Account;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tieline_protocol::envelope::{Notification, NotificationKind};
-use tieline_protocol::ids::{AccountId, ConversationId};
+use tieline_protocol::ids::{AccountId, AttributeId, ConversationId, TagId};
 use tieline_protocol::kind::Version;
 use tieline_protocol::notify;
 
@@ -119,16 +120,27 @@ pub(super) fn with_typing<T>(version: Version, typing: &Typing, then: impl FnOnc
 }
 
 /// For whom a conversation is shown. Connectors are on the consumer's side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    /// Agents.
-    Brand,
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Side<'a> {
+    /// Agents, and their account: what it calls things.
+    Brand(Option<&'a Account>),
     /// The consumer, and who carries its messages.
     Consumer,
 }
 
 /// What else is known of a conversation, in names of our own; nothing, if there is nothing.
-fn facts(details: &Details) -> Option<Box<RawValue>> {
+fn facts(details: &Details, account: Option<&Account>) -> Option<Box<RawValue>> {
+    let things = account.map(Account::things);
+    let id = |text: &str| uuid::Uuid::parse_str(text).ok().map(crate::things::ThingId::from);
+    let tag = |tag: &TagId| {
+        let name = things.zip(id(tag.as_str())).and_then(|(things, id)| Some(things.tags.resolve(id)?.thing.name.clone()));
+        json!({"id": tag, "name": name})
+    };
+    let attribute = |(attribute, value): (&AttributeId, &AttributeValue)| {
+        let known = things.zip(id(attribute.as_str())).and_then(|(things, id)| things.attributes.resolve(id));
+        let (identifier, label) = known.as_ref().map(|kept| (&kept.thing.identifier, &kept.thing.label)).unzip();
+        json!({"id": attribute, "identifier": identifier, "label": label, "value": value})
+    };
     let facts = details.facts();
     if *facts == Facts::default()
         && details.origin.is_none()
@@ -151,8 +163,8 @@ fn facts(details: &Details) -> Option<Box<RawValue>> {
         "direction": origin.map(|origin| origin.direction),
         "subject": origin.and_then(|origin| origin.subject.as_deref()),
         "language": origin.and_then(|origin| origin.language.as_deref()),
-        "tags": facts.tags,
-        "attributes": facts.attributes,
+        "tags": facts.tags.iter().map(tag).collect::<Vec<_>>(),
+        "attributes": facts.attributes.iter().map(attribute).collect::<Vec<_>>(),
         "ratings": facts.ratings.iter().map(rating).collect::<Vec<_>>(),
         "parent": facts.parent.as_ref().map(link),
         "children": facts.children,
@@ -178,9 +190,12 @@ fn facts(details: &Details) -> Option<Box<RawValue>> {
 }
 
 /// A conversation as it stands inside a notification.
-pub(super) fn conversation(version: Version, side: Side, conversation: &Conversation) -> Frame {
+pub(super) fn conversation(version: Version, side: Side<'_>, conversation: &Conversation) -> Frame {
     let details = &conversation.details;
-    let facts = (side == Side::Brand).then(|| facts(details)).flatten();
+    let facts = match side {
+        Side::Brand(account) => facts(details, account),
+        Side::Consumer => None,
+    };
     let account = &details.account;
     let is_v2 = version == Version::V2;
     // In v2 the k-th of a role stands at the same place in both lists; who is only suggested is in neither. Who leads a
@@ -247,7 +262,7 @@ pub(super) fn conversation(version: Version, side: Side, conversation: &Conversa
                 csat_resolution_confirmation: csat.resolved,
                 status: &csat.status,
             }),
-            note: details.note.as_deref().filter(|_| is_v2 && side == Side::Brand),
+            note: details.note.as_deref().filter(|_| is_v2 && matches!(side, Side::Brand(_))),
             facts: facts.as_deref(),
             context: details.context.as_deref(),
             campaign_info: details.campaign.as_deref(),

@@ -150,11 +150,8 @@ fn error_frame(version: Version, actor: Option<&Actor>, id: Option<&str>, error:
 }
 
 impl SocketCodec {
-    fn side(&self) -> Side {
-        match self.actor {
-            Actor::Agent { .. } => Side::Brand,
-            _ => Side::Consumer,
-        }
+    fn is_brands(&self) -> bool {
+        matches!(self.actor, Actor::Agent { .. })
     }
 }
 
@@ -166,10 +163,10 @@ impl Codec for SocketCodec {
     }
 
     fn conversation_slot(&self) -> Slot {
-        match (self.side(), self.version) {
-            (Side::Brand, Version::V2) => Slot(3),
-            (Side::Brand, Version::V3) => Slot(4),
-            (Side::Consumer, _) => self.slot(),
+        match (self.is_brands(), self.version) {
+            (true, Version::V2) => Slot(3),
+            (true, Version::V3) => Slot(4),
+            (false, _) => self.slot(),
         }
     }
 
@@ -253,7 +250,11 @@ impl Codec for SocketCodec {
     }
 
     fn conversation(&self, conversation: &Conversation) -> Frame {
-        render::conversation(self.version, self.side(), conversation)
+        if !self.is_brands() {
+            return render::conversation(self.version, Side::Consumer, conversation);
+        }
+        let account = self.native.gateway.identity().directory().account(self.account.as_str());
+        render::conversation(self.version, Side::Brand(account.as_deref()), conversation)
     }
 
     fn conversations(&self, subscription: &str, now: Millis, changes: &[(ChangeKind, Frame)]) -> Frame {
