@@ -405,6 +405,9 @@ pub struct Account {
     /// How long nobody may write before a conversation is closed.
     #[serde(default)]
     pub silence: MaybeSpan,
+    /// How long a consumer may be silent before a conversation that it began counts as abandoned.
+    #[serde(default)]
+    pub abandoned_after: MaybeSpan,
     /// What consumers whose clients know automatic messages are told behind their first message.
     #[serde(default)]
     pub welcome: String,
@@ -967,6 +970,9 @@ impl Config {
                     return fail(at("survey"), &format!("{unknown:?} is no queue of the account"));
                 }
                 validate_survey(survey).map_err(|reason| ConfigError::Value { key: at("survey"), reason })?;
+            }
+            if account.abandoned_after.0.is_some_and(|silence| !(SHORTEST_OFFER..=LONGEST_SPAN).contains(&silence)) {
+                return fail(at("abandoned_after"), "it must be between 100ms and ten years");
             }
             if account.silence.0.is_some_and(|silence| !(SHORTEST_OFFER..=LONGEST_SPAN).contains(&silence)) {
                 return fail(at("silence"), "it must be between 100ms and ten years");

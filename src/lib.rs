@@ -24,7 +24,7 @@
 //! | [`things`] | what an account has set up beside people and queues: values and their rules |
 //! | [`identity`] | tokens, keys, sessions, leases; who and what there is |
 //! | [`gateway`] | the operations: every command and query there is |
-//! | [`work`] | what runs by itself: the search for agents, what falls due, and the removal of what is kept no longer |
+//! | [`work`] | what runs by itself: the search for agents, what falls due, the removal of what is kept no longer, erasure |
 //! | [`session`] | one connected peer without its socket |
 //! | [`delivery`] | webhooks: what is owed to whom, attempts, signatures |
 //! | [`dialect`] | a folder per vendor: their frames to our operations and back |
@@ -84,7 +84,7 @@ use crate::reload::{Reach, Reloader};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Clock, Health, Store};
 use crate::throttle::Throttle;
-use crate::work::{Absence, Retention, Router as AgentRouter};
+use crate::work::{Absence, Eraser, Retention, Router as AgentRouter};
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::net::SocketAddr;
@@ -434,7 +434,9 @@ impl Server {
                 None
             }
         };
-        tasks.spawn(Retention::new(self.gateway.clone(), self.retention.clone(), Arc::new(hold)).run());
+        let hold: work::Hold = Arc::new(hold);
+        tasks.spawn(Retention::new(self.gateway.clone(), self.retention.clone(), hold.clone()).run());
+        tasks.spawn(Eraser::new(self.gateway.clone(), hold).run());
         tasks.spawn(housekeeping(self.native.clone(), self.gateway.clone(), self.metrics.clone(), self.config.server.data_dir.clone()));
         let serves_native = self.serves_native();
         // On a set of its own, because it ends by itself, and a token of its own, because it ends after the peers have.

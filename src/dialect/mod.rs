@@ -5,6 +5,7 @@
 //! what an upgrade request says about who it is. The upgrade itself and the loop are the listener's. A [`Call`] is one of the
 //! router's calls once more, for it is made so often.
 
+pub mod ids;
 pub mod liveperson;
 
 use crate::session::{Admission, Doorway};

@@ -3,8 +3,9 @@
 use super::*;
 use proptest::prelude::*;
 use std::collections::HashMap;
+use std::sync::Arc;
 use tieline_protocol::event::EventClass;
-use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, UserId};
+use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, TagId, UserId};
 
 /// A store of nothing but the fold of what was written.
 #[derive(Default)]
@@ -14,6 +15,7 @@ struct World {
     agents: HashMap<UserId, AgentState>,
     next: i64,
     position: u64,
+    named: std::collections::HashSet<(ConversationId, String)>,
 }
 
 impl View for World {
@@ -34,6 +36,9 @@ impl View for World {
     }
     fn load(&self, _: &AccountId, agent: &UserId) -> usize {
         self.conversations.values().filter(|conversation| conversation.details.occupies().any(|user| user == agent)).count()
+    }
+    fn has_message(&self, conversation: &ConversationId, name: &str) -> bool {
+        self.named.contains(&(conversation.clone(), name.to_owned()))
     }
     fn bound(&self, account: &AccountId, consumer: &ConsumerId, name: &str) -> Option<ConversationId> {
         let is_it = |details: &Details| {
@@ -60,6 +65,9 @@ impl World {
                 self.consumers.entry(key).or_insert_with(|| Consumer::unknown(&sight.account, &opened.consumer)).apply(&sight.entry);
             }
             Entry::Published(message) => {
+                if let Some(name) = &message.external {
+                    assert!(self.named.insert((message.conversation.clone(), name.clone())), "no name stands twice");
+                }
                 self.conversations.get_mut(&message.conversation).unwrap().add_message(message, sight.at, sight.position)
             }
             Entry::Changed { conversation, changes, .. } => {
@@ -105,6 +113,23 @@ fn role() -> impl Strategy<Value = Role> {
     prop_oneof![Just(Role::AssignedAgent), Just(Role::Agent), Just(Role::Manager), Just(Role::Consumer)]
 }
 
+fn fact() -> impl Strategy<Value = FieldChange> {
+    let consumer = Person::Consumer("consumer-0".into());
+    let offered = Rating { id: "r".into(), scale: Scale::Csat, of: None, by: consumer, offered: 0, given: None };
+    let tag = |number: u8| TagId::from(number.to_string());
+    prop_oneof![
+        (0..2_u8).prop_map(move |number| FieldChange::Tag(tag(number))),
+        (0..2_u8).prop_map(move |number| FieldChange::Untag(tag(number))),
+        Just(FieldChange::SetAttributes(vec![("a".into(), Some(AttributeValue::Text("x".into())))])),
+        Just(FieldChange::OfferRating(offered)),
+        (0..7_u8).prop_map(|score| FieldChange::AnswerRating { rating: "r".into(), given: RatingGiven { score, comment: None, at: 0 } }),
+        Just(FieldChange::SetPlace(Place::Website, Some("w".into()))),
+        any::<bool>().prop_map(|stands| FieldChange::Book { booking: "b".into(), stands }),
+        agent().prop_map(|author| FieldChange::AddNote { id: "n".into(), note: "x".into(), author, written: Some(1) }),
+        (0..5_u64).prop_map(|sequence| FieldChange::AnonymiseMessage { request: "m".into(), dialog: "conversation-0".into(), sequence }),
+    ]
+}
+
 fn field() -> impl Strategy<Value = FieldChange> {
     prop_oneof![
         Just(FieldChange::Close),
@@ -118,6 +143,11 @@ fn field() -> impl Strategy<Value = FieldChange> {
         Just(FieldChange::Note("x".into())),
         Just(FieldChange::SetQueue("77".into())),
         Just(FieldChange::TakeOver),
+        Just(FieldChange::Reopen),
+        (agent(), any::<bool>()).prop_map(|(person, takes_over)| FieldChange::Claim { person, takes_over, since: None }),
+        Just(FieldChange::Transfer("77".into())),
+        fact(),
+        Just(FieldChange::Anonymise { request: "r".into(), closes: true }),
         Just(FieldChange::Rate(Csat { rate: Some(5), resolved: None, status: "FILLED".into() })),
     ]
 }
@@ -167,6 +197,7 @@ fn command() -> impl Strategy<Value = Command> {
             ttr: Ttr { kind: "NORMAL".into(), seconds: 3600 },
             context: None,
             campaign: None,
+            origin: is_named.then(|| Arc::new(Origin { subject: Some("Parcel".into()), ..Origin::new(Channel::Email, Direction::Inbound) })),
         }),
         1 => (agent(), any::<bool>()).prop_map(|(agent, is_online)| Command::SetAvailability {
             agent: agent.user().unwrap().clone(),
@@ -189,6 +220,17 @@ fn command() -> impl Strategy<Value = Command> {
             encoded_metadata: None,
             whisper,
         }),
+        2 => (conversation_id(), 0..4_u8, agent(), any::<bool>()).prop_map(move |(id, name, agent, is_agents)| Command::Record {
+            conversation: id.into(),
+            from: if is_agents { agent } else { Person::Consumer("consumer-0".into()) },
+            event: event(),
+            metadata: None,
+            file: None,
+            written: Some(1),
+            external: (name > 0).then(|| name.to_string()),
+        }),
+        1 => (conversation_id(), conversation_id())
+            .prop_map(|(child, parent)| Command::Link { child: child.into(), parent: parent.into(), kind: LinkKind::Related }),
         4 => (conversation_id(), proptest::collection::vec(field(), 1..4))
             .prop_map(|(id, changes)| Command::Update { conversation: id.into(), changes }),
     ]
@@ -214,9 +256,20 @@ fn sound(before: Option<&Conversation>, after: &Conversation) -> Result<(), Test
     prop_assert!(!details.main_is_open() || !has_spoken || is_served, "in no queue and with no agent");
     prop_assert!(details.assignee().is_none() || after.waiting.is_none(), "who has an agent does not wait");
     prop_assert!(details.ring.is_none() || after.is_pending(), "what needs nobody is offered to nobody");
+    prop_assert!(details.anonymised.is_none() || (details.stage == OpenState::Closed && after.last_content.is_none()));
+    prop_assert_eq!(details.assignee().is_some(), details.assigned.is_some(), "who has it has it since a time");
+    let mut tags = details.facts().tags.clone();
+    tags.sort();
+    tags.dedup();
+    prop_assert_eq!(tags.len(), details.facts().tags.len(), "no tag twice");
+    prop_assert!(details.facts().parent.is_none() || details.facts().children.is_empty(), "a tree of two levels");
     if let Some(before) = before {
-        prop_assert!(before.details.stage == OpenState::Open || details.stage == OpenState::Closed, "nothing reopens");
-        prop_assert!(!details.main_is_open() || before.details.main_is_open(), "no dialog reopens");
+        let is_again = |details: &Details| details.stage == OpenState::Open && details.main_is_open();
+        prop_assert!(before.details.stage == OpenState::Open || details.stage == OpenState::Closed || is_again(details), "reopens whole");
+        let reopens = !before.details.main_is_open() && details.main_is_open();
+        prop_assert!(!reopens || details.assignee().is_some() || after.waiting.is_some(), "what reopens waits for an agent");
+        prop_assert!(before.details.anonymised.is_none() || after.next == before.next, "nothing is added to what is anonymised");
+        prop_assert!(before.details.anonymised.is_none() || details.anonymised == before.details.anonymised, "and it stays so");
         prop_assert!(after.last_at >= before.last_at && after.version >= before.version, "time does not go back");
         let changed = after.version != before.version;
         prop_assert!(!changed || after.updated > before.updated, "the time of the last change strictly grows");

@@ -4,14 +4,18 @@
 //! each decision and before each read, by one rule ([`visible`]).
 
 mod notes;
+mod programs;
 mod query;
 
 pub use notes::{Note, Noted, Notes};
+pub use programs::{AgentNote, derived_uuid};
 pub(crate) use query::CATCH_UP;
 pub use query::{Followed, Found, Profile, Query};
 
 use crate::config::{LiveLimits, LiveRetention};
-use crate::domain::{Actor, AgentState, Command, Consumer, Conversation, Draft, Outcome, Policy, Refusal, Role, View, decide, visible};
+use crate::domain::{
+    Actor, AgentState, Command, Consumer, Conversation, Draft, FieldChange, Outcome, Policy, Refusal, Role, View, decide, visible,
+};
 use crate::faults::Faults;
 use crate::files::Files;
 use crate::hub::{Hub, Typing};
@@ -420,7 +424,7 @@ impl Gateway {
                 Command::Update { changes, .. } => changes
                     .iter()
                     .filter_map(|change| match change {
-                        crate::domain::FieldChange::SetQueue(queue) => Some(queue),
+                        FieldChange::SetQueue(queue) | FieldChange::Transfer(queue) => Some(queue),
                         _ => None,
                     })
                     .collect(),
@@ -504,6 +508,9 @@ impl View for One {
     }
     fn load(&self, _: &AccountId, _: &UserId) -> usize {
         0
+    }
+    fn has_message(&self, _: &ConversationId, _: &str) -> bool {
+        false
     }
     fn bound(&self, _: &AccountId, _: &ConsumerId, _: &str) -> Option<ConversationId> {
         None

@@ -395,6 +395,7 @@ fn policy(account: &config::Account, routing: &config::Routing, keys: &Keys) -> 
         ring: millis(routing.ring.0),
         refusal: millis(routing.refusal.0),
         silence: account.silence.0.map(millis),
+        patience: account.abandoned_after.0.map(millis),
         welcome: Some(account.welcome.clone()).filter(|welcome| !welcome.is_empty()),
         survey: account.survey.as_ref().map(|survey| Survey {
             queues: survey.queues.iter().map(|queue| QueueId::from(queue.as_str())).collect(),
