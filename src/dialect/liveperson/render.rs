@@ -82,7 +82,7 @@ fn event_change<'m>(message: &'m Message, at: Millis, old: Option<&'m str>, audi
         originator_pid: old.map(|_| id),
         originator_metadata: notify::Originator { id, role: message.role.as_str(), client_properties: client },
         originator_client_properties: client.filter(|_| old.is_some()),
-        server_timestamp: Some(at),
+        server_timestamp: Some(message.written.unwrap_or(at)),
         event: &message.event,
         conversation_id: message.conversation.as_str(),
         dialog_id: message.dialog.as_str(),
