@@ -65,6 +65,7 @@ export function conversation({ convId, effectiveTTR, conversationDetails: detail
     context: details.context ?? null,
     campaign: details.campaignInfo ?? null,
     urgency: details.ttr?.ttrType ?? null,
+    facts: details.facts ?? {},
   };
 }
 

@@ -445,6 +445,12 @@ impl Entry {
 }
 
 impl Sight {
+    /// When an event was written: where that is said of it, before it was stored.
+    #[must_use]
+    pub fn said_at(&self) -> Millis {
+        self.message().and_then(|message| message.written).unwrap_or(self.at)
+    }
+
     /// The stored event, if this is one.
     #[must_use]
     pub fn message(&self) -> Option<&Message> {

@@ -43,6 +43,8 @@ contract!(
     old_dead_letters_and_attempts_are_tidied,
     the_journal_is_read_by_position_and_time_also_from_disk,
     what_must_stay_does_not_hide_what_is_kept_no_longer,
+    programs_find_what_they_look_for_from_memory_and_disk,
+    what_is_erased_is_read_nowhere_and_its_place_is_kept,
 );
 
 #[tokio::test]
