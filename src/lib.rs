@@ -76,6 +76,7 @@ pub mod work;
 
 use crate::config::{Config, LiveLimits, LiveRetention};
 use crate::delivery::{Deliveries, Worker};
+use crate::dialect::dixa::Dixa;
 use crate::dialect::liveperson::{Native, Webhooks};
 use crate::faults::Faults;
 use crate::files::{Files, FilesError};
@@ -386,8 +387,12 @@ impl Server {
         self.store.epoch()
     }
 
+    fn serves(&self, name: &str) -> bool {
+        self.config.server.dialects.iter().any(|dialect| dialect == name)
+    }
+
     fn serves_native(&self) -> bool {
-        self.config.server.dialects.iter().any(|dialect| dialect == "liveperson")
+        self.serves("liveperson")
     }
 
     fn routes(&self, listener: &Listener, pages: &Pages) -> Front {
@@ -404,6 +409,10 @@ impl Server {
         } else {
             routes = routes.merge(Native::switched_off());
         }
+        routes = routes.merge(match self.serves("dixa") {
+            true => Dixa::new(self.gateway.clone(), &self.config, self.limits.clone()).routes(),
+            false => Dixa::switched_off(),
+        });
         routes = routes.merge(files::http::routes(self.gateway.files().clone(), wall_clock()));
         routes = match self.internal {
             None => routes.merge(pages.clone().routes()),

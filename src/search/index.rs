@@ -174,8 +174,7 @@ impl Index {
     ) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Some(number) = number(&transaction, account)? {
-            let is_meant =
-                |row: &Row| only.is_none_or(|(dialog, sequence)| row.sequence == Some(*sequence) && row.dialog == dialog.as_str());
+            let is_meant = |row: &Row| only.is_none_or(|(dialog, sequence)| row.is_at(dialog, *sequence));
             self.is_dirty |= forget(&transaction, number, conversation, is_meant)?;
         }
         transaction.commit()
@@ -221,6 +220,13 @@ struct Row {
     sequence: Option<u64>,
 }
 
+impl Row {
+    /// Whether it is of the event at this place.
+    fn is_at(&self, dialog: &DialogId, sequence: u64) -> bool {
+        self.sequence == Some(sequence) && self.dialog == dialog.as_str()
+    }
+}
+
 fn take_all(
     transaction: &Transaction<'_>,
     tables: &mut Map<AccountId, i64>,
@@ -232,6 +238,13 @@ fn take_all(
         if let Piece::Removed(conversation) = piece {
             if let Some(number) = number(transaction, &sight.account)? {
                 *is_dirty |= forget(transaction, number, conversation, |_| true)?;
+            }
+            continue;
+        }
+        if let Piece::Unsaid { conversation, places } = &piece {
+            if let Some(number) = number(transaction, &sight.account)? {
+                let is_meant = |row: &Row| places.iter().any(|(dialog, sequence)| row.is_at(dialog, *sequence));
+                *is_dirty |= forget(transaction, number, conversation, is_meant)?;
             }
             continue;
         }
@@ -280,7 +293,7 @@ pub(super) fn put(
     );
     let position = position.cast_signed();
     match piece {
-        Piece::Removed(_) => Ok(()),
+        Piece::Removed(_) | Piece::Unsaid { .. } => Ok(()),
         Piece::Fields { conversation, fields: Fields { subject } } => {
             *is_dirty |= forget(transaction, number, conversation, |row| row.sequence.is_none())?;
             let (dialog, sequence): (&str, Option<i64>) = ("", None);
