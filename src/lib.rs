@@ -178,6 +178,7 @@ fn describe_metrics() {
     gauge!("tieline_config_last_reload_successful", "Whether the last reload was applied");
     gauge!("tieline_config_last_reload_timestamp_seconds", "When the configuration was last applied, at the start or by a reload");
     counter!("tieline_retention_removed_total", "What was removed because it was kept long enough");
+    counter!("tieline_erasures_total", "Conversations and messages whose words were erased because that was asked for");
     gauge!("tieline_retention_last_run_timestamp_seconds", "When it was last looked for what is kept no longer");
     gauge!("tieline_backup_last_success_timestamp_seconds", "When the data folder was last copied by `tieline backup`");
     gauge!("tieline_connections", "Open TCP connections");
