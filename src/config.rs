@@ -12,6 +12,7 @@ pub use api_key::{ApiKey, Dialect, KeyRate};
 pub use sign_in::{KeySource, SignIn, Signature};
 pub use webhook::{ANY_EVENT, Allowed, Endpoint, Header, Webhook, WebhookSecret, WebhookSignature, check_secrets};
 
+use crate::domain::Channel;
 use crate::things::{check_email, check_phone};
 use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretString};
@@ -513,6 +514,9 @@ pub struct App {
     /// What `sequence` means in its SEND replies.
     #[serde(default)]
     pub reply_sequence: ReplySequence,
+    /// By what way its consumers write, for dialects that show that. None: a messenger of the brand's own.
+    #[serde(default, deserialize_with = "channel")]
+    pub channel: Option<Channel>,
     /// What it may have beyond its scopes.
     #[serde(default)]
     pub capabilities: Vec<String>,
@@ -528,6 +532,12 @@ pub struct App {
     /// Where its events are posted.
     #[serde(default)]
     pub webhooks: Vec<Webhook>,
+}
+
+fn channel<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Channel>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let unknown = || de::Error::custom(format!("{name:?} is no channel; write one of {}", Channel::names().collect::<Vec<_>>().join(", ")));
+    Channel::parse(&name).map(Some).ok_or_else(unknown)
 }
 
 fn default_scopes() -> Vec<String> {

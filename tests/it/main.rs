@@ -19,6 +19,7 @@ mod daemon;
 mod deliveries;
 mod demo;
 mod directory;
+mod dixa;
 mod documents;
 mod double;
 mod fanout;
