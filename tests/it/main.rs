@@ -18,6 +18,7 @@ mod crash;
 mod daemon;
 mod deliveries;
 mod demo;
+mod directory;
 mod dixa;
 mod documents;
 mod double;
