@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Imports run this way and no other; `session`, `delivery` and `work` do not know each other. [`config`], [`faults`], [`map`],
-//! [`random`] and [`throttle`] lie beside it for anybody to use, and themselves use no more than [`domain`].
+//! [`outbound`], [`random`] and [`throttle`] lie beside it for anybody to use, and themselves use no more than [`domain`].
 //!
 //! | Module | What it is |
 //! |---|---|
@@ -27,6 +27,7 @@
 //! | [`delivery`] | webhooks: what is owed to whom, attempts, signatures |
 //! | [`dialect`] | a folder per vendor: their frames to our operations and back |
 //! | [`http`] | the listener, its limits, the WebSocket loop, health and metrics, the admin's calls, the console's files |
+//! | [`outbound`] | requests to where strangers say: public addresses only |
 //! | [`reload`] | another configuration, taken while running |
 //! | [`cli`] | the command line |
 //!
@@ -61,6 +62,7 @@ pub mod http;
 pub mod hub;
 pub mod identity;
 pub mod map;
+pub mod outbound;
 pub mod random;
 pub mod reload;
 pub mod session;

@@ -3,7 +3,7 @@
 use crate::support::*;
 use serde_json::{Value, json};
 
-#[path = "../../src/delivery/address/hostile.rs"]
+#[path = "../../src/outbound/address/hostile.rs"]
 mod hostile;
 
 const ADMIN: &str = r#"
