@@ -382,6 +382,21 @@ async fn an_upload_that_stands_still_or_crawls_is_given_up() {
     lab.until_nothing_is_kept().await;
 }
 
+#[test]
+fn an_upload_whose_client_leaves_at_once_leaves_nothing() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let lab = Lab::start().await;
+        {
+            let begun = std::pin::pin!(lab.files.spool.begin());
+            assert!(futures::poll!(begun).is_pending());
+        }
+        // Behind what makes the file: there is one thread for both.
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        assert_eq!(lab.kept(), [""; 0]);
+    });
+}
+
 #[tokio::test]
 async fn bytes_that_are_not_of_the_type_are_refused_and_polyglots_are_served_as_nothing_else() {
     let lab = Lab::start().await;
