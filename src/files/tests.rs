@@ -19,12 +19,14 @@ const SOON: Duration = Duration::from_secs(20);
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0";
 
 fn settings() -> Settings {
+    let defaults = crate::file_settings(&crate::config::Config::defaults());
     Settings {
         url: String::new(),
         largest: 3_000_000,
         url_time: Duration::from_secs(60),
         stall: Duration::from_secs(5),
         types: ["JPG", "JPEG", "PNG", "GIF", "PDF", "TXT", "MP4", "DOCX"].map(String::from).to_vec(),
+        ..defaults
     }
 }
 

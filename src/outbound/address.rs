@@ -8,7 +8,7 @@
 //! Only what an address says of itself is known here. An inner network that is numbered with public addresses, or that
 //! is reached through an IPv6 prefix of its own, must be kept apart by other means.
 
-use crate::config::{Allowed, Endpoint, WebhookSettings};
+use crate::config::{Allowed, Config, Endpoint, WebhookSettings};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A network: its first address, the length of its prefix and the rule that refuses it.
@@ -117,6 +117,16 @@ impl Guard {
     #[must_use]
     pub fn of_webhooks(settings: &WebhookSettings) -> Self {
         Self { allow: settings.allow.clone(), ports: settings.ports.clone(), list: "webhooks.allow" }
+    }
+
+    /// Of attachments that are fetched. Its list is another: to be posted to blindly is less than to be read.
+    #[must_use]
+    pub fn of_files(config: &Config) -> Self {
+        let mut allow = config.files.fetch_allow.clone();
+        if config.allow_loopback_webhooks {
+            allow.extend(Allowed::this_machine());
+        }
+        Self { allow, ports: config.webhooks.ports.clone(), list: "files.fetch_allow" }
     }
 
     /// Why a URL is refused, judged by what it says: an address, this machine's name, its scheme and its port. None

@@ -1,4 +1,4 @@
-//! Requests that are made to where others say.
+//! Requests that are made to where others say: to endpoints that take webhooks, and for attachments that are given by URL.
 //!
 //! What a stranger chose is guarded: it leads to public addresses ([`address`]) or nowhere, unless the operator allowed it.
 //! A name is resolved for each connection, and the addresses that were checked are those that are connected to, so that

@@ -4,7 +4,7 @@ use crate::support::*;
 use serde_json::{Value, json};
 
 #[path = "../../src/outbound/address/hostile.rs"]
-mod hostile;
+pub mod hostile;
 
 const ADMIN: &str = r#"
 [[accounts]]

@@ -21,6 +21,7 @@ mod demo;
 mod documents;
 mod double;
 mod fanout;
+mod fetched;
 mod identity;
 mod installations;
 mod life;
