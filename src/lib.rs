@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Imports run this way and no other; `session`, `delivery` and `work` do not know each other. [`config`], [`faults`], [`map`],
-//! [`random`], [`things`] and [`throttle`] lie beside it for anybody to use, and themselves use no more than [`domain`] and each
-//! other.
+//! [`outbound`], [`random`], [`things`] and [`throttle`] lie beside it for anybody to use, and themselves use no more than [`domain`]
+//! and each other.
 //!
 //! | Module | What it is |
 //! |---|---|
@@ -30,6 +30,7 @@
 //! | [`delivery`] | webhooks: what is owed to whom, attempts, signatures |
 //! | [`dialect`] | a folder per vendor: their frames to our operations and back |
 //! | [`http`] | the listener, its limits, the WebSocket loop, health and metrics, the admin's calls, the console's files |
+//! | [`outbound`] | requests to where strangers say: public addresses only |
 //! | [`reload`] | another configuration, taken while running |
 //! | [`cli`] | the command line |
 //!
@@ -65,6 +66,7 @@ pub mod http;
 pub mod hub;
 pub mod identity;
 pub mod map;
+pub mod outbound;
 pub mod random;
 pub mod reload;
 pub mod search;
@@ -204,6 +206,8 @@ fn describe_metrics() {
     counter!("tieline_store_failures_total", "Batches or projections that failed");
     counter!("tieline_deliveries_total", "Announcements to sessions: written to their sockets, or put into their outboxes");
     counter!("tieline_conversation_encodings_total", "States of conversations that were encoded for those who follow them");
+    counter!("tieline_fetches_total", "Attachments that were given by URL, by result: fetched, or why not");
+    histogram!("tieline_fetch_seconds", "Time to fetch one attachment");
     counter!("tieline_webhook_deliveries_total", "Attempts to post a webhook, by result: delivered, or why not");
     histogram!("tieline_webhook_seconds", "Time to a webhook's answer");
     counter!("tieline_webhook_given_up_total", "Webhooks given up, by reason; they are in the list of dead letters");
@@ -252,8 +256,15 @@ impl std::fmt::Debug for Server {
 }
 
 fn file_settings(config: &Config) -> files::Settings {
-    let config::FileSettings { url, largest, url_time, types } = config.files.clone();
-    files::Settings { url, largest: largest.0, url_time: url_time.0, stall: config.limits.body_timeout.0, types }
+    let config::FileSettings { url, largest, url_time, types, fetch_timeout, fetch_connect_timeout, fetch_concurrency, .. } =
+        config.files.clone();
+    let fetch = files::FetchSettings {
+        timeout: fetch_timeout.0,
+        connect_timeout: fetch_connect_timeout.0,
+        concurrency: fetch_concurrency,
+        guard: outbound::Guard::of_files(config),
+    };
+    files::Settings { url, largest: largest.0, url_time: url_time.0, stall: config.limits.body_timeout.0, types, fetch }
 }
 
 async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, ServeError> {
@@ -360,6 +371,12 @@ impl Server {
     #[must_use]
     pub fn search(&self) -> Search {
         self.search.clone()
+    }
+
+    /// The operations, for whoever asks for some in this process.
+    #[must_use]
+    pub fn gateway(&self) -> Arc<Gateway> {
+        self.gateway.clone()
     }
 
     /// Whether the gateway does its work, for whoever watches it from outside.

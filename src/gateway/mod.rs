@@ -3,6 +3,7 @@
 //! This is where store and hub meet, in this order: append to the log, then announce. Ownership is checked inside
 //! each decision and before each read, by one rule ([`visible`]).
 
+mod fetch;
 mod notes;
 mod programs;
 mod query;

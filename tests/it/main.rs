@@ -23,6 +23,7 @@ mod dixa;
 mod documents;
 mod double;
 mod fanout;
+mod fetched;
 mod identity;
 mod installations;
 mod life;
