@@ -3,6 +3,7 @@
 mod admin;
 mod connection;
 mod console;
+mod docs;
 mod drain;
 mod front;
 mod operate;
@@ -16,6 +17,7 @@ mod ws;
 
 pub use admin::{AdminKey, Reload};
 pub use console::routes as console;
+pub use docs::routes as docs;
 pub use front::{Front, Routes};
 pub use pages::Pages;
 pub use tls::{Certificate, TlsError};

@@ -295,6 +295,19 @@ fn is_query(kind: RequestKind) -> bool {
     )
 }
 
+/// Whether SEND takes it, for whom it speaks for.
+pub(super) fn is_over_http(kind: RequestKind) -> bool {
+    let is_command = matches!(
+        kind,
+        RequestKind::ConsumerRequestConversation
+            | RequestKind::PublishEvent
+            | RequestKind::UpdateConversationField
+            | RequestKind::SetUserProfile
+    );
+    // What was filled in is for agents.
+    is_command || is_query(kind) && kind != RequestKind::GenerateDownloadToken
+}
+
 fn invalid_consumer() -> Error {
     Error::fault(ErrorCode::InvalidConsumerJws, "ConsumerJWS is invalid")
 }
