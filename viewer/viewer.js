@@ -110,12 +110,19 @@ class Schemas {
       const key = JSON.stringify(schema);
       by.set(key, { schema, medias: [...(by.get(key)?.medias ?? []), media] });
     }
+    const examples = Object.values(content ?? {}).flatMap((one) => [
+      ...(one.example === undefined ? [] : [['', one.example]]),
+      ...Object.entries(one.examples ?? {}).map(([name, { value }]) => [name, value]),
+    ]);
+    const shown = examples.map(([name, value]) => el('details', { class: 'example' },
+      el('summary', {}, el('span', { class: 'turn' }), name ? `Example: ${name}` : 'Example'),
+      el('pre', { tabindex: 0 }, JSON.stringify(value, null, 2))));
     return [...by.values()].map(({ schema, medias }) => {
       const { schema: whole } = this.follow(schema);
       return el('div', { class: 'shape' },
         el('div', {}, el('span', { class: 'media' }, medias.join(', ')), ' ', el('span', { class: 'kind' }, schema ? this.kind(schema) : '')),
         whole.description && el('div', { class: 'words' }, words(whole.description)),
-        schema && this.tree(schema));
+        schema && this.tree(schema), shown);
     });
   }
 }

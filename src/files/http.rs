@@ -57,8 +57,8 @@ pub fn openapi() -> Document {
 #[openapi(
     info(
         title = "Files",
-        description = "Attachments. The addresses are given out by `ms.GenerateURLForUploadFile` and `ms.GenerateURLForDownloadFile`, signed, \
-            and are good for a minute; whoever has one may use it. Any origin may.",
+        description = "Attachments. The addresses are given out by `ms.GenerateURLForUploadFile` and `ms.GenerateURLForDownloadFile`, \
+            signed, and are good for a short time; whoever has one may use it, from any origin.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     components(schemas(Sentence)),
@@ -129,11 +129,18 @@ refusals! {
 }
 
 /// Puts a file there, once.
-#[utoipa::path(put, path = "/files/{account}/{owner}/{name}", operation_id = "files_put", tag = "files", params(
-    ("account" = String, Path, description = "The account."), ("owner" = String, Path, description = "Whose it is, as a tag."),
-    ("name" = String, Path, description = "An id, the size and the type: `{uuid}-{size}.{TYPE}`."), Signature),
-    request_body(content = inline(Raw), content_type = "application/octet-stream", description = "The bytes. `Content-Type` may be the type's or missing."),
-    responses((status = 201, description = "It is there."), NotKept))]
+#[utoipa::path(
+    put, path = "/files/{account}/{owner}/{name}", operation_id = "files_put", tag = "files",
+    params(
+        ("account" = String, Path, description = "The account."), ("owner" = String, Path, description = "Whose it is, as a tag."),
+        ("name" = String, Path, description = "An id, the size and the type: `{uuid}-{size}.{TYPE}`."), Signature,
+    ),
+    request_body(
+        content = inline(Raw), content_type = "application/octet-stream",
+        description = "The bytes. `Content-Type` may be the type's or missing.",
+    ),
+    responses((status = 201, description = "It is there."), NotKept),
+)]
 async fn upload(State(desk): State<Desk>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     // The path as it was sent: what a router decodes could be another.
@@ -144,19 +151,28 @@ async fn upload(State(desk): State<Desk>, request: Request) -> Response {
 }
 
 /// A file.
-#[utoipa::path(get, path = "/files/{account}/{owner}/{name}", operation_id = "files_get", tag = "files", params(
-    ("account" = String, Path, description = "The account."), ("owner" = String, Path, description = "Whose it is, as a tag."),
-    ("name" = String, Path, description = "An id, the size and the type: `{uuid}-{size}.{TYPE}`."), Signature), responses(Bytes, NotGiven))]
+#[utoipa::path(
+    get, path = "/files/{account}/{owner}/{name}", operation_id = "files_get", tag = "files",
+    params(
+        ("account" = String, Path, description = "The account."), ("owner" = String, Path, description = "Whose it is, as a tag."),
+        ("name" = String, Path, description = "An id, the size and the type: `{uuid}-{size}.{TYPE}`."), Signature,
+    ),
+    responses(Bytes, NotGiven),
+)]
 async fn download(State(desk): State<Desk>, request: Request) -> Response {
     let uri = request.uri();
     desk.files.get(uri.path(), uri.query(), (desk.clock)()).await.map_or_else(|refused| refuse(&refused), serve)
 }
 
 /// What a file is, without its bytes.
-#[utoipa::path(head, path = "/files/{account}/{owner}/{name}", operation_id = "files_head", tag = "files", params(
-    ("account" = String, Path, description = "The account."), ("owner" = String, Path, description = "Whose it is, as a tag."),
-    ("name" = String, Path, description = "An id, the size and the type: `{uuid}-{size}.{TYPE}`."), Signature),
-    responses((status = 200, description = "It is there; the headers are those of the file."), NotGiven))]
+#[utoipa::path(
+    head, path = "/files/{account}/{owner}/{name}", operation_id = "files_head", tag = "files",
+    params(
+        ("account" = String, Path, description = "The account."), ("owner" = String, Path, description = "Whose it is, as a tag."),
+        ("name" = String, Path, description = "An id, the size and the type: `{uuid}-{size}.{TYPE}`."), Signature,
+    ),
+    responses((status = 200, description = "It is there; the headers are those of the file."), NotGiven),
+)]
 async fn head(State(desk): State<Desk>, request: Request) -> Response {
     let uri = request.uri();
     desk.files.head(uri.path(), uri.query(), (desk.clock)()).await.map_or_else(|refused| refuse(&refused), serve)

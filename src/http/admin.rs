@@ -140,10 +140,13 @@ struct Reloaded {
 }
 
 /// Reads the configuration again, and applies what can change while running: all of it or nothing.
-#[utoipa::path(post, path = "/admin/v1/reload", operation_id = "reload", tag = "operations", responses(
-    (status = 200, description = "It holds.", body = Reloaded),
-    Denied,
-    (status = 409, description = "Nothing was changed; the sentence says why.", body = Sentence)))]
+#[utoipa::path(
+    post, path = "/admin/v1/reload", operation_id = "reload", tag = "operations",
+    responses(
+        (status = 200, description = "It holds.", body = Reloaded), Denied,
+        (status = 409, description = "Nothing was changed; the sentence says why.", body = Sentence),
+    ),
+)]
 async fn reload_now(State(admin): State<Admin>) -> Response {
     let Some(reload) = &admin.reload else {
         return say(StatusCode::CONFLICT, "this gateway was started without a configuration that could be read again");
@@ -163,7 +166,8 @@ async fn reload_now(State(admin): State<Admin>) -> Response {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = FaultsWanted)]
 struct Asked {
-    /// The account; it must be named.
+    /// The account.
+    #[schema(value_type = String)]
     account: Option<String>,
     /// How many of the next replies are not sent.
     drop_replies: Option<u32>,
@@ -180,7 +184,8 @@ struct Asked {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Which {
-    /// The account; it must be named.
+    /// The account.
+    #[param(required = true)]
     account: Option<String>,
 }
 
@@ -214,8 +219,10 @@ fn shown(account: &AccountId, wanted: Wanted) -> Shown {
 }
 
 /// What goes wrong for an account.
-#[utoipa::path(get, path = "/admin/v1/faults", operation_id = "faults_get", tag = "faults", params(Which),
-    responses((status = 200, description = "It.", body = Shown), Denied))]
+#[utoipa::path(
+    get, path = "/admin/v1/faults", operation_id = "faults_get", tag = "faults", params(Which),
+    responses((status = 200, description = "It.", body = Shown), Denied),
+)]
 async fn faults(State(admin): State<Admin>, Query(which): Query<Which>) -> Response {
     match admin.account(which.account.as_deref()) {
         Ok(account) => axum::Json(shown(&account, admin.gateway.faults().wanted(&account))).into_response(),
@@ -224,8 +231,10 @@ async fn faults(State(admin): State<Admin>, Query(which): Query<Which>) -> Respo
 }
 
 /// Lets nothing go wrong any more for an account.
-#[utoipa::path(delete, path = "/admin/v1/faults", operation_id = "faults_clear", tag = "faults", params(Which),
-    responses((status = 204, description = "Nothing goes wrong."), Denied))]
+#[utoipa::path(
+    delete, path = "/admin/v1/faults", operation_id = "faults_clear", tag = "faults", params(Which),
+    responses((status = 204, description = "Nothing goes wrong."), Denied),
+)]
 async fn clear_faults(State(admin): State<Admin>, Query(which): Query<Which>) -> Response {
     match admin.account(which.account.as_deref()) {
         Ok(account) => {
@@ -237,10 +246,14 @@ async fn clear_faults(State(admin): State<Admin>, Query(which): Query<Which>) ->
 }
 
 /// Lets things go wrong for an account, or closes its sockets, or ends a token.
-#[utoipa::path(post, path = "/admin/v1/faults", operation_id = "faults_set", tag = "faults", request_body = Asked, responses(
-    (status = 200, description = "What goes wrong now.", body = Shown),
-    Denied, TooLarge,
-    (status = 409, description = "This is no double for tests.", body = Sentence)))]
+#[utoipa::path(
+    post, path = "/admin/v1/faults", operation_id = "faults_set", tag = "faults",
+    request_body(content = Asked, example = json!({"account": "demo", "doubleWebhooks": 1})),
+    responses(
+        (status = 200, description = "What goes wrong now.", body = Shown), Denied, TooLarge,
+        (status = 409, description = "This is no double for tests.", body = Sentence),
+    ),
+)]
 async fn set_faults(State(admin): State<Admin>, body: Bytes) -> Response {
     if !admin.gateway.faults().is_on() {
         return say(StatusCode::CONFLICT, "faults happen on a double for tests only; start it with `tieline serve --dev`");

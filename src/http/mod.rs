@@ -171,6 +171,7 @@ impl Listener {
 
 /// What a connection too many is told.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
 /// Refusals said at one time; beyond it a connection is dropped without a word.
 const REFUSALS: usize = 256;
 

@@ -98,8 +98,10 @@ struct ShownAgent {
 }
 
 /// Every account.
-#[utoipa::path(get, path = "/admin/v1/accounts", operation_id = "accounts_list", tag = "people",
-    responses((status = 200, description = "They.", body = Vec<ShownAccount>), Denied))]
+#[utoipa::path(
+    get, path = "/admin/v1/accounts", operation_id = "accounts_list", tag = "people",
+    responses((status = 200, description = "They.", body = Vec<ShownAccount>), Denied),
+)]
 async fn accounts(State(admin): State<Admin>) -> Response {
     let hub = admin.gateway.hub();
     let shown = |account: Arc<Account>| {
@@ -135,7 +137,8 @@ fn sorted(all: impl Iterator<Item = String>) -> Vec<String> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Wanted {
-    /// The account; it must be named.
+    /// The account.
+    #[param(required = true)]
     account: Option<String>,
     /// `open` or `closed`.
     state: Option<String>,
@@ -148,19 +151,25 @@ struct Wanted {
 }
 
 /// Conversations of an account, the newest first.
-#[utoipa::path(get, path = "/admin/v1/conversations", operation_id = "conversations_list", tag = "people", params(Wanted), responses(
-    (status = 200, description = "They.", body = Vec<ShownConversation>),
-    Denied,
-    (status = 503, description = "The store cannot be read now; try again.", body = Sentence)))]
+#[utoipa::path(
+    get, path = "/admin/v1/conversations", operation_id = "conversations_list", tag = "people", params(Wanted),
+    responses(
+        (status = 200, description = "They.", body = Vec<ShownConversation>), Denied,
+        (status = 503, description = "The store cannot be read now; try again.", body = Sentence),
+    ),
+)]
 async fn conversations(State(admin): State<Admin>, Query(wanted): Query<Wanted>) -> Response {
     either(admin.conversations(wanted).await)
 }
 
 /// One conversation, with its participants and dialogs.
-#[utoipa::path(get, path = "/admin/v1/conversations/{conversation}", operation_id = "conversations_get", tag = "people", responses(
-    (status = 200, description = "It.", body = ShownConversation),
-    Denied,
-    (status = 503, description = "The store cannot be read now; try again.", body = Sentence)))]
+#[utoipa::path(
+    get, path = "/admin/v1/conversations/{conversation}", operation_id = "conversations_get", tag = "people",
+    responses(
+        (status = 200, description = "It.", body = ShownConversation), Denied,
+        (status = 503, description = "The store cannot be read now; try again.", body = Sentence),
+    ),
+)]
 async fn conversation(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
     let found = admin.gateway.store().conversation(ConversationId::from(id)).await;
     either(match found {
@@ -339,8 +348,10 @@ struct ShownSession {
 }
 
 /// Who is connected.
-#[utoipa::path(get, path = "/admin/v1/sessions", operation_id = "sessions_list", tag = "people", params(Sessions),
-    responses((status = 200, description = "They.", body = ShownSessions), Denied))]
+#[utoipa::path(
+    get, path = "/admin/v1/sessions", operation_id = "sessions_list", tag = "people", params(Sessions),
+    responses((status = 200, description = "They.", body = ShownSessions), Denied),
+)]
 async fn sessions(State(admin): State<Admin>, Query(wanted): Query<Sessions>) -> Response {
     let mut all = admin.gateway.hub().session_list(|actor| {
         let kind = described(actor).0;
@@ -371,8 +382,10 @@ fn no_session() -> Box<Response> {
 }
 
 /// One session, with what it follows.
-#[utoipa::path(get, path = "/admin/v1/sessions/{connection}", operation_id = "sessions_get", tag = "people",
-    responses((status = 200, description = "It.", body = ShownSession), Denied))]
+#[utoipa::path(
+    get, path = "/admin/v1/sessions/{connection}", operation_id = "sessions_get", tag = "people",
+    responses((status = 200, description = "It.", body = ShownSession), Denied),
+)]
 async fn session(State(admin): State<Admin>, Path(connection): Path<u64>) -> Response {
     let hub = admin.gateway.hub();
     either(hub.session(connection).ok_or_else(no_session).map(|session| {
@@ -390,8 +403,10 @@ struct Kick {
 }
 
 /// Closes a session's socket.
-#[utoipa::path(delete, path = "/admin/v1/sessions/{connection}", operation_id = "sessions_close", tag = "people", params(Kick),
-    responses((status = 204, description = "It is closed."), Denied))]
+#[utoipa::path(
+    delete, path = "/admin/v1/sessions/{connection}", operation_id = "sessions_close", tag = "people", params(Kick),
+    responses((status = 204, description = "It is closed."), Denied),
+)]
 async fn kick(State(admin): State<Admin>, Path(connection): Path<u64>, Query(kick): Query<Kick>) -> Response {
     let code = match kick.code {
         None | Some(1012) => CloseCode::Restart,
@@ -427,28 +442,45 @@ struct Revocation {
 }
 
 /// Consumers whose tokens are worthless.
-#[utoipa::path(get, path = "/admin/v1/accounts/{account}/revoked-consumers", operation_id = "revoked_consumers_list", tag = "people",
-    responses((status = 200, description = "Their ids.", body = Vec<String>), Denied))]
+#[utoipa::path(
+    get, path = "/admin/v1/accounts/{account}/revoked-consumers", operation_id = "revoked_consumers_list", tag = "people",
+    responses((status = 200, description = "Their ids.", body = Vec<String>), Denied),
+)]
 async fn revoked(State(admin): State<Admin>, Path(account): Path<String>) -> Response {
     either(admin.tenant(Some(&account)).map(|account| admin.gateway.identity().revoked_consumers(&account.id)))
 }
 
 /// Makes every token of a consumer worthless, and closes its sockets.
-#[utoipa::path(post, path = "/admin/v1/accounts/{account}/revoked-consumers", operation_id = "revoked_consumers_add", tag = "people",
-    request_body(content = Whom, description = "`consumerId`, or `clientId` and `extConsumerId`."), responses(
-    (status = 200, description = "It holds.", body = Revocation),
-    Denied, TooLarge,
-    (status = 503, description = "The store did not confirm the change; look whether it holds, and try again.", body = Sentence)))]
+#[utoipa::path(
+    post, path = "/admin/v1/accounts/{account}/revoked-consumers", operation_id = "revoked_consumers_add", tag = "people",
+    request_body(
+        content = Whom, description = "`consumerId`, or `clientId` and `extConsumerId`.",
+        example = json!({"clientId": "demo-connector", "extConsumerId": "somebody"}),
+    ),
+    responses(
+        (status = 200, description = "It holds.", body = Revocation), Denied, TooLarge,
+        (
+            status = 503, description = "The store did not confirm the change; look whether it holds, and try again.",
+            body = Sentence,
+        ),
+    ),
+)]
 async fn revoke(State(admin): State<Admin>, Path(account): Path<String>, body: Bytes) -> Response {
     to_the_end(async move { either(admin.revoke(&account, &body).await) }).await
 }
 
 /// Lets tokens of a consumer be good again.
-#[utoipa::path(delete, path = "/admin/v1/accounts/{account}/revoked-consumers/{consumer}", operation_id = "revoked_consumers_remove",
-    tag = "people", responses(
-    (status = 200, description = "It holds.", body = Revocation),
-    Denied,
-    (status = 503, description = "The store did not confirm the change; look whether it holds, and try again.", body = Sentence)))]
+#[utoipa::path(
+    delete, path = "/admin/v1/accounts/{account}/revoked-consumers/{consumer}", operation_id = "revoked_consumers_remove",
+    tag = "people",
+    responses(
+        (status = 200, description = "It holds.", body = Revocation), Denied,
+        (
+            status = 503, description = "The store did not confirm the change; look whether it holds, and try again.",
+            body = Sentence,
+        ),
+    ),
+)]
 async fn allow(State(admin): State<Admin>, Path((account, consumer)): Path<(String, String)>) -> Response {
     to_the_end(async move { either(admin.set_revoked(&account, ConsumerId::from(consumer), false).await) }).await
 }

@@ -24,6 +24,7 @@ use utoipa_axum::routes;
 
 /// How long the answer of one write test stands.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+
 /// A store that takes longer than this for one write is not ready.
 const PROBE_TIME: Duration = Duration::from_secs(2);
 
@@ -114,15 +115,21 @@ struct Condition {
 }
 
 /// Whether the process answers.
-#[utoipa::path(get, path = "/healthz", tag = "operations", security(()), responses((status = 200, description = "It does.", body = Condition)))]
+#[utoipa::path(
+    get, path = "/healthz", tag = "operations", security(()), responses((status = 200, description = "It does.", body = Condition)),
+)]
 async fn live() -> Response {
     axum::Json(Condition { status: "live" }).into_response()
 }
 
 /// Whether it takes work: it is not draining, and the store takes a write.
-#[utoipa::path(get, path = "/readyz", tag = "operations", security(()), responses(
-    (status = 200, description = "It does.", body = Condition),
-    (status = 503, description = "Not now; the sentence says why.", body = Sentence)))]
+#[utoipa::path(
+    get, path = "/readyz", tag = "operations", security(()),
+    responses(
+        (status = 200, description = "It does.", body = Condition),
+        (status = 503, description = "Not now; the sentence says why.", body = Sentence),
+    ),
+)]
 async fn ready(State(pages): State<Pages>) -> Response {
     if pages.stop.is_cancelled() {
         return say(StatusCode::SERVICE_UNAVAILABLE, "draining");
@@ -154,8 +161,15 @@ async fn version(State(pages): State<Pages>) -> Response {
 }
 
 /// Figures, as Prometheus reads them.
-#[utoipa::path(get, path = "/metrics", tag = "operations", security(()),
-    responses((status = 200, description = "In the text format.", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8")))]
+#[utoipa::path(
+    get, path = "/metrics", tag = "operations", security(()),
+    responses(
+        (
+            status = 200, description = "In the text format.", body = String,
+            content_type = "text/plain; version=0.0.4; charset=utf-8",
+        ),
+    ),
+)]
 async fn metrics(State(pages): State<Pages>) -> Response {
     let mut response = Response::new(pages.metrics.render().into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));

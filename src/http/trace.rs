@@ -103,6 +103,7 @@ struct Received {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Hooked {
+    #[schema(value_type = i64)]
     endpoint: EndpointId,
     #[schema(value_type = Option<String>)]
     client_id: Option<ClientId>,
@@ -136,12 +137,17 @@ impl From<DeliveryError> for Lost {
 }
 
 /// Where an event is: committed when, handed to whom, received by whom, posted where.
-#[utoipa::path(get, path = "/admin/v1/conversations/{conversation}/events/{sequence}/trace", operation_id = "events_trace", tag = "people",
-    params(("conversation" = String, Path, description = "The conversation."), ("sequence" = u64, Path, description = "The event's number."), Which),
+#[utoipa::path(
+    get, path = "/admin/v1/conversations/{conversation}/events/{sequence}/trace", operation_id = "events_trace", tag = "people",
+    params(
+        ("conversation" = String, Path, description = "The conversation."),
+        ("sequence" = u64, Path, description = "The event's number."), Which,
+    ),
     responses(
-        (status = 200, description = "It.", body = Trace),
-        Denied,
-        (status = 503, description = "The store cannot be read now; try again.", body = Sentence)))]
+        (status = 200, description = "It.", body = Trace), Denied,
+        (status = 503, description = "The store cannot be read now; try again.", body = Sentence),
+    ),
+)]
 pub(super) async fn trace(
     State(admin): State<Admin>,
     Path((conversation, sequence)): Path<(String, u64)>,

@@ -34,9 +34,11 @@ use utoipa_axum::routes;
 /// Most rows, or events, in one answer; and how many if nobody says.
 const MOST: usize = 1_000;
 const USUAL: usize = 100;
+
 /// Longest that a fetch waits for events, and how long if nobody says: below the time after which proxies give up.
 const LONGEST_POLL: u64 = 60;
 const USUAL_POLL: u64 = 25;
+
 /// How long an order to deliver again is waited for; a large one goes on behind the answer.
 const REPLAY: Duration = Duration::from_secs(10);
 
@@ -59,7 +61,7 @@ refusals! {
     /// Whoever may not, and what is not there.
     Denied {
         400: "The path or the query cannot be read.",
-        401: "Neither the admin key, nor an AppJWT of the application whose endpoint this is; to an application an endpoint that is not there is another's.",
+        401: "Neither the admin key nor an AppJWT of its application; what is not there is another's to an application.",
         404: "There is no such endpoint.",
         503: "The store cannot be read now, or the gateway is stopping; try again.",
     }
@@ -208,6 +210,7 @@ pub(super) fn told(at: Millis) -> Option<Timestamp> {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = Endpoint)]
 struct Shown {
+    #[schema(value_type = i64)]
     id: EndpointId,
     #[schema(value_type = String)]
     account: AccountId,
@@ -279,8 +282,10 @@ struct Endpoints {
 }
 
 /// Every endpoint that the caller may deal with.
-#[utoipa::path(get, path = "/admin/v1/webhooks", operation_id = "webhooks_list", tag = "webhooks", params(Which),
-    responses((status = 200, description = "They.", body = Endpoints), Denied))]
+#[utoipa::path(
+    get, path = "/admin/v1/webhooks", operation_id = "webhooks_list", tag = "webhooks", params(Which),
+    responses((status = 200, description = "They.", body = Endpoints), Denied),
+)]
 async fn list(State(webhooks): State<Webhooks>, Query(which): Query<Which>, headers: HeaderMap) -> Answer {
     let caller = webhooks.caller(&headers, which.account.as_deref())?;
     let mut all = webhooks.deliveries.list().await?;
@@ -292,8 +297,11 @@ async fn list(State(webhooks): State<Webhooks>, Query(which): Query<Which>, head
 }
 
 /// One endpoint.
-#[utoipa::path(get, path = "/admin/v1/webhooks/{endpoint}", operation_id = "webhooks_get", tag = "webhooks", params(("endpoint" = String, Path, description = "Its number.")),
-    responses((status = 200, description = "It.", body = Shown), Denied))]
+#[utoipa::path(
+    get, path = "/admin/v1/webhooks/{endpoint}", operation_id = "webhooks_get", tag = "webhooks",
+    params(("endpoint" = String, Path, description = "Its number.")),
+    responses((status = 200, description = "It.", body = Shown), Denied),
+)]
 async fn one(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     let all = webhooks.deliveries.list().await?;
@@ -302,8 +310,14 @@ async fn one(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: 
 }
 
 /// Forgets an endpoint that is off, with all that it is owed.
-#[utoipa::path(delete, path = "/admin/v1/webhooks/{endpoint}", operation_id = "webhooks_forget", tag = "webhooks", params(("endpoint" = String, Path, description = "Its number.")),
-    responses((status = 204, description = "It is done."), Denied, (status = 409, description = "Not in the state it is in; the sentence says why.", body = Sentence)))]
+#[utoipa::path(
+    delete, path = "/admin/v1/webhooks/{endpoint}", operation_id = "webhooks_forget", tag = "webhooks",
+    params(("endpoint" = String, Path, description = "Its number.")),
+    responses(
+        (status = 204, description = "It is done."), Denied,
+        (status = 409, description = "Not in the state it is in; the sentence says why.", body = Sentence),
+    ),
+)]
 async fn forget(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     webhooks.deliveries.forget(row.id).await?;
@@ -311,8 +325,14 @@ async fn forget(State(webhooks): State<Webhooks>, Path(id): Path<String>, header
 }
 
 /// Pauses an endpoint: what it is owed waits.
-#[utoipa::path(post, path = "/admin/v1/webhooks/{endpoint}/pause", operation_id = "webhooks_pause", tag = "webhooks", params(("endpoint" = String, Path, description = "Its number.")),
-    responses((status = 204, description = "It is done."), Denied, (status = 409, description = "Not in the state it is in; the sentence says why.", body = Sentence)))]
+#[utoipa::path(
+    post, path = "/admin/v1/webhooks/{endpoint}/pause", operation_id = "webhooks_pause", tag = "webhooks",
+    params(("endpoint" = String, Path, description = "Its number.")),
+    responses(
+        (status = 204, description = "It is done."), Denied,
+        (status = 409, description = "Not in the state it is in; the sentence says why.", body = Sentence),
+    ),
+)]
 async fn pause(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     webhooks.deliveries.pause(row.id).await?;
@@ -320,8 +340,14 @@ async fn pause(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers
 }
 
 /// Goes on with an endpoint that was paused or switched off.
-#[utoipa::path(post, path = "/admin/v1/webhooks/{endpoint}/resume", operation_id = "webhooks_resume", tag = "webhooks", params(("endpoint" = String, Path, description = "Its number.")),
-    responses((status = 204, description = "It is done."), Denied, (status = 409, description = "Not in the state it is in; the sentence says why.", body = Sentence)))]
+#[utoipa::path(
+    post, path = "/admin/v1/webhooks/{endpoint}/resume", operation_id = "webhooks_resume", tag = "webhooks",
+    params(("endpoint" = String, Path, description = "Its number.")),
+    responses(
+        (status = 204, description = "It is done."), Denied,
+        (status = 409, description = "Not in the state it is in; the sentence says why.", body = Sentence),
+    ),
+)]
 async fn resume(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     webhooks.deliveries.resume(row.id).await?;
@@ -329,8 +355,14 @@ async fn resume(State(webhooks): State<Webhooks>, Path(id): Path<String>, header
 }
 
 /// Posts an event for tests now, and waits for the answer.
-#[utoipa::path(post, path = "/admin/v1/webhooks/{endpoint}/test", operation_id = "webhooks_test", tag = "webhooks", params(("endpoint" = String, Path, description = "Its number.")),
-    responses((status = 200, description = "What came of it.", body = Tested), Denied, (status = 409, description = "Not in the state it is in; the sentence says why.", body = Sentence)))]
+#[utoipa::path(
+    post, path = "/admin/v1/webhooks/{endpoint}/test", operation_id = "webhooks_test", tag = "webhooks",
+    params(("endpoint" = String, Path, description = "Its number.")),
+    responses(
+        (status = 200, description = "What came of it.", body = Tested), Denied,
+        (status = 409, description = "Not in the state it is in; the sentence says why.", body = Sentence),
+    ),
+)]
 async fn test(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     let tested = webhooks.deliveries.test(row.id).await?;
@@ -437,8 +469,11 @@ struct DeadPage {
 }
 
 /// What an endpoint is owed, in order.
-#[utoipa::path(get, path = "/admin/v1/webhooks/{endpoint}/owed", operation_id = "webhooks_owed", tag = "webhooks", params(Part, ("endpoint" = String, Path, description = "Its number.")),
-    responses((status = 200, description = "A page.", body = OwedPage), Denied))]
+#[utoipa::path(
+    get, path = "/admin/v1/webhooks/{endpoint}/owed", operation_id = "webhooks_owed", tag = "webhooks",
+    params(Part, ("endpoint" = String, Path, description = "Its number.")),
+    responses((status = 200, description = "A page.", body = OwedPage), Denied),
+)]
 async fn owed(State(webhooks): State<Webhooks>, Path(id): Path<String>, Query(part): Query<Part>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     let all = webhooks.deliveries.owed(row.id, part.after.unwrap_or(0), part.limit()).await?;
@@ -454,8 +489,11 @@ async fn owed(State(webhooks): State<Webhooks>, Path(id): Path<String>, Query(pa
 }
 
 /// What was given up.
-#[utoipa::path(get, path = "/admin/v1/webhooks/{endpoint}/dead", operation_id = "webhooks_dead", tag = "webhooks", params(Part, ("endpoint" = String, Path, description = "Its number.")),
-    responses((status = 200, description = "A page.", body = DeadPage), Denied))]
+#[utoipa::path(
+    get, path = "/admin/v1/webhooks/{endpoint}/dead", operation_id = "webhooks_dead", tag = "webhooks",
+    params(Part, ("endpoint" = String, Path, description = "Its number.")),
+    responses((status = 200, description = "A page.", body = DeadPage), Denied),
+)]
 async fn dead(State(webhooks): State<Webhooks>, Path(id): Path<String>, Query(part): Query<Part>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     let all = webhooks.deliveries.dead_letters(row.id, part.after.unwrap_or(0), part.limit()).await?;
@@ -519,8 +557,11 @@ struct Attempts {
 }
 
 /// Every attempt to deliver one message.
-#[utoipa::path(get, path = "/admin/v1/webhooks/{endpoint}/deliveries/{message}", operation_id = "webhooks_attempts", tag = "webhooks", params(("endpoint" = String, Path, description = "Its number."), ("message" = String, Path, description = "The `webhook-id`.")),
-    responses((status = 200, description = "They; none where none is known.", body = Attempts), Denied))]
+#[utoipa::path(
+    get, path = "/admin/v1/webhooks/{endpoint}/deliveries/{message}", operation_id = "webhooks_attempts", tag = "webhooks",
+    params(("endpoint" = String, Path, description = "Its number."), ("message" = String, Path, description = "The `webhook-id`.")),
+    responses((status = 200, description = "They; none where none is known.", body = Attempts), Denied),
+)]
 async fn attempts(State(webhooks): State<Webhooks>, Path((id, message)): Path<(String, String)>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     let position = webhooks.position(&message)?;
@@ -567,8 +608,14 @@ struct Fetched<'e> {
 }
 
 /// Fetches events, and acknowledges those up to `after`. It waits until there are some.
-#[utoipa::path(get, path = "/admin/v1/webhooks/{endpoint}/events", operation_id = "webhooks_events", tag = "webhooks", params(Fetch, ("endpoint" = String, Path, description = "Its number.")),
-    responses((status = 200, description = "Events, in order; none, if none came in time.", body = Events), Denied, (status = 409, description = "This endpoint is posted to, is off, or the cursor is not of it.", body = Sentence)))]
+#[utoipa::path(
+    get, path = "/admin/v1/webhooks/{endpoint}/events", operation_id = "webhooks_events", tag = "webhooks",
+    params(Fetch, ("endpoint" = String, Path, description = "Its number.")),
+    responses(
+        (status = 200, description = "Events, in order; none, if none came in time.", body = Events), Denied,
+        (status = 409, description = "This endpoint is posted to, is off, or the cursor is not of it.", body = Sentence),
+    ),
+)]
 async fn events(State(webhooks): State<Webhooks>, Path(id): Path<String>, Query(fetch): Query<Fetch>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     let until = Instant::now() + Duration::from_secs(fetch.wait.unwrap_or(USUAL_POLL).min(LONGEST_POLL));
@@ -650,8 +697,19 @@ impl Webhooks {
 }
 
 /// Has events owed again.
-#[utoipa::path(post, path = "/admin/v1/webhooks/{endpoint}/replay", operation_id = "webhooks_replay", tag = "webhooks", params(("endpoint" = String, Path, description = "Its number.")), request_body(content = Again, description = "One of `dead`, `messages`, `from` (with or without `to`)."),
-    responses((status = 200, description = "How many.", body = Replayed), (status = 202, description = "It takes longer, and goes on.", body = Replayed), Denied, (status = 409, description = "Not in the state it is in; the sentence says why.", body = Sentence), (status = 413, description = "The body is too large.", body = Sentence)))]
+#[utoipa::path(
+    post, path = "/admin/v1/webhooks/{endpoint}/replay", operation_id = "webhooks_replay", tag = "webhooks",
+    params(("endpoint" = String, Path, description = "Its number.")),
+    request_body(
+        content = Again, description = "One of `dead`, `messages`, `from` (with or without `to`).", example = json!({"dead": true}),
+    ),
+    responses(
+        (status = 200, description = "How many.", body = Replayed),
+        (status = 202, description = "It takes longer, and goes on.", body = Replayed), Denied,
+        (status = 409, description = "Not in the state it is in; the sentence says why.", body = Sentence),
+        (status = 413, description = "The body is too large.", body = Sentence),
+    ),
+)]
 async fn replay(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     let again: Again = serde_json::from_slice(&body).map_err(|error| Refused::bad(&format!("the body is not understood: {error}")))?;

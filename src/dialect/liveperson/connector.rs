@@ -29,6 +29,7 @@ use tieline_protocol::{body, notify, text};
 
 /// Most requests in one batch.
 const LONGEST_BATCH: usize = 100;
+
 /// Conversations of which a socket remembers the ConsumerJWS.
 const REMEMBERED: usize = 10_000;
 

@@ -24,6 +24,7 @@ use utoipa::ToSchema;
 /// memory. What is over that is left out, the newest, and the answer says that it is partial.
 const MOST: usize = 10_000;
 const BYTES: usize = 2 * 1024 * 1024;
+
 /// Events in one read.
 const PAGE: usize = 1_000;
 
@@ -34,9 +35,14 @@ struct Asked {
     #[schema(value_type = String)]
     conversation_id: Option<String>,
 }
+
 /// The history of one conversation, everything in one answer.
-#[utoipa::path(post, path = "/messaging_history/api/account/{account}/conversations/conversation/search", operation_id = "conversation_history", tag = "agents",
-    security(("bearer" = [])), params(("account" = String, Path, description = "The account.")), request_body = Asked, responses((status = 200, description = "It, or nothing.", body = History), HistoryRefused))]
+#[utoipa::path(
+    post, path = "/messaging_history/api/account/{account}/conversations/conversation/search",
+    operation_id = "conversation_history", tag = "agents", security(("bearer" = [])),
+    params(("account" = String, Path, description = "The account.")), request_body = Asked,
+    responses((status = 200, description = "It, or nothing.", body = History), HistoryRefused),
+)]
 pub(super) async fn conversation(
     State(native): State<Arc<Native>>,
     Path(account): Path<String>,

@@ -30,10 +30,12 @@ use utoipa::ToSchema;
 
 /// Where they are kept.
 const COLLECTION: &str = "installations";
+
 /// Most applications of an account, the largest manifest, and the largest that all of an account may be, in bytes.
 const MOST: usize = 200;
 const LARGEST: usize = 64 * 1024;
 const LARGEST_ALL: usize = 1024 * 1024;
+
 /// Longest name and description, in characters.
 const LONGEST_NAME: usize = 128;
 const LONGEST_DESCRIPTION: usize = 256;
@@ -479,27 +481,80 @@ async fn to_the_end(change: impl Future<Output = Result<Response, Box<Response>>
 fn either(result: Result<Response, Box<Response>>) -> Response {
     result.unwrap_or_else(|response| *response)
 }
+
 /// Every application of the account.
-#[utoipa::path(get, path = "/api/account/{account}/configuration/app-install/installations", operation_id = "installations_list", tag = "installations", security(("bearer" = [])), params(("account" = String, Path, description = "The account.")),
-    responses((status = 200, description = "They.", body = Vec<Application>, headers(("ac-revision" = u64, description = "What `If-Match` must repeat."))), AdministrationRefused))]
+#[utoipa::path(
+    get, path = "/api/account/{account}/configuration/app-install/installations", operation_id = "installations_list",
+    tag = "installations", security(("bearer" = [])), params(("account" = String, Path, description = "The account.")),
+    responses(
+        (
+            status = 200, description = "They.", body = Vec<Application>,
+            headers(("ac-revision" = u64, description = "What `If-Match` must repeat.")),
+        ),
+        AdministrationRefused,
+    ),
+)]
 pub(super) async fn list(State(native): State<Arc<Native>>, Path(account): Path<String>, headers: HeaderMap) -> Response {
     either(native.list(&account, &headers).await)
 }
+
 /// Installs an application.
-#[utoipa::path(post, path = "/api/account/{account}/configuration/app-install/installations", operation_id = "installations_add", tag = "installations", security(("bearer" = [])), params(("account" = String, Path, description = "The account.")), request_body = Manifest,
-    responses((status = 201, description = "It, with its id and secret.", body = Application, headers(("ac-revision" = u64, description = "What `If-Match` must repeat."))), AdministrationRefused))]
+#[utoipa::path(
+    post, path = "/api/account/{account}/configuration/app-install/installations", operation_id = "installations_add",
+    tag = "installations", security(("bearer" = [])), params(("account" = String, Path, description = "The account.")),
+    request_body(
+        content = Manifest,
+        example = json!({"client_name": "Shop", "grant_types": ["client_credentials"], "scope": "msg.consumer"}),
+    ),
+    responses(
+        (
+            status = 201, description = "It, with its id and secret.", body = Application,
+            headers(("ac-revision" = u64, description = "What `If-Match` must repeat.")),
+        ),
+        AdministrationRefused,
+    ),
+)]
 pub(super) async fn install(State(native): State<Arc<Native>>, Path(account): Path<String>, headers: HeaderMap, body: Body) -> Response {
     to_the_end(async move { native.install(&account, &headers, body).await }).await
 }
+
 /// One application.
-#[utoipa::path(get, path = "/api/account/{account}/configuration/app-install/installations/{id}", operation_id = "installations_get", tag = "installations", security(("bearer" = [])), params(("account" = String, Path, description = "The account."), ("id" = String, Path, description = "The application's id.")),
-    responses((status = 200, description = "It.", body = Application, headers(("ac-revision" = u64, description = "What `If-Match` must repeat."))), AdministrationRefused))]
+#[utoipa::path(
+    get, path = "/api/account/{account}/configuration/app-install/installations/{id}", operation_id = "installations_get",
+    tag = "installations", security(("bearer" = [])),
+    params(("account" = String, Path, description = "The account."), ("id" = String, Path, description = "The application's id.")),
+    responses(
+        (
+            status = 200, description = "It.", body = Application,
+            headers(("ac-revision" = u64, description = "What `If-Match` must repeat.")),
+        ),
+        AdministrationRefused,
+    ),
+)]
 pub(super) async fn one(State(native): State<Arc<Native>>, Path((account, id)): Path<(String, String)>, headers: HeaderMap) -> Response {
     either(native.one(&account, &id, &headers).await)
 }
+
 /// Changes an application: the manifest replaces the one before.
-#[utoipa::path(put, path = "/api/account/{account}/configuration/app-install/installations/{id}", operation_id = "installations_change", tag = "installations", security(("bearer" = [])), params(("account" = String, Path, description = "The account."), ("id" = String, Path, description = "The application's id."), Change), request_body = Manifest,
-    responses((status = 200, description = "It, as it is now.", body = Application, headers(("ac-revision" = u64, description = "What `If-Match` must repeat."))), AdministrationRefused))]
+#[utoipa::path(
+    put, path = "/api/account/{account}/configuration/app-install/installations/{id}", operation_id = "installations_change",
+    tag = "installations", security(("bearer" = [])),
+    params(
+        ("account" = String, Path, description = "The account."), ("id" = String, Path, description = "The application's id."),
+        Change,
+    ),
+    request_body(
+        content = Manifest,
+        example = json!({"client_name": "Shop", "grant_types": ["client_credentials"], "scope": "msg.consumer"}),
+    ),
+    responses(
+        (
+            status = 200, description = "It, as it is now.", body = Application,
+            headers(("ac-revision" = u64, description = "What `If-Match` must repeat.")),
+        ),
+        AdministrationRefused,
+    ),
+)]
 pub(super) async fn change(
     State(native): State<Arc<Native>>,
     Path((account, id)): Path<(String, String)>,
@@ -510,9 +565,22 @@ pub(super) async fn change(
 }
 
 /// A change or a removal by clients that can only POST.
-#[utoipa::path(post, path = "/api/account/{account}/configuration/app-install/installations/{id}", operation_id = "installations_override", tag = "installations", security(("bearer" = [])),
-    params(("account" = String, Path, description = "The account."), ("id" = String, Path, description = "The application's id."), Change, ("x-http-method-override" = Option<String>, Header, description = "`PUT` or `DELETE`.")), request_body = Option<Manifest>,
-    responses((status = 200, description = "As that method says.", body = Application, headers(("ac-revision" = u64, description = "What `If-Match` must repeat."))), AdministrationRefused))]
+#[utoipa::path(
+    post, path = "/api/account/{account}/configuration/app-install/installations/{id}", operation_id = "installations_override",
+    tag = "installations", security(("bearer" = [])),
+    params(
+        ("account" = String, Path, description = "The account."), ("id" = String, Path, description = "The application's id."),
+        Change, ("x-http-method-override" = String, Header, description = "`PUT` or `DELETE`."),
+    ),
+    request_body = Option<Manifest>,
+    responses(
+        (
+            status = 200, description = "As that method says.", body = Application,
+            headers(("ac-revision" = u64, description = "What `If-Match` must repeat.")),
+        ),
+        AdministrationRefused,
+    ),
+)]
 pub(super) async fn overridden(native: State<Arc<Native>>, path: Path<(String, String)>, headers: HeaderMap, body: Body) -> Response {
     let method = headers.get("x-http-method-override").and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_uppercase();
     match method.as_str() {
@@ -521,9 +589,23 @@ pub(super) async fn overridden(native: State<Arc<Native>>, path: Path<(String, S
         _ => *refused(&Error::invalid("send PUT, or POST with X-HTTP-Method-Override: PUT")),
     }
 }
+
 /// Removes an application.
-#[utoipa::path(delete, path = "/api/account/{account}/configuration/app-install/installations/{id}", operation_id = "installations_remove", tag = "installations", security(("bearer" = [])), params(("account" = String, Path, description = "The account."), ("id" = String, Path, description = "The application's id."), Change),
-    responses((status = 200, description = "It, as it was, without its secret.", body = Application, headers(("ac-revision" = u64, description = "What `If-Match` must repeat."))), AdministrationRefused))]
+#[utoipa::path(
+    delete, path = "/api/account/{account}/configuration/app-install/installations/{id}", operation_id = "installations_remove",
+    tag = "installations", security(("bearer" = [])),
+    params(
+        ("account" = String, Path, description = "The account."), ("id" = String, Path, description = "The application's id."),
+        Change,
+    ),
+    responses(
+        (
+            status = 200, description = "It, as it was, without its secret.", body = Application,
+            headers(("ac-revision" = u64, description = "What `If-Match` must repeat.")),
+        ),
+        AdministrationRefused,
+    ),
+)]
 pub(super) async fn remove(State(native): State<Arc<Native>>, Path((account, id)): Path<(String, String)>, headers: HeaderMap) -> Response {
     to_the_end(async move { native.change(&account, &id, &headers, None).await }).await
 }

@@ -29,9 +29,20 @@ struct Credentials {
 fn refused(status: StatusCode, error: &str) -> Response {
     error::json(status, json!({"error": error}).to_string())
 }
+
 /// Signs an agent in.
-#[utoipa::path(post, path = "/api/account/{account}/login", operation_id = "login", tag = "agents", security(()), params(("account" = String, Path, description = "The account.")), request_body = Credentials,
-    responses((status = 200, description = "A session, in a cookie too.", body = Welcome, headers(("set-cookie" = String, description = "`Session_id`."))), LoginRefused))]
+#[utoipa::path(
+    post, path = "/api/account/{account}/login", operation_id = "login", tag = "agents", security(()),
+    params(("account" = String, Path, description = "The account.")),
+    request_body(content = Credentials, example = json!({"username": "ada", "password": "ada-demo"})),
+    responses(
+        (
+            status = 200, description = "A session, in a cookie too.", body = Welcome,
+            headers(("set-cookie" = String, description = "`Session_id`.")),
+        ),
+        LoginRefused,
+    ),
+)]
 pub(super) async fn login(
     State(native): State<Arc<Native>>,
     Path(account): Path<String>,
@@ -145,9 +156,13 @@ async fn session(native: &Native, headers: &HeaderMap, mut body: Body) -> Result
     let id = named.next().map(|(_, id)| id.trim().to_owned()).ok_or_else(|| Error::missing("the cookie Session_id is missing"))?;
     Ok((id, csrf.csrf))
 }
+
 /// Lets an agent's session last anew.
-#[utoipa::path(post, path = "/api/account/{account}/refresh", operation_id = "refresh", tag = "agents", security(("session" = [])), params(("account" = String, Path, description = "The account.")), request_body = Csrf,
-    responses((status = 200, description = "It lasts anew."), SessionRefused))]
+#[utoipa::path(
+    post, path = "/api/account/{account}/refresh", operation_id = "refresh", tag = "agents", security(("session" = [])),
+    params(("account" = String, Path, description = "The account.")), request_body = Csrf,
+    responses((status = 200, description = "It lasts anew."), SessionRefused),
+)]
 pub(super) async fn refresh(State(native): State<Arc<Native>>, Path(account): Path<String>, headers: HeaderMap, body: Body) -> Response {
     let Some(account) = native.account(&account) else { return over(Denied::Invalid) };
     match session(&native, &headers, body).await {
@@ -159,9 +174,13 @@ pub(super) async fn refresh(State(native): State<Arc<Native>>, Path(account): Pa
         },
     }
 }
+
 /// Ends an agent's session, and closes its sockets.
-#[utoipa::path(post, path = "/api/account/{account}/logout", operation_id = "logout", tag = "agents", security(("session" = [])), params(("account" = String, Path, description = "The account.")), request_body = Csrf,
-    responses((status = 200, description = "It is over."), SessionRefused))]
+#[utoipa::path(
+    post, path = "/api/account/{account}/logout", operation_id = "logout", tag = "agents", security(("session" = [])),
+    params(("account" = String, Path, description = "The account.")), request_body = Csrf,
+    responses((status = 200, description = "It is over."), SessionRefused),
+)]
 pub(super) async fn logout(State(native): State<Arc<Native>>, Path(account): Path<String>, headers: HeaderMap, body: Body) -> Response {
     let Some(account) = native.account(&account) else { return over(Denied::Invalid) };
     match session(&native, &headers, body).await {

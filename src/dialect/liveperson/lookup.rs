@@ -65,19 +65,33 @@ pub(super) struct Services {
 fn unknown(what: &str) -> Response {
     error::json(StatusCode::BAD_REQUEST, json!({"error": what}).to_string())
 }
+
 /// Where each service lives.
-#[utoipa::path(get, path = "/api/account/{account}/service/baseURI.json", operation_id = "services_list", tag = "lookup", security(()), params(("account" = String, Path, description = "The account.")),
-    responses((status = 200, description = "They.", body = Services), UnknownHere))]
+#[utoipa::path(
+    get, path = "/api/account/{account}/service/baseURI.json", operation_id = "services_list", tag = "lookup", security(()),
+    params(("account" = String, Path, description = "The account.")),
+    responses((status = 200, description = "They.", body = Services), UnknownHere),
+)]
 pub(super) async fn all(State(native): State<Arc<Native>>, Path(account): Path<String>, headers: HeaderMap) -> Response {
     if native.account(&account).is_none() {
         return unknown("unknown account");
     }
     error::written(StatusCode::OK, &Services { base_uris: native.services(&account, &headers) })
 }
+
 /// Where one service lives.
-#[utoipa::path(get, path = "/api/account/{account}/service/{service}/baseURI.json", operation_id = "services_get", tag = "lookup", security(()),
-    params(("account" = String, Path, description = "The account."), ("service" = String, Path, description = "The service, such as `sentinel`.")),
-    responses((status = 200, description = "It.", body = Service), UnknownHere, (status = 404, description = "There is no such service.", body = Sentence)))]
+#[utoipa::path(
+    get, path = "/api/account/{account}/service/{service}/baseURI.json", operation_id = "services_get", tag = "lookup",
+    security(()),
+    params(
+        ("account" = String, Path, description = "The account."),
+        ("service" = String, Path, description = "The service, such as `sentinel`."),
+    ),
+    responses(
+        (status = 200, description = "It.", body = Service), UnknownHere,
+        (status = 404, description = "There is no such service.", body = Sentence),
+    ),
+)]
 pub(super) async fn one(
     State(native): State<Arc<Native>>,
     Path((account, service)): Path<(String, String)>,
@@ -121,10 +135,23 @@ pub(super) fn call(name: &str, value: &Value) -> Response {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
+
 /// Where one service lives, as JavaScript.
-#[utoipa::path(get, path = "/api/account/{account}/service/{service}/baseURI.lpCsds", operation_id = "services_script", tag = "lookup", security(()),
-    params(("account" = String, Path, description = "The account."), ("service" = String, Path, description = "The service, such as `sentinel`."), Callback), responses(
-    (status = 200, description = "A call of the function.", body = String, content_type = "application/javascript; charset=utf-8"), UnknownHere))]
+#[utoipa::path(
+    get, path = "/api/account/{account}/service/{service}/baseURI.lpCsds", operation_id = "services_script", tag = "lookup",
+    security(()),
+    params(
+        ("account" = String, Path, description = "The account."),
+        ("service" = String, Path, description = "The service, such as `sentinel`."), Callback,
+    ),
+    responses(
+        (
+            status = 200, description = "A call of the function.", body = String,
+            content_type = "application/javascript; charset=utf-8",
+        ),
+        UnknownHere,
+    ),
+)]
 pub(super) async fn script(
     State(native): State<Arc<Native>>,
     Path((account, service)): Path<(String, String)>,

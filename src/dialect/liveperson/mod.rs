@@ -74,6 +74,7 @@ pub struct Native {
 #[into_params(parameter_in = Query)]
 struct VersionQuery {
     /// `3`; there is no other.
+    #[param(required = true)]
     v: Option<String>,
 }
 
@@ -221,10 +222,29 @@ impl Call for SendCall {
         Box::pin(self.0.connector_call(connector::Call::Send, account, &parts.headers, body))
     }
 }
+
 /// SEND: one request for a consumer.
-#[utoipa::path(post, path = "/api/account/{account}/messaging/consumer/conversation/send", operation_id = "send", tag = "connector",
-    security(("app_jwt" = [], "consumer_jws" = [])), params(("account" = String, Path, description = "The account."), VersionQuery, Spoken), request_body = ConnectorRequest,
-    responses((status = 200, description = "What became of it.", body = ConnectorReply, headers(("idempotent-replayed" = Option<String>, description = "`true`, if this is the answer of an earlier request with the same key."))), ConnectorRefused))]
+#[utoipa::path(
+    post, path = "/api/account/{account}/messaging/consumer/conversation/send", operation_id = "send", tag = "connector",
+    security(("app_jwt" = [], "consumer_jws" = [])),
+    params(("account" = String, Path, description = "The account."), VersionQuery, Spoken),
+    request_body(
+        content = ConnectorRequest,
+        examples(
+            ("profile" = (value = json!({"kind": "req", "id": "1", "type": "userprofile.SetUserProfile", "body": {"firstName": "Ann"}}))),
+            ("account" = (value = json!({"kind": "req", "id": "2", "type": "brandprofile.GetBrandProfile", "body": {}}))),
+            ("file" = (value = json!({"kind": "req", "id": "3", "type": "ms.GenerateURLForUploadFile", "body": {"fileSize": 9, "fileType": "PNG"}}))),
+            ("who" = (value = json!({"kind": "req", "id": "4", "type": "userprofile.GetUserProfile", "body": {}})))
+        ),
+    ),
+    responses(
+        (
+            status = 200, description = "What became of it.", body = ConnectorReply,
+            headers(("idempotent-replayed" = Option<String>, description = "`true` for the answer of an earlier request."))
+        ),
+        ConnectorRefused,
+    ),
+)]
 async fn send(
     State(native): State<Arc<Native>>,
     Path(account): Path<String>,
@@ -237,10 +257,28 @@ async fn send(
         Err(error) => error::response(None, &error),
     }
 }
+
 /// CONVERSATION: the profile, the conversation, and perhaps its first events; all of them or none.
-#[utoipa::path(post, path = "/api/account/{account}/messaging/consumer/conversation", operation_id = "conversation", tag = "connector",
-    security(("app_jwt" = [], "consumer_jws" = [])), params(("account" = String, Path, description = "The account."), VersionQuery, Spoken), request_body = Vec<ConnectorRequest>,
-    responses((status = 200, description = "What became of each, in their order.", body = Vec<ConnectorReply>, headers(("idempotent-replayed" = Option<String>, description = "`true`, if this is the answer of an earlier request with the same key."))), ConnectorRefused))]
+#[utoipa::path(
+    post, path = "/api/account/{account}/messaging/consumer/conversation", operation_id = "conversation", tag = "connector",
+    security(("app_jwt" = [], "consumer_jws" = [])),
+    params(("account" = String, Path, description = "The account."), VersionQuery, Spoken),
+    request_body(
+        content = Vec<ConnectorRequest>,
+        example = json!([
+            {"kind": "req", "id": "1", "type": "userprofile.SetUserProfile", "body": {"firstName": "Ann"}},
+            {"kind": "req", "id": "2", "type": "cm.ConsumerRequestConversation", "body": {"brandId": "demo"}},
+            {"kind": "req", "id": "3", "type": "ms.PublishEvent", "body": {"dialogId": "", "event": {"type": "ContentEvent", "message": "hi"}}},
+        ]),
+    ),
+    responses(
+        (
+            status = 200, description = "What became of each, in their order.", body = Vec<ConnectorReply>,
+            headers(("idempotent-replayed" = Option<String>, description = "`true` for the answer of an earlier request."))
+        ),
+        ConnectorRefused,
+    ),
+)]
 async fn conversation(
     State(native): State<Arc<Native>>,
     Path(account): Path<String>,

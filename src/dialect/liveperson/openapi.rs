@@ -18,8 +18,8 @@ use utoipa::{IntoParams, IntoResponses, Modify, OpenApi, PartialSchema, ToSchema
 #[openapi(
     info(
         title = "LivePerson-compatible calls",
-        description = "The HTTP calls of the Connector API, of sign-up, sign-in and login, of installations and of the history. The sockets, \
-            and what each request means, are on the protocol's page.",
+        description = "The HTTP calls of the Connector API, of sign-up, sign-in and login, of installations and of the history. \
+            The sockets, and what each request means, are on the protocol's page.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     components(schemas(
@@ -78,8 +78,8 @@ pub(super) struct Spoken {
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "read from the headers; here it is described")]
 pub(super) struct Change {
-    /// The `ac-revision` of the last answer. It must be there.
-    #[param(rename = "if-match")]
+    /// The `ac-revision` of the last answer.
+    #[param(rename = "if-match", required = true)]
     if_match: Option<String>,
 }
 

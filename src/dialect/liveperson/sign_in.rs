@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 
 /// The kind of connector that signs consumers in, as clients know it.
 const SIGN_IN: u32 = 1;
+
 /// The provider that is meant where none is named.
 const DEFAULT: &str = "default";
 
@@ -69,8 +70,11 @@ struct Provider {
 }
 
 /// A token for a consumer of the account's usual provider.
-#[utoipa::path(post, path = "/api/account/{account}/authenticate", operation_id = "authenticate", tag = "consumers", security(()), params(("account" = String, Path, description = "The account.")), request_body = Given,
-    responses((status = 200, description = "It.", body = Jwt), SignInRefused))]
+#[utoipa::path(
+    post, path = "/api/account/{account}/authenticate", operation_id = "authenticate", tag = "consumers", security(()),
+    params(("account" = String, Path, description = "The account.")), request_body = Given,
+    responses((status = 200, description = "It.", body = Jwt), SignInRefused),
+)]
 pub(super) async fn authenticate(State(native): State<Arc<Native>>, Path(account): Path<String>, peer: Peer, body: Body) -> Response {
     match signed_in(&native, &account, DEFAULT, &peer, body).await {
         Ok(jwt) => error::written(StatusCode::OK, &Jwt { jwt }),
@@ -79,9 +83,14 @@ pub(super) async fn authenticate(State(native): State<Arc<Native>>, Path(account
 }
 
 /// A token for a consumer of the provider in the address.
-#[utoipa::path(post, path = "/api/account/{account}/app/{connector}/authenticate", operation_id = "authenticate_by", tag = "consumers", security(()),
-    params(("account" = String, Path, description = "The account."), ("connector" = String, Path, description = "The provider's id.")), request_body = Given,
-    responses((status = 200, description = "It.", body = Token), SignInRefused))]
+#[utoipa::path(
+    post, path = "/api/account/{account}/app/{connector}/authenticate", operation_id = "authenticate_by", tag = "consumers",
+    security(()),
+    params(
+        ("account" = String, Path, description = "The account."), ("connector" = String, Path, description = "The provider's id."),
+    ),
+    request_body = Given, responses((status = 200, description = "It.", body = Token), SignInRefused),
+)]
 pub(super) async fn authenticate_by(
     State(native): State<Arc<Native>>,
     Path((account, provider)): Path<(String, String)>,
@@ -95,9 +104,15 @@ pub(super) async fn authenticate_by(
 }
 
 /// The providers by which consumers can sign in.
-#[utoipa::path(get, path = "/api/account/{account}/configuration/le-connectors/all-connectors", operation_id = "identity_providers", tag = "consumers", security(()),
-    params(("account" = String, Path, description = "The account.")), responses((status = 200, description = "They.", body = Vec<Provider>), (status = 400, description = "The path cannot be read.", body = Sentence),
-    (status = 404, description = "There is no such account.", body = InternalError)))]
+#[utoipa::path(
+    get, path = "/api/account/{account}/configuration/le-connectors/all-connectors", operation_id = "identity_providers",
+    tag = "consumers", security(()), params(("account" = String, Path, description = "The account.")),
+    responses(
+        (status = 200, description = "They.", body = Vec<Provider>),
+        (status = 400, description = "The path cannot be read.", body = Sentence),
+        (status = 404, description = "There is no such account.", body = InternalError),
+    ),
+)]
 pub(super) async fn connectors(State(native): State<Arc<Native>>, Path(account): Path<String>) -> Response {
     let Some(account) = native.account(&account) else { return *refuse(StatusCode::NOT_FOUND, UNKNOWN) };
     let providers = native.gateway.identity().providers(&account);

@@ -50,9 +50,15 @@ fn oauth(status: StatusCode, error: &str) -> Response {
 }
 
 /// An application's token. The credentials come in the form or in the query.
-#[utoipa::path(post, path = "/sentinel/api/account/{account}/app/token", operation_id = "app_token", tag = "applications", security(()),
-    params(("account" = String, Path, description = "The account."), AppCredentials), request_body(content = AppCredentials, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200, description = "It.", body = AppToken), BadAppToken))]
+#[utoipa::path(
+    post, path = "/sentinel/api/account/{account}/app/token", operation_id = "app_token", tag = "applications", security(()),
+    params(("account" = String, Path, description = "The account."), AppCredentials),
+    request_body(
+        content = AppCredentials, content_type = "application/x-www-form-urlencoded",
+        example = json!({"client_id": "demo-connector", "client_secret": "demo-connector-secret"}),
+    ),
+    responses((status = 200, description = "It.", body = AppToken), BadAppToken),
+)]
 pub(super) async fn app_token(
     State(native): State<Arc<Native>>,
     Path(account): Path<String>,
@@ -103,8 +109,12 @@ struct NameConsumer {
 }
 
 /// A consumer's identity, for a connector.
-#[utoipa::path(post, path = "/api/account/{account}/consumer", operation_id = "consumer_identity", tag = "applications", security(("app_jwt" = [])), params(("account" = String, Path, description = "The account.")),
-    request_body = NameConsumer, responses((status = 201, description = "The ConsumerJWS.", body = Token), NamingRefused))]
+#[utoipa::path(
+    post, path = "/api/account/{account}/consumer", operation_id = "consumer_identity", tag = "applications",
+    security(("app_jwt" = [])), params(("account" = String, Path, description = "The account.")),
+    request_body(content = NameConsumer, example = json!({"ext_consumer_id": "ann"})),
+    responses((status = 201, description = "The ConsumerJWS.", body = Token), NamingRefused),
+)]
 pub(super) async fn consumer(State(native): State<Arc<Native>>, Path(account): Path<String>, headers: HeaderMap, body: Body) -> Response {
     match name_consumer(&native, &account, &headers, body).await {
         Ok(token) => error::written(StatusCode::CREATED, &Token { token }),
@@ -135,8 +145,10 @@ async fn name_consumer(native: &Arc<Native>, account: &str, headers: &HeaderMap,
 
 /// There is no such account or identity provider, as this service says it.
 pub(super) const UNKNOWN: &str = "9004";
+
 /// The token cannot be validated.
 pub(super) const NOT_VALID: &str = "9007";
+
 /// It may work later.
 pub(super) const NOT_NOW: &str = "9000";
 
@@ -169,18 +181,32 @@ fn signed_up(native: &Native, account: &str, peer: &Peer, known: Option<&str>) -
     };
     identity.sign_up(&account.id, known).map(|(_, token)| token).map_err(|_| refuse(StatusCode::SERVICE_UNAVAILABLE, NOT_NOW))
 }
+
 /// A token for a new consumer.
-#[utoipa::path(post, path = "/api/account/{account}/signup", operation_id = "sign_up", tag = "consumers", security(()), params(("account" = String, Path, description = "The account.")),
-    responses((status = 200, description = "It.", body = Jwt), SignUpRefused))]
+#[utoipa::path(
+    post, path = "/api/account/{account}/signup", operation_id = "sign_up", tag = "consumers", security(()),
+    params(("account" = String, Path, description = "The account.")),
+    responses((status = 200, description = "It.", body = Jwt), SignUpRefused),
+)]
 pub(super) async fn sign_up(State(native): State<Arc<Native>>, Path(account): Path<String>, peer: Peer) -> Response {
     match signed_up(&native, &account, &peer, None) {
         Ok(jwt) => error::written(StatusCode::OK, &Jwt { jwt }),
         Err(response) => *response,
     }
 }
+
 /// A token for a new consumer, as JavaScript.
-#[utoipa::path(get, path = "/api/account/{account}/signup.jsonp", operation_id = "sign_up_script", tag = "consumers", security(()), params(("account" = String, Path, description = "The account."), Callback), responses(
-    (status = 200, description = "A call of the function.", body = String, content_type = "application/javascript; charset=utf-8"), SignUpRefused))]
+#[utoipa::path(
+    get, path = "/api/account/{account}/signup.jsonp", operation_id = "sign_up_script", tag = "consumers", security(()),
+    params(("account" = String, Path, description = "The account."), Callback),
+    responses(
+        (
+            status = 200, description = "A call of the function.", body = String,
+            content_type = "application/javascript; charset=utf-8",
+        ),
+        SignUpRefused,
+    ),
+)]
 pub(super) async fn sign_up_script(
     State(native): State<Arc<Native>>,
     Path(account): Path<String>,
@@ -203,8 +229,11 @@ struct Authorize {
 }
 
 /// A token for a new consumer, or a fresh one for a consumer that shows an earlier token.
-#[utoipa::path(post, path = "/api/account/{account}/anonymous/authorize", operation_id = "anonymous_authorize", tag = "consumers", security(()), params(("account" = String, Path, description = "The account.")),
-    request_body = Option<Authorize>, responses((status = 200, description = "It.", body = Token), AuthorizeRefused))]
+#[utoipa::path(
+    post, path = "/api/account/{account}/anonymous/authorize", operation_id = "anonymous_authorize", tag = "consumers",
+    security(()), params(("account" = String, Path, description = "The account.")), request_body = Option<Authorize>,
+    responses((status = 200, description = "It.", body = Token), AuthorizeRefused),
+)]
 pub(super) async fn authorize(State(native): State<Arc<Native>>, Path(account): Path<String>, peer: Peer, mut body: Body) -> Response {
     let text = match native.read_body(&mut body, native.limits.load().message.0).await {
         Ok(text) => text,
@@ -221,8 +250,10 @@ pub(super) async fn authorize(State(native): State<Arc<Native>>, Path(account): 
 }
 
 /// The public keys, for whoever wants to check our tokens.
-#[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "keys", tag = "lookup", security(()),
-    responses((status = 200, description = "They.", body = Keys)))]
+#[utoipa::path(
+    get, path = "/.well-known/jwks.json", operation_id = "keys", tag = "lookup", security(()),
+    responses((status = 200, description = "They.", body = Keys)),
+)]
 pub(super) async fn keys(State(native): State<Arc<Native>>) -> Response {
     axum::Json(native.gateway.identity().published_keys()).into_response()
 }
