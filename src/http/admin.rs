@@ -221,7 +221,7 @@ fn shown(account: &AccountId, wanted: Wanted) -> Shown {
 /// What goes wrong for an account.
 #[utoipa::path(
     get, path = "/admin/v1/faults", operation_id = "faults_get", tag = "faults", params(Which),
-    responses((status = 200, description = "It.", body = Shown), Denied),
+    responses((status = 200, description = "What was asked for.", body = Shown), Denied),
 )]
 async fn faults(State(admin): State<Admin>, Query(which): Query<Which>) -> Response {
     match admin.account(which.account.as_deref()) {

@@ -100,7 +100,7 @@ struct ShownAgent {
 /// Every account.
 #[utoipa::path(
     get, path = "/admin/v1/accounts", operation_id = "accounts_list", tag = "people",
-    responses((status = 200, description = "They.", body = Vec<ShownAccount>), Denied),
+    responses((status = 200, description = "All of them.", body = Vec<ShownAccount>), Denied),
 )]
 async fn accounts(State(admin): State<Admin>) -> Response {
     let hub = admin.gateway.hub();
@@ -154,7 +154,7 @@ struct Wanted {
 #[utoipa::path(
     get, path = "/admin/v1/conversations", operation_id = "conversations_list", tag = "people", params(Wanted),
     responses(
-        (status = 200, description = "They.", body = Vec<ShownConversation>), Denied,
+        (status = 200, description = "All of them.", body = Vec<ShownConversation>), Denied,
         (status = 503, description = "The store cannot be read now; try again.", body = Sentence),
     ),
 )]
@@ -166,7 +166,7 @@ async fn conversations(State(admin): State<Admin>, Query(wanted): Query<Wanted>)
 #[utoipa::path(
     get, path = "/admin/v1/conversations/{conversation}", operation_id = "conversations_get", tag = "people",
     responses(
-        (status = 200, description = "It.", body = ShownConversation), Denied,
+        (status = 200, description = "What was asked for.", body = ShownConversation), Denied,
         (status = 503, description = "The store cannot be read now; try again.", body = Sentence),
     ),
 )]
@@ -350,7 +350,7 @@ struct ShownSession {
 /// Who is connected.
 #[utoipa::path(
     get, path = "/admin/v1/sessions", operation_id = "sessions_list", tag = "people", params(Sessions),
-    responses((status = 200, description = "They.", body = ShownSessions), Denied),
+    responses((status = 200, description = "All of them.", body = ShownSessions), Denied),
 )]
 async fn sessions(State(admin): State<Admin>, Query(wanted): Query<Sessions>) -> Response {
     let mut all = admin.gateway.hub().session_list(|actor| {
@@ -384,7 +384,7 @@ fn no_session() -> Box<Response> {
 /// One session, with what it follows.
 #[utoipa::path(
     get, path = "/admin/v1/sessions/{connection}", operation_id = "sessions_get", tag = "people",
-    responses((status = 200, description = "It.", body = ShownSession), Denied),
+    responses((status = 200, description = "What was asked for.", body = ShownSession), Denied),
 )]
 async fn session(State(admin): State<Admin>, Path(connection): Path<u64>) -> Response {
     let hub = admin.gateway.hub();

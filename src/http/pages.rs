@@ -154,7 +154,7 @@ struct About {
 }
 
 /// What runs here, and on which log.
-#[utoipa::path(get, path = "/version", tag = "operations", security(()), responses((status = 200, description = "It.", body = About)))]
+#[utoipa::path(get, path = "/version", tag = "operations", security(()), responses((status = 200, description = "What was asked for.", body = About)))]
 async fn version(State(pages): State<Pages>) -> Response {
     let epoch = pages.gateway.store().epoch().to_owned();
     axum::Json(About { name: "tieline", version: env!("CARGO_PKG_VERSION"), epoch }).into_response()

@@ -144,7 +144,7 @@ impl From<DeliveryError> for Lost {
         ("sequence" = u64, Path, description = "The event's number."), Which,
     ),
     responses(
-        (status = 200, description = "It.", body = Trace), Denied,
+        (status = 200, description = "What was asked for.", body = Trace), Denied,
         (status = 503, description = "The store cannot be read now; try again.", body = Sentence),
     ),
 )]

@@ -284,7 +284,7 @@ struct Endpoints {
 /// Every endpoint that the caller may deal with.
 #[utoipa::path(
     get, path = "/admin/v1/webhooks", operation_id = "webhooks_list", tag = "webhooks", params(Which),
-    responses((status = 200, description = "They.", body = Endpoints), Denied),
+    responses((status = 200, description = "All of them.", body = Endpoints), Denied),
 )]
 async fn list(State(webhooks): State<Webhooks>, Query(which): Query<Which>, headers: HeaderMap) -> Answer {
     let caller = webhooks.caller(&headers, which.account.as_deref())?;
@@ -300,7 +300,7 @@ async fn list(State(webhooks): State<Webhooks>, Query(which): Query<Which>, head
 #[utoipa::path(
     get, path = "/admin/v1/webhooks/{endpoint}", operation_id = "webhooks_get", tag = "webhooks",
     params(("endpoint" = String, Path, description = "Its number.")),
-    responses((status = 200, description = "It.", body = Shown), Denied),
+    responses((status = 200, description = "What was asked for.", body = Shown), Denied),
 )]
 async fn one(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;

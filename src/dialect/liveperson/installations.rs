@@ -488,7 +488,7 @@ fn either(result: Result<Response, Box<Response>>) -> Response {
     tag = "installations", security(("bearer" = [])), params(("account" = String, Path, description = "The account.")),
     responses(
         (
-            status = 200, description = "They.", body = Vec<Application>,
+            status = 200, description = "All of them.", body = Vec<Application>,
             headers(("ac-revision" = u64, description = "What `If-Match` must repeat.")),
         ),
         AdministrationRefused,
@@ -525,7 +525,7 @@ pub(super) async fn install(State(native): State<Arc<Native>>, Path(account): Pa
     params(("account" = String, Path, description = "The account."), ("id" = String, Path, description = "The application's id.")),
     responses(
         (
-            status = 200, description = "It.", body = Application,
+            status = 200, description = "What was asked for.", body = Application,
             headers(("ac-revision" = u64, description = "What `If-Match` must repeat.")),
         ),
         AdministrationRefused,

@@ -70,7 +70,7 @@ fn unknown(what: &str) -> Response {
 #[utoipa::path(
     get, path = "/api/account/{account}/service/baseURI.json", operation_id = "services_list", tag = "lookup", security(()),
     params(("account" = String, Path, description = "The account.")),
-    responses((status = 200, description = "They.", body = Services), UnknownHere),
+    responses((status = 200, description = "All of them.", body = Services), UnknownHere),
 )]
 pub(super) async fn all(State(native): State<Arc<Native>>, Path(account): Path<String>, headers: HeaderMap) -> Response {
     if native.account(&account).is_none() {
@@ -88,7 +88,7 @@ pub(super) async fn all(State(native): State<Arc<Native>>, Path(account): Path<S
         ("service" = String, Path, description = "The service, such as `sentinel`."),
     ),
     responses(
-        (status = 200, description = "It.", body = Service), UnknownHere,
+        (status = 200, description = "What was asked for.", body = Service), UnknownHere,
         (status = 404, description = "There is no such service.", body = Sentence),
     ),
 )]

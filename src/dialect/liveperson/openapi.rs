@@ -49,7 +49,7 @@ impl Modify for Schemes {
         let session = ApiKeyValue::with_description("Session_id", "An agent's session.");
         let components = api.components.get_or_insert_default();
         components.add_security_scheme("bearer", bearer);
-        components.add_security_scheme("app_jwt", header("Authorization", "The AppJWT, as it is or behind `Bearer `."));
+        components.add_security_scheme("app_jwt", header("Authorization", "The AppJWT, as it is or behind `Bearer`."));
         components.add_security_scheme("consumer_jws", header("X-LP-ON-BEHALF", "The ConsumerJWS of whom the request is for."));
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(session)));
     }

@@ -73,7 +73,7 @@ struct Provider {
 #[utoipa::path(
     post, path = "/api/account/{account}/authenticate", operation_id = "authenticate", tag = "consumers", security(()),
     params(("account" = String, Path, description = "The account.")), request_body = Given,
-    responses((status = 200, description = "It.", body = Jwt), SignInRefused),
+    responses((status = 200, description = "What was asked for.", body = Jwt), SignInRefused),
 )]
 pub(super) async fn authenticate(State(native): State<Arc<Native>>, Path(account): Path<String>, peer: Peer, body: Body) -> Response {
     match signed_in(&native, &account, DEFAULT, &peer, body).await {
@@ -89,7 +89,7 @@ pub(super) async fn authenticate(State(native): State<Arc<Native>>, Path(account
     params(
         ("account" = String, Path, description = "The account."), ("connector" = String, Path, description = "The provider's id."),
     ),
-    request_body = Given, responses((status = 200, description = "It.", body = Token), SignInRefused),
+    request_body = Given, responses((status = 200, description = "What was asked for.", body = Token), SignInRefused),
 )]
 pub(super) async fn authenticate_by(
     State(native): State<Arc<Native>>,
@@ -108,7 +108,7 @@ pub(super) async fn authenticate_by(
     get, path = "/api/account/{account}/configuration/le-connectors/all-connectors", operation_id = "identity_providers",
     tag = "consumers", security(()), params(("account" = String, Path, description = "The account.")),
     responses(
-        (status = 200, description = "They.", body = Vec<Provider>),
+        (status = 200, description = "All of them.", body = Vec<Provider>),
         (status = 400, description = "The path cannot be read.", body = Sentence),
         (status = 404, description = "There is no such account.", body = InternalError),
     ),

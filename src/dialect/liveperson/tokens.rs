@@ -57,7 +57,7 @@ fn oauth(status: StatusCode, error: &str) -> Response {
         content = AppCredentials, content_type = "application/x-www-form-urlencoded",
         example = json!({"client_id": "demo-connector", "client_secret": "demo-connector-secret"}),
     ),
-    responses((status = 200, description = "It.", body = AppToken), BadAppToken),
+    responses((status = 200, description = "What was asked for.", body = AppToken), BadAppToken),
 )]
 pub(super) async fn app_token(
     State(native): State<Arc<Native>>,
@@ -186,7 +186,7 @@ fn signed_up(native: &Native, account: &str, peer: &Peer, known: Option<&str>) -
 #[utoipa::path(
     post, path = "/api/account/{account}/signup", operation_id = "sign_up", tag = "consumers", security(()),
     params(("account" = String, Path, description = "The account.")),
-    responses((status = 200, description = "It.", body = Jwt), SignUpRefused),
+    responses((status = 200, description = "What was asked for.", body = Jwt), SignUpRefused),
 )]
 pub(super) async fn sign_up(State(native): State<Arc<Native>>, Path(account): Path<String>, peer: Peer) -> Response {
     match signed_up(&native, &account, &peer, None) {
@@ -232,7 +232,7 @@ struct Authorize {
 #[utoipa::path(
     post, path = "/api/account/{account}/anonymous/authorize", operation_id = "anonymous_authorize", tag = "consumers",
     security(()), params(("account" = String, Path, description = "The account.")), request_body = Option<Authorize>,
-    responses((status = 200, description = "It.", body = Token), AuthorizeRefused),
+    responses((status = 200, description = "What was asked for.", body = Token), AuthorizeRefused),
 )]
 pub(super) async fn authorize(State(native): State<Arc<Native>>, Path(account): Path<String>, peer: Peer, mut body: Body) -> Response {
     let text = match native.read_body(&mut body, native.limits.load().message.0).await {
@@ -252,7 +252,7 @@ pub(super) async fn authorize(State(native): State<Arc<Native>>, Path(account): 
 /// The public keys, for whoever wants to check our tokens.
 #[utoipa::path(
     get, path = "/.well-known/jwks.json", operation_id = "keys", tag = "lookup", security(()),
-    responses((status = 200, description = "They.", body = Keys)),
+    responses((status = 200, description = "All of them.", body = Keys)),
 )]
 pub(super) async fn keys(State(native): State<Arc<Native>>) -> Response {
     axum::Json(native.gateway.identity().published_keys()).into_response()
