@@ -68,7 +68,6 @@ macro_rules! refusals {
 pub(crate) use refusals;
 
 /// Routes that are reached by another address, too: under `other` instead of `prefix`.
-#[must_use]
 pub fn also<S>(routes: UtoipaMethodRouter<S>, prefix: &str, other: &str) -> UtoipaMethodRouter<S> {
     let (schemas, mut paths, router) = routes;
     let word = other.trim_matches('/').split('/').next().unwrap_or_default().to_owned();

@@ -19,8 +19,11 @@ use axum::response::Response;
 use futures::future::BoxFuture;
 use utoipa::openapi::OpenApi;
 
+/// Makes a dialect's document.
+type Describe = fn() -> OpenApi;
+
 /// What each dialect's document says, by the name that the configuration has for it.
-const DOCUMENTS: [(&str, fn() -> OpenApi); 1] = [("liveperson", liveperson::openapi)];
+const DOCUMENTS: [(&str, Describe); 1] = [("liveperson", liveperson::openapi)];
 
 /// The documents of the dialects that are switched on.
 #[must_use]

@@ -79,6 +79,10 @@ async fn an_administrator_installs_changes_and_removes_an_application() {
     disabled["client_secret"] = json!("chosen");
     let path = format!("/{id}");
     assert_eq!(call("PUT", &path, &[], disabled.clone()).await.status, 400, "no If-Match");
+    // What is null is left out: it has the usual value, and is shown with it.
+    let silent = call("POST", "", &[], json!({"client_name": "silent", "scope": null, "enabled": null})).await;
+    assert_eq!(silent.status, 201, "{}", silent.text);
+    assert_eq!((&silent.json()["scope"], &silent.json()["enabled"]), (&json!("msg.consumer"), &json!(true)));
     let other = call("PUT", &path, &[("if-match", "99")], disabled.clone()).await;
     assert_eq!((other.status, other.error_code()), (412, 41201));
     let live = token(&api, &app).await.json()["access_token"].as_str().unwrap().to_owned();

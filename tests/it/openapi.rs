@@ -221,8 +221,12 @@ impl Run<'_> {
         command.arg("--config-file").arg(&settings).arg("run").arg(server.api().url(&format!("/docs/openapi/{}.json", self.document)));
         command.args(["--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--max-examples", "8", "--seed", SEED, "--no-color"]);
         command.args(["--generation-database", "none", "--warnings", "off", "--report", "har", "--report-har-path"]).arg(&kept);
-        self.tags.iter().for_each(|tag| drop(command.args(["--include-tag", tag])));
-        self.headers.iter().for_each(|(name, value)| drop(command.args(["-H", &format!("{name}: {value}")])));
+        for tag in self.tags {
+            command.args(["--include-tag", tag]);
+        }
+        for (name, value) in &self.headers {
+            command.args(["-H", &format!("{name}: {value}")]);
+        }
         let output = command.current_dir(folder).kill_on_drop(true).output();
         let output = tokio::time::timeout(Duration::from_secs(240), output).await.expect("the fuzzer ends").unwrap();
         let said = String::from_utf8_lossy(&output.stdout);

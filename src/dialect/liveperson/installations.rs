@@ -257,6 +257,15 @@ fn checked(native: &Native, account: &AccountId, manifest: &Map<String, Value>, 
     Ok(())
 }
 
+/// Says what a manifest leaves out, or leaves out by `null`.
+fn complete(app: &mut Map<String, Value>) {
+    for (name, usual) in [("enabled", Value::from(true)), ("scope", Value::from("msg.consumer"))] {
+        if app.get(name).is_none_or(Value::is_null) {
+            app.insert(name.to_owned(), usual);
+        }
+    }
+}
+
 /// A reply with the revision that a change must name.
 fn reply(status: StatusCode, revision: u64, body: &Value) -> Response {
     let mut response = error::json(status, body.to_string());
@@ -399,8 +408,7 @@ impl Native {
         let mut app = self.manifest(body).await?;
         let (id, secret) = (uuid::Uuid::new_v4().to_string(), crate::random::secret());
         checked(self, &account.id, &app, &id, &secret).map_err(|error| refused(&error))?;
-        app.entry("enabled").or_insert(Value::from(true));
-        app.entry("scope").or_insert(Value::from("msg.consumer"));
+        complete(&mut app);
         let issued = self.gateway.identity().now() / 1000;
         app.extend([
             ("id".to_owned(), Value::from(id.clone())),
@@ -455,8 +463,7 @@ impl Native {
                 let own: Vec<_> = kept.iter().filter_map(|name| Some(((*name).to_owned(), app.get(*name)?.clone()))).collect();
                 *app = manifest;
                 app.extend(own);
-                app.entry("enabled").or_insert(Value::from(true));
-                app.entry("scope").or_insert(Value::from("msg.consumer"));
+                complete(app);
                 app.clone()
             }
         };
