@@ -36,7 +36,7 @@ pub enum ReloadError {
     Tls(#[from] TlsError),
     /// The store could not be read or written.
     #[error(
-        "the configuration holds, but the store did not end all logins of changed agents, or tell which applications are installed; reload again"
+        "the configuration holds, but the store did not end all logins of changed agents, or tell what is installed or set up; reload again"
     )]
     Store,
 }
@@ -149,11 +149,14 @@ impl Reloader {
             reach.gateway.notes().stir(&account.id);
         }
         let installed = reach.native.accounts_changed(&config).await;
+        let things = reach.gateway.identity().take_things(&config).await;
         *now = config;
-        if !is_kept || installed.is_err() {
-            return Err(ReloadError::Store);
-        }
-        Ok(format!("{closed} sockets must come back or sign in again; every other goes on"))
+        let left_out = match things {
+            Ok(left_out) if is_kept && installed.is_ok() => left_out,
+            _ => return Err(ReloadError::Store),
+        };
+        let left_out: String = left_out.iter().map(|reason| format!("; left out: {reason}")).collect();
+        Ok(format!("{closed} sockets must come back or sign in again; every other goes on{left_out}"))
     }
 }
 

@@ -8,6 +8,8 @@
 //! Each dialect has a function `openapi`, which says what its document says, and makes it by the router that serves its calls: a
 //! handler that is not documented is not served.
 
+pub mod dixa;
+pub mod ids;
 pub mod liveperson;
 
 use crate::openapi::Document;
@@ -23,7 +25,7 @@ use utoipa::openapi::OpenApi;
 type Describe = fn() -> OpenApi;
 
 /// What each dialect's document says, by the name that the configuration has for it.
-const DOCUMENTS: [(&str, Describe); 1] = [("liveperson", liveperson::openapi)];
+const DOCUMENTS: [(&str, Describe); 2] = [("liveperson", liveperson::openapi), ("dixa", dixa::openapi)];
 
 /// The documents of the dialects that are switched on.
 #[must_use]
@@ -31,6 +33,10 @@ pub fn documents(is_on: impl Fn(&str) -> bool) -> Vec<Document> {
     let on = DOCUMENTS.into_iter().filter(|(name, _)| is_on(name));
     on.map(|(name, openapi)| Document { name, api: openapi() }).collect()
 }
+
+/// Among a request's extensions: that it came by TLS of our own.
+#[derive(Debug, Clone, Copy)]
+pub struct Https;
 
 /// A WebSocket that a dialect serves.
 pub trait Socket: Clone + Send + Sync + 'static {

@@ -29,6 +29,8 @@ pub trait View {
     fn load(&self, account: &AccountId, agent: &UserId) -> usize;
     /// The open conversation of a consumer that its opener named so.
     fn bound(&self, account: &AccountId, consumer: &ConsumerId, name: &str) -> Option<ConversationId>;
+    /// Whether a message of a conversation has this name of its writer's.
+    fn has_message(&self, conversation: &ConversationId, name: &str) -> bool;
 }
 
 /// A decision in the making: it reads through the view and sees what it has itself written.
@@ -123,6 +125,14 @@ impl<'v> Draft<'v> {
             (!is_touched).then_some(found)
         };
         here.or_else(there)
+    }
+
+    /// Whether a message of a conversation has this name of its writer's.
+    #[must_use]
+    pub fn has_message(&self, conversation: &ConversationId, name: &str) -> bool {
+        let mut written = self.sights.iter().filter_map(Sight::message);
+        written.any(|message| message.conversation == *conversation && message.external.as_deref() == Some(name))
+            || self.view.has_message(conversation, name)
     }
 
     /// From here on one conversation's id means another.
@@ -236,6 +246,8 @@ impl<'v> Draft<'v> {
             client: None,
             file: None,
             app,
+            written: None,
+            external: None,
         });
         // It repeats no request.
         self.stored = stored;

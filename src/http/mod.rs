@@ -8,6 +8,7 @@ mod drain;
 mod front;
 mod operate;
 mod pages;
+mod things;
 mod tls;
 mod trace;
 mod upgrade;
@@ -27,7 +28,7 @@ use self::upgrade::{First, Plug};
 use self::wire::{Rewound, Stream};
 use self::ws::Surroundings;
 use crate::config::{Config, Limits, LiveLimits};
-use crate::dialect::Socket;
+use crate::dialect::{Https, Socket};
 use crate::faults::Tenant;
 use crate::gateway::Gateway;
 use axum::body::{Body, Bytes};
@@ -259,6 +260,7 @@ async fn serve(
     let carrier = Carrier { place, cut: cut.clone() };
     let has_asked = Arc::new(AtomicBool::new(false));
     let asked = has_asked.clone();
+    let is_tls = stream.is_tls();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         asked.store(true, Ordering::Relaxed);
         let (front, carrier) = (front.clone(), carrier.clone());
@@ -269,6 +271,9 @@ async fn serve(
                     .answer_with(request, |extensions| {
                         extensions.insert(ConnectInfo(peer));
                         extensions.insert(carrier);
+                        if is_tls {
+                            extensions.insert(Https);
+                        }
                     })
                     .await,
             )

@@ -55,7 +55,7 @@ fn unreadable() -> Box<Response> {
 
 /// An account, and who belongs to it.
 #[derive(Debug, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = Account)]
 struct ShownAccount {
     #[schema(value_type = String)]
@@ -65,6 +65,20 @@ struct ShownAccount {
     agents: Vec<ShownAgent>,
     /// Names by id.
     queues: BTreeMap<String, String>,
+    api_keys: Vec<ShownKey>,
+}
+
+/// A key of an account, which itself is not shown.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ApiKey)]
+struct ShownKey {
+    /// The dialect that it opens.
+    dialect: &'static str,
+    name: String,
+    /// The agent in whose name it acts.
+    #[schema(value_type = Option<String>)]
+    agent: Option<UserId>,
 }
 
 /// An application of an account.
@@ -86,6 +100,8 @@ struct ShownAgent {
     user_id: UserId,
     login: String,
     name: String,
+    email: String,
+    phone: Option<String>,
     /// `agent`, `manager`, `admin`.
     #[schema(value_type = Vec<String>)]
     roles: Arc<[AgentRole]>,
@@ -109,16 +125,21 @@ async fn accounts(State(admin): State<Admin>) -> Response {
             user_id: agent.user.clone(),
             login: agent.login.clone(),
             name: agent.name.clone(),
+            email: agent.email.clone(),
+            phone: agent.phone.clone(),
             roles: agent.roles.clone(),
             skills: sorted(agent.skills.iter().map(ToString::to_string)),
             capacity: agent.capacity,
             connected: hub.is_present(&account.id, &agent.user, Duration::ZERO),
         });
         let apps = account.apps().into_iter().map(|id| ShownApp { enabled: account.app(&id).is_some(), client_id: id });
+        let keys = admin.gateway.identity().directory().api_keys(&account.id);
+        let keys = keys.iter().map(|key| ShownKey { dialect: key.dialect.name(), name: key.name.clone(), agent: key.agent.clone() });
         ShownAccount {
             agents: agents.collect(),
             apps: apps.collect(),
             queues: account.queues().into_iter().map(|(id, name)| (id.to_owned(), name.to_owned())).collect(),
+            api_keys: keys.collect(),
             id: account.id.clone(),
             name: account.name.clone(),
         }

@@ -22,6 +22,8 @@ fn sight(sequence: u64, bytes: usize) -> Arc<Sight> {
         client: None,
         file: None,
         app: None,
+        written: None,
+        external: None,
     };
     Arc::new(Sight {
         position: sequence + 1,
