@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Imports run this way and no other; `session`, `delivery` and `work` do not know each other. [`config`], [`faults`], [`map`],
-//! [`openapi`], [`outbound`], [`random`], [`things`] and [`throttle`] lie beside it for anybody to use, and themselves use no more than
-//! [`domain`] and each other.
+//! [`openapi`], [`outbound`], [`random`], [`things`] and [`throttle`] lie beside it for anybody to use, and themselves use no more
+//! than [`domain`] and each other.
 //!
 //! | Module | What it is |
 //! |---|---|
