@@ -43,6 +43,8 @@ contract!(
     old_dead_letters_and_attempts_are_tidied,
     the_journal_is_read_by_position_and_time_also_from_disk,
     what_must_stay_does_not_hide_what_is_kept_no_longer,
+    a_booking_is_known_by_the_last_conversation_in_which_it_stands,
+    consumers_are_listed_in_both_directions,
 );
 
 #[tokio::test]
