@@ -7,6 +7,7 @@
 
 pub mod ids;
 pub mod liveperson;
+pub mod oncehub;
 
 use crate::session::{Admission, Doorway};
 use axum::body::Body;
@@ -14,6 +15,10 @@ use axum::http::request::Parts;
 use axum::http::{Method, Uri};
 use axum::response::Response;
 use futures::future::BoxFuture;
+
+/// Says of a request that it came over TLS, to whoever writes links.
+#[derive(Debug, Clone, Copy)]
+pub struct Encrypted;
 
 /// A WebSocket that a dialect serves.
 pub trait Socket: Clone + Send + Sync + 'static {

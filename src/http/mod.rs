@@ -4,6 +4,7 @@ mod admin;
 mod connection;
 mod console;
 mod drain;
+mod facts;
 mod front;
 mod operate;
 mod pages;
@@ -25,7 +26,7 @@ use self::upgrade::{First, Plug};
 use self::wire::{Rewound, Stream};
 use self::ws::Surroundings;
 use crate::config::{Config, Limits, LiveLimits};
-use crate::dialect::Socket;
+use crate::dialect::{Encrypted, Socket};
 use crate::faults::Tenant;
 use crate::gateway::Gateway;
 use axum::body::{Body, Bytes};
@@ -238,14 +239,15 @@ impl Visit {
     fn serve(self, early: Bytes, stream: Stream, front: Front, head_by: Instant) -> BoxFuture<'static, ()> {
         let span = self.span();
         let Self { peer, place, limits, stop } = self;
-        Box::pin(serve(Rewound::new(early, stream), peer, front, Arc::new(place), limits, stop, head_by).instrument(span))
+        let encrypted = matches!(stream, Stream::Tls(_)).then_some(Encrypted);
+        Box::pin(serve(Rewound::new(early, stream), (peer, encrypted), front, Arc::new(place), limits, stop, head_by).instrument(span))
     }
 }
 
 /// Serves one connection until it ends, is idle too long, or the gateway drains.
 async fn serve(
     stream: Rewound,
-    peer: SocketAddr,
+    (peer, encrypted): (SocketAddr, Option<Encrypted>),
     front: Front,
     place: Arc<Place>,
     limits: Arc<Limits>,
@@ -265,6 +267,7 @@ async fn serve(
                 front
                     .answer_with(request, |extensions| {
                         extensions.insert(ConnectInfo(peer));
+                        encrypted.map(|encrypted| extensions.insert(encrypted));
                         extensions.insert(carrier);
                     })
                     .await,

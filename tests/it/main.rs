@@ -24,6 +24,7 @@ mod fanout;
 mod identity;
 mod installations;
 mod life;
+mod oncehub;
 mod operate;
 mod ownership;
 mod packaging;
