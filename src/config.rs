@@ -10,8 +10,9 @@ mod webhook;
 
 pub use api_key::{ApiKey, Dialect, KeyRate};
 pub use sign_in::{KeySource, SignIn, Signature};
-pub use webhook::{ANY_EVENT, Allowed, Endpoint, Header, Webhook, WebhookSecret, WebhookSignature, check_secrets};
+pub use webhook::{ANY_EVENT, Allowed, Endpoint, Header, Webhook, WebhookSecret, WebhookSignature, WrongUrl, check_secrets};
 
+use crate::domain::Channel;
 use crate::things::{check_email, check_phone};
 use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretString};
@@ -28,6 +29,7 @@ pub const DEFAULTS: &str = include_str!("../config.toml");
 
 /// Bounds within which arithmetic with sizes and times cannot go wrong.
 const LARGEST_BODY: usize = 64 * 1024 * 1024;
+const MOST_FETCHES: usize = 256;
 const SHORTEST_OFFER: Duration = Duration::from_millis(100);
 const LONGEST_SPAN: Duration = Duration::from_secs(10 * 365 * 86_400);
 
@@ -143,7 +145,8 @@ section!(
         accounts: Vec<Account>,
     }
     beside
-    /// Whether webhooks may go to this machine without TLS. No file says so: whoever starts the gateway does.
+    /// Whether webhooks may go to this machine without TLS, and attachments be fetched from it. No file says so: whoever
+    /// starts the gateway does.
     allow_loopback_webhooks: bool
     beside
     /// What only a start can change.
@@ -251,6 +254,14 @@ section!(
         url_time: Span,
         /// The types that are taken.
         types: Vec<String>,
+        /// For all the attachments of one request that are given by URL to be fetched.
+        fetch_timeout: Span,
+        /// For a connection to where one is to be made.
+        fetch_connect_timeout: Span,
+        /// Attachments of one account that are fetched at a time.
+        fetch_concurrency: usize,
+        /// Where they may lie although it is not public.
+        fetch_allow: Vec<Allowed>,
     }
 );
 
@@ -329,7 +340,7 @@ section!(
         concurrency: usize,
         /// Where an installed application's endpoint may lead although it is not public.
         allow: Vec<Allowed>,
-        /// The ports that an installed application's endpoint may have.
+        /// The ports that an installed application's endpoint may have, and where an attachment may be fetched.
         ports: Vec<u16>,
     }
 );
@@ -513,6 +524,9 @@ pub struct App {
     /// What `sequence` means in its SEND replies.
     #[serde(default)]
     pub reply_sequence: ReplySequence,
+    /// By what way its consumers write, for dialects that show that. None: a messenger of the brand's own.
+    #[serde(default, deserialize_with = "channel")]
+    pub channel: Option<Channel>,
     /// What it may have beyond its scopes.
     #[serde(default)]
     pub capabilities: Vec<String>,
@@ -528,6 +542,12 @@ pub struct App {
     /// Where its events are posted.
     #[serde(default)]
     pub webhooks: Vec<Webhook>,
+}
+
+fn channel<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Channel>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let unknown = || de::Error::custom(format!("{name:?} is no channel; write one of {}", Channel::names().collect::<Vec<_>>().join(", ")));
+    Channel::parse(&name).map(Some).ok_or_else(unknown)
 }
 
 fn default_scopes() -> Vec<String> {
@@ -866,6 +886,8 @@ impl Config {
             ("limits.idle", limits.idle),
             ("limits.ping", limits.ping),
             ("limits.write_timeout", limits.write_timeout),
+            ("files.fetch_timeout", self.files.fetch_timeout),
+            ("files.fetch_connect_timeout", self.files.fetch_connect_timeout),
             ("webhooks.retry_wait", self.webhooks.retry_wait),
             ("webhooks.number_wait", self.webhooks.number_wait),
             ("webhooks.connect_timeout", self.webhooks.connect_timeout),
@@ -883,6 +905,9 @@ impl Config {
         ];
         if let Some((name, _)) = spans.into_iter().find(|(_, span)| span.0 > LONGEST_SPAN) {
             return fail(name, "it must be at most ten years".into());
+        }
+        if !(1..=MOST_FETCHES).contains(&self.files.fetch_concurrency) {
+            return fail("files.fetch_concurrency", format!("it must be between 1 and {MOST_FETCHES}"));
         }
         if let Err((name, reason)) = self.webhooks.validate() {
             return fail(&format!("webhooks.{name}"), reason);
@@ -1241,6 +1266,7 @@ mod tests {
             ("[webhooks]\nretry_wait = \"0s\"", "my.toml:2:14", "such as \"15s\""),
             ("[webhooks]\nports = [65536]", "my.toml:2:10", "expected u16"),
             ("[webhooks]\nallow = [\"10.1.2.0/16\"]", "my.toml:2:9", "write \"10.1.0.0/16\""),
+            ("[files]\nfetch_allow = [\"10.1.2.0/16\"]", "my.toml:2:15", "write \"10.1.0.0/16\""),
             ("[[accounts]]\nnames = 1", "my.toml:2:1", "unknown field `names`"),
         ] {
             let said = load(text).unwrap_err().to_string();
@@ -1283,6 +1309,9 @@ mod tests {
             ("[webhooks]\nschedule = []", "webhooks.schedule"),
             ("[webhooks]\nschedule = [\"1000000000000000000s\"]", "webhooks.schedule"),
             ("[webhooks]\nretry_wait = \"1000000000000000000s\"", "webhooks.retry_wait"),
+            ("[files]\nfetch_timeout = \"1000000000000000000s\"", "files.fetch_timeout"),
+            ("[files]\nfetch_concurrency = 0", "files.fetch_concurrency"),
+            ("[files]\nfetch_concurrency = 257", "files.fetch_concurrency"),
             ("[webhooks]\nconcurrency = 0", "webhooks.concurrency"),
             ("[webhooks]\nconcurrency = 257", "webhooks.concurrency"),
             ("[webhooks]\nports = [443, 0]", "webhooks.ports"),
@@ -1303,6 +1332,89 @@ mod tests {
             let said = load(text).unwrap_err().to_string();
             assert!(said.starts_with(key), "{text}: {said}");
         }
+    }
+
+    /// An account with entries of some lists, each with its members, of which `|` separates the lines.
+    fn account(lists: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let entry = |(list, members): &(&str, &str)| format!("[[accounts.{list}]]\n{}\n", members.replace('|', "\n").replace('\'', "\""));
+        load(&format!("[[accounts]]\nid = \"a\"\n{}", lists.iter().map(entry).collect::<String>()))
+    }
+
+    #[test]
+    fn api_keys_that_cannot_be_are_refused_and_none_is_shown() {
+        let ada = ("agents", "user_id = '1'|login = 'ada'|password = 'x'");
+        let dixa = ("api_keys", "dialect = 'dixa'|key = 'hunter2'");
+        let once = ("api_keys", "dialect = 'oncehub'|key = 'hunter2'");
+        let good = account(&[ada, ("api_keys", "dialect = 'dixa'|key = 'hunter2'|agent = '1'"), once]).unwrap();
+        let rates: Vec<KeyRate> = good.accounts[0].api_keys.iter().map(ApiKey::rate).collect();
+        let rate = |per_second, burst, per_day| KeyRate { per_second, burst, per_day };
+        assert_eq!(rates, [rate(10, 4, Some(864_000)), rate(5, 5, None)]);
+        let own = account(&[("api_keys", "dialect = 'dixa'|key = 'x'|per_second = 20|per_day = 5")]).unwrap();
+        assert_eq!(own.accounts[0].api_keys[0].rate(), rate(20, 20, Some(5)));
+        for (lists, said) in [
+            (vec![dixa, dixa], "key 2 for dixa is there already, in this account"),
+            (vec![("api_keys", "dialect = 'dixa'|key = ''")], "key 1 is empty"),
+            (vec![("api_keys", "dialect = 'dixa'|key = 'hunter 2'")], "without spaces"),
+            (vec![("api_keys", "dialect = 'dixa'|key = 'hunter2'|agent = '9'")], "\"9\" is no agent of the account"),
+            (vec![("api_keys", "dialect = 'dixa'|key = 'hunter2'|burst = 0")], "at least 1"),
+            (vec![once, ("api_keys", "dialect = 'oncehub'|key = 'x'|per_second = 9")], "share one rate"),
+        ] {
+            let refused = account(&lists).unwrap_err().to_string();
+            assert!(refused.starts_with("accounts.a.api_keys: ") && refused.contains(said), "{lists:?}: {refused}");
+            assert!(!refused.contains("hunter"), "{refused}");
+        }
+        let two = "[[accounts]]\nid = \"a\"\n[[accounts.api_keys]]\ndialect = \"dixa\"\nkey = \"hunter2\"\n";
+        let refused = load(&format!("{two}{}", two.replacen("\"a\"", "\"b\"", 1))).unwrap_err().to_string();
+        assert!(refused.starts_with("accounts.b.api_keys: ") && refused.contains("in account \"a\""), "{refused}");
+        for wrong in ["key = hunter2hunter2", "key = 4242", "kee = \"hunter2\"\nkey = 1"] {
+            let refused =
+                load(&format!("[[accounts]]\nid = \"a\"\n[[accounts.api_keys]]\ndialect = \"dixa\"\n{wrong}")).unwrap_err().to_string();
+            assert!(!refused.contains("42") && (wrong.starts_with("kee") || !refused.contains("hunter2")), "{refused}");
+        }
+        let mut table = effective(None, []).unwrap();
+        assert!(toml::to_string(&table).unwrap().contains("demo-dixa-key"));
+        hide(&mut table);
+        let shown = toml::to_string(&table).unwrap();
+        assert!(!shown.contains("demo-dixa-key") && !shown.contains("demo-oncehub-key") && shown.contains("dialect = \"dixa\""), "{shown}");
+        // Where it is a file's name it is shown.
+        let mut table = toml::from_str::<toml::Table>("[server.tls]\nkey = \"key.pem\"").unwrap();
+        hide(&mut table);
+        assert!(toml::to_string(&table).unwrap().contains("key.pem"));
+    }
+
+    #[test]
+    fn things_that_cannot_be_are_refused_by_their_names() {
+        let mail = ("contact_endpoints", "id = 'mail'|address = 'a@b'");
+        let everything = [
+            ("tags", "id = 'vip'|name = 'VIP'|color = '#1e90ff'|active = false"),
+            ("attributes", "id = 'topic'|entity = 'contact'|identifier = 'topic'|label = 'Topic'|options = ['A', ['B', 'C']]"),
+            mail,
+            ("contact_endpoints", "id = 'phone'|number = '+45 1234'|functionality = ['Sms']"),
+            ("flows", "id = 'mail'|name = 'Mail'|channel = 'Email'|contact_endpoint = 'mail'"),
+            ("websites", "id = 'shop'|name = 'Shop'|url = 'https://shop.example'"),
+            ("audiences", "id = 'x'|name = 'X'"),
+            ("bots", "id = 'x'|name = 'X'"),
+            ("hubs", "id = 'x'|name = 'X'"),
+        ];
+        account(&everything).unwrap();
+        for (lists, key, said) in [
+            (vec![("tags", "id = ''|name = 'x'")], "tags.", "an id of its own"),
+            (vec![("tags", "id = 'x'|name = 'x'"), ("tags", "id = 'x'|name = 'y'")], "tags.x", "an id of its own"),
+            (vec![("tags", "id = 'x'|name = 'x'"), ("tags", "id = 'y'|name = 'X'")], "tags.y", "\"x\" has the same name"),
+            (vec![("tags", "id = 'x'|name = 'x'|color = 'red'")], "tags.x", "#1e90ff"),
+            (vec![("contact_endpoints", "id = 'x'")], "contact_endpoints.x", "either address or number"),
+            (vec![("contact_endpoints", "id = 'x'|address = 'a@b'|number = '123'")], "contact_endpoints.x", "either address or number"),
+            (vec![("contact_endpoints", "id = 'x'|address = 'a@b'|functionality = ['x']")], "contact_endpoints.x", "goes with number"),
+            (vec![mail, ("flows", "id = 'x'|name = 'x'|channel = 'x'|contact_endpoint = 'y'")], "flows.x", "\"y\" is the id of no"),
+            (vec![("websites", "id = 'x'|name = 'x'|url = 'shop'")], "websites.x", "https://shop.example/"),
+            (vec![("agents", "user_id = '1'|login = 'x'|password = 'x'|email = 'x'")], "agents.x", "email must be"),
+            (vec![("agents", "user_id = '1'|login = 'x'|password = 'x'|phone = 'x'")], "agents.x", "phone must be"),
+        ] {
+            let refused = account(&lists).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("accounts.a.{key}")) && refused.contains(said), "{lists:?}: {refused}");
+        }
+        let refused = load("[[accounts]]\nid = \"a\"\ndefault_queue = \"7\"").unwrap_err().to_string();
+        assert!(refused.starts_with("accounts.a.default_queue: \"7\" is no queue"), "{refused}");
     }
 
     #[test]
@@ -1328,5 +1440,7 @@ mod tests {
         let config = load("[server]\nlisten = \"0.0.0.0:8080\"").unwrap();
         assert_ne!(config.accounts[0].apps[0].client_secret.expose_secret(), "demo-connector-secret");
         assert_ne!(config.accounts[0].agents[0].password.as_ref().unwrap().expose_secret(), "ada-demo");
+        let keys: Vec<&str> = config.accounts[0].api_keys.iter().map(|key| key.key.expose_secret()).collect();
+        assert!(keys.len() == 2 && keys[0] != keys[1] && keys.iter().all(|key| key.len() > 24), "{keys:?}");
     }
 }

@@ -7,18 +7,19 @@
 //!
 //! ```text
 //! main -> cli -> lib -> reload -> http -> dialect -> session -> gateway -> identity -> hub, store, files -> domain -> protocol
-//!                lib -> work -> gateway;  dialect -> delivery -> hub, store
+//!                lib -> work -> gateway;  dialect -> delivery -> hub, store;  dialect, work -> search -> store
 //! ```
 //!
 //! Imports run this way and no other; `session`, `delivery` and `work` do not know each other. [`config`], [`faults`], [`map`],
-//! [`random`], [`things`] and [`throttle`] lie beside it for anybody to use, and themselves use no more than [`domain`] and each
-//! other.
+//! [`outbound`], [`random`], [`things`] and [`throttle`] lie beside it for anybody to use, and themselves use no more than [`domain`]
+//! and each other.
 //!
 //! | Module | What it is |
 //! |---|---|
 //! | [`tieline_protocol`] | the native wire: envelope, ids, message types, error and close codes |
 //! | [`domain`] | the rules, pure: no I/O, no `async`, no clock of its own |
 //! | [`store`] | the journal and what is derived from it; SQLite |
+//! | [`search`] | an index of what is said, in a file of its own; highlighted fragments |
 //! | [`files`] | attachments: local disk or S3-compatible, signed URLs |
 //! | [`hub`] | who is connected, who wants to hear what, fan-out |
 //! | [`things`] | what an account has set up beside people and queues: values and their rules |
@@ -29,6 +30,7 @@
 //! | [`delivery`] | webhooks: what is owed to whom, attempts, signatures |
 //! | [`dialect`] | a folder per vendor: their frames to our operations and back |
 //! | [`http`] | the listener, its limits, the WebSocket loop, health and metrics, the admin's calls, the console's files |
+//! | [`outbound`] | requests to where strangers say: public addresses only |
 //! | [`reload`] | another configuration, taken while running |
 //! | [`cli`] | the command line |
 //!
@@ -48,6 +50,7 @@
 //!    number, drops a smaller one, and reads the log when one is missing.
 //! 8. Projections follow in sweeps: the journal's rows, states, the (dialog, sequence) index, applications' feeds. Memory holds what
 //!    they lack, so a read is always current. [`delivery`] follows an application's feed by a cursor of its own and posts it.
+//!    [`search`] follows the journal into a file of its own; a search may lack what was just said.
 //!
 //! Typing states skip 4, 5 and 8.
 
@@ -63,8 +66,10 @@ pub mod http;
 pub mod hub;
 pub mod identity;
 pub mod map;
+pub mod outbound;
 pub mod random;
 pub mod reload;
+pub mod search;
 pub mod session;
 pub mod store;
 pub mod things;
@@ -73,6 +78,7 @@ pub mod work;
 
 use crate::config::{Config, LiveLimits, LiveRetention};
 use crate::delivery::{Deliveries, Worker};
+use crate::dialect::dixa::Dixa;
 use crate::dialect::liveperson::{Native, Webhooks};
 use crate::dialect::oncehub::{Begin, OnceHub};
 use crate::faults::Faults;
@@ -82,6 +88,7 @@ use crate::http::{AdminKey, Certificate, Front, Listener, Pages, Routes};
 use crate::hub::Hub;
 use crate::identity::{Identity, Issuer};
 use crate::reload::{Reach, Reloader};
+use crate::search::{Follower, Search, SearchError};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Clock, Health, Store};
 use crate::throttle::Throttle;
@@ -111,6 +118,9 @@ pub enum ServeError {
     /// The attachments cannot be kept.
     #[error(transparent)]
     Files(#[from] FilesError),
+    /// The search index cannot be kept.
+    #[error(transparent)]
+    Search(#[from] SearchError),
     /// TLS cannot be served.
     #[error(transparent)]
     Tls(#[from] http::TlsError),
@@ -171,6 +181,7 @@ fn describe_metrics() {
     gauge!("tieline_config_last_reload_successful", "Whether the last reload was applied");
     gauge!("tieline_config_last_reload_timestamp_seconds", "When the configuration was last applied, at the start or by a reload");
     counter!("tieline_retention_removed_total", "What was removed because it was kept long enough");
+    counter!("tieline_erasures_total", "Conversations and messages whose words were erased because that was asked for");
     gauge!("tieline_retention_last_run_timestamp_seconds", "When it was last looked for what is kept no longer");
     gauge!("tieline_backup_last_success_timestamp_seconds", "When the data folder was last copied by `tieline backup`");
     gauge!("tieline_connections", "Open TCP connections");
@@ -187,6 +198,8 @@ fn describe_metrics() {
     histogram!("tieline_store_projection_seconds", "Time to project one chunk of the journal");
     gauge!("tieline_store_waiting", "Decisions that wait for the writer");
     gauge!("tieline_store_unprojected", "Journal entries that the projections lack");
+    gauge!("tieline_search_lag", "Journal entries that the search index lacks");
+    histogram!("tieline_search_seconds", "Time to a page of a search");
     gauge!("tieline_conversations_waiting", "Conversations that need an agent, offered to one or not");
     counter!("tieline_rings_total", "Offers of conversations to agents, by how they ended");
     histogram!("tieline_conversation_wait_seconds", "How long a conversation waited for its agent");
@@ -194,6 +207,8 @@ fn describe_metrics() {
     counter!("tieline_store_failures_total", "Batches or projections that failed");
     counter!("tieline_deliveries_total", "Announcements to sessions: written to their sockets, or put into their outboxes");
     counter!("tieline_conversation_encodings_total", "States of conversations that were encoded for those who follow them");
+    counter!("tieline_fetches_total", "Attachments that were given by URL, by result: fetched, or why not");
+    histogram!("tieline_fetch_seconds", "Time to fetch one attachment");
     counter!("tieline_webhook_deliveries_total", "Attempts to post a webhook, by result: delivered, or why not");
     histogram!("tieline_webhook_seconds", "Time to a webhook's answer");
     counter!("tieline_webhook_given_up_total", "Webhooks given up, by reason; they are in the list of dead letters");
@@ -228,6 +243,8 @@ pub struct Server {
     gateway: Arc<Gateway>,
     deliveries: Deliveries,
     delivering: Worker,
+    search: Search,
+    follower: Follower,
     plain: Option<TcpListener>,
     tls: Option<(TcpListener, Certificate)>,
     internal: Option<TcpListener>,
@@ -241,8 +258,15 @@ impl std::fmt::Debug for Server {
 }
 
 fn file_settings(config: &Config) -> files::Settings {
-    let config::FileSettings { url, largest, url_time, types } = config.files.clone();
-    files::Settings { url, largest: largest.0, url_time: url_time.0, stall: config.limits.body_timeout.0, types }
+    let config::FileSettings { url, largest, url_time, types, fetch_timeout, fetch_connect_timeout, fetch_concurrency, .. } =
+        config.files.clone();
+    let fetch = files::FetchSettings {
+        timeout: fetch_timeout.0,
+        connect_timeout: fetch_connect_timeout.0,
+        concurrency: fetch_concurrency,
+        guard: outbound::Guard::of_files(config),
+    };
+    files::Settings { url, largest: largest.0, url_time: url_time.0, stall: config.limits.body_timeout.0, types, fetch }
 }
 
 async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, ServeError> {
@@ -265,6 +289,7 @@ impl Server {
         let notes = Arc::new(Notes::default());
         let announcer = gateway::announcer(hub.clone(), notes.clone());
         let store = Arc::new(SqliteStore::open(&config.server.data_dir, wall_clock(), announcer)?);
+        let (search, follower) = Search::open(&config.server.data_dir, &*store)?;
         let issuer = Issuer::open(&config, wall_clock())?;
         let files = Arc::new(Files::open(&file_settings(&config), &config.server.data_dir, issuer.files_key())?);
         let identity = Arc::new(Identity::new(issuer, store.clone(), &config)?);
@@ -314,6 +339,8 @@ impl Server {
             gateway,
             deliveries,
             delivering,
+            search,
+            follower,
             plain,
             tls,
             internal,
@@ -345,6 +372,18 @@ impl Server {
         self.deliveries.clone()
     }
 
+    /// The search over what was said.
+    #[must_use]
+    pub fn search(&self) -> Search {
+        self.search.clone()
+    }
+
+    /// The operations, for whoever asks for some in this process.
+    #[must_use]
+    pub fn gateway(&self) -> Arc<Gateway> {
+        self.gateway.clone()
+    }
+
     /// Whether the gateway does its work, for whoever watches it from outside.
     #[must_use]
     pub fn pulse(&self) -> Pulse {
@@ -371,8 +410,12 @@ impl Server {
         self.store.epoch()
     }
 
+    fn serves(&self, name: &str) -> bool {
+        self.config.server.dialects.iter().any(|dialect| dialect == name)
+    }
+
     fn serves_native(&self) -> bool {
-        self.config.server.dialects.iter().any(|dialect| dialect == "liveperson")
+        self.serves("liveperson")
     }
 
     fn routes(&self, listener: &Listener, pages: &Pages) -> Front {
@@ -389,6 +432,10 @@ impl Server {
         } else {
             routes = routes.merge(Native::switched_off());
         }
+        routes = routes.merge(match self.serves("dixa") {
+            true => Dixa::new(self.gateway.clone(), &self.config, self.limits.clone()).routes(),
+            false => Dixa::switched_off(),
+        });
         routes = routes.merge(self.oncehub.as_ref().map_or_else(OnceHub::switched_off, OnceHub::routes));
         routes = routes.merge(files::http::routes(self.gateway.files().clone(), wall_clock()));
         routes = match self.internal {
@@ -450,6 +497,7 @@ impl Server {
         let mut delivering: JoinSet<()> = JoinSet::new();
         let delivered = CancellationToken::new();
         delivering.spawn(self.delivering.run(delivered.clone()));
+        tasks.spawn(self.follower.run(self.store.clone()));
         // Before anybody can be answered: what is acked from here on is delivered.
         self.gateway.identity().restore().await.map_err(|_| ServeError::Unreadable)?;
         for reason in self.gateway.identity().take_things(&self.config).await.map_err(|_| ServeError::Unreadable)? {
@@ -496,6 +544,7 @@ impl Server {
         delivered.cancel();
         while delivering.join_next().await.is_some() {}
         tasks.shutdown().await;
+        self.search.close().await;
         self.store.close().await;
         tracing::info!("stopped");
         outcome

@@ -5,6 +5,7 @@
 //! what an upgrade request says about who it is. The upgrade itself and the loop are the listener's. A [`Call`] is one of the
 //! router's calls once more, for it is made so often.
 
+pub mod dixa;
 pub mod ids;
 pub mod liveperson;
 pub mod oncehub;
@@ -16,9 +17,9 @@ use axum::http::{Method, Uri};
 use axum::response::Response;
 use futures::future::BoxFuture;
 
-/// Says of a request that it came over TLS, to whoever writes links.
+/// Among a request's extensions: that it came by TLS of our own.
 #[derive(Debug, Clone, Copy)]
-pub struct Encrypted;
+pub struct Https;
 
 /// A WebSocket that a dialect serves.
 pub trait Socket: Clone + Send + Sync + 'static {

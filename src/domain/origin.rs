@@ -87,6 +87,33 @@ pub enum Channel {
     Other(String),
 }
 
+impl Channel {
+    const NAMES: [(&str, Self); 11] = [
+        ("messenger", Self::Messenger),
+        ("web_chat", Self::WebChat),
+        ("email", Self::Email),
+        ("contact_form", Self::ContactForm),
+        ("sms", Self::Sms),
+        ("whatsapp", Self::WhatsApp),
+        ("facebook", Self::Facebook),
+        ("twitter", Self::Twitter),
+        ("phone", Self::Phone),
+        ("callback", Self::Callback),
+        ("voicemail", Self::Voicemail),
+    ];
+
+    /// What the channels are called in the configuration.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().map(|(name, _)| name)
+    }
+
+    /// Reads what the configuration calls one.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, channel)| channel)
+    }
+}
+
 /// Who began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Direction {

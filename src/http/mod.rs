@@ -8,6 +8,7 @@ mod facts;
 mod front;
 mod operate;
 mod pages;
+mod things;
 mod tls;
 mod trace;
 mod upgrade;
@@ -26,7 +27,7 @@ use self::upgrade::{First, Plug};
 use self::wire::{Rewound, Stream};
 use self::ws::Surroundings;
 use crate::config::{Config, Limits, LiveLimits};
-use crate::dialect::{Encrypted, Socket};
+use crate::dialect::{Https, Socket};
 use crate::faults::Tenant;
 use crate::gateway::Gateway;
 use axum::body::{Body, Bytes};
@@ -239,15 +240,14 @@ impl Visit {
     fn serve(self, early: Bytes, stream: Stream, front: Front, head_by: Instant) -> BoxFuture<'static, ()> {
         let span = self.span();
         let Self { peer, place, limits, stop } = self;
-        let encrypted = matches!(stream, Stream::Tls(_)).then_some(Encrypted);
-        Box::pin(serve(Rewound::new(early, stream), (peer, encrypted), front, Arc::new(place), limits, stop, head_by).instrument(span))
+        Box::pin(serve(Rewound::new(early, stream), peer, front, Arc::new(place), limits, stop, head_by).instrument(span))
     }
 }
 
 /// Serves one connection until it ends, is idle too long, or the gateway drains.
 async fn serve(
     stream: Rewound,
-    (peer, encrypted): (SocketAddr, Option<Encrypted>),
+    peer: SocketAddr,
     front: Front,
     place: Arc<Place>,
     limits: Arc<Limits>,
@@ -258,6 +258,7 @@ async fn serve(
     let carrier = Carrier { place, cut: cut.clone() };
     let has_asked = Arc::new(AtomicBool::new(false));
     let asked = has_asked.clone();
+    let is_tls = stream.is_tls();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         asked.store(true, Ordering::Relaxed);
         let (front, carrier) = (front.clone(), carrier.clone());
@@ -267,8 +268,10 @@ async fn serve(
                 front
                     .answer_with(request, |extensions| {
                         extensions.insert(ConnectInfo(peer));
-                        encrypted.map(|encrypted| extensions.insert(encrypted));
                         extensions.insert(carrier);
+                        if is_tls {
+                            extensions.insert(Https);
+                        }
                     })
                     .await,
             )

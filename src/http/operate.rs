@@ -57,13 +57,17 @@ async fn accounts(State(admin): State<Admin>) -> Response {
             .agents()
             .into_iter()
             .map(|agent| {
-                json!({"userId": agent.user, "login": agent.login, "name": agent.name, "roles": agent.roles.iter().collect::<Vec<_>>(),
+                json!({"userId": agent.user, "login": agent.login, "name": agent.name, "email": agent.email,
+                    "phone": agent.phone, "roles": agent.roles.iter().collect::<Vec<_>>(),
                     "skills": sorted(agent.skills.iter().map(|skill| skill.as_str())), "capacity": agent.capacity,
                     "connected": hub.is_present(&account.id, &agent.user, Duration::ZERO)})
             })
             .collect();
         let apps: Vec<Value> = account.apps().iter().map(|id| json!({"clientId": id, "enabled": account.app(id).is_some()})).collect();
-        json!({"id": account.id, "name": account.name, "apps": apps, "agents": agents, "queues": account.queues()})
+        let keys = admin.gateway.identity().directory().api_keys(&account.id);
+        let keys: Vec<Value> =
+            keys.iter().map(|key| json!({"dialect": key.dialect.name(), "name": key.name, "agent": key.agent})).collect();
+        json!({"id": account.id, "name": account.name, "apps": apps, "agents": agents, "queues": account.queues(), "apiKeys": keys})
     };
     axum::Json(Value::from(admin.gateway.identity().directory().accounts().into_iter().map(shown).collect::<Vec<_>>())).into_response()
 }

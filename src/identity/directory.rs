@@ -5,7 +5,7 @@ use super::api_keys::{ADDRESS_PERIOD, ApiKey, ApiKeys};
 use super::keys::{Ids, Keys};
 use super::shelf::Things;
 use crate::config::{self, Dialect, ReplySequence};
-use crate::domain::{Actor, AgentRole, Candidate, Policy, Question, QuestionKind, Survey};
+use crate::domain::{Actor, AgentRole, Candidate, Channel, Policy, Question, QuestionKind, Survey};
 use crate::domain::{Millis, Person};
 use crate::store::Fingerprint;
 use crate::things::check_email;
@@ -64,6 +64,8 @@ pub struct App {
     pub scopes: Vec<String>,
     /// What `sequence` means in its SEND replies.
     pub reply_sequence: ReplySequence,
+    /// By what way its consumers write, if that is said.
+    pub channel: Option<Channel>,
     /// Whether its tokens are good.
     pub is_enabled: bool,
     /// Whether it was installed while running, and is no entry of the configuration file.
@@ -74,7 +76,7 @@ impl App {
     /// An application that is installed while running.
     #[must_use]
     pub fn new(secret: SecretString, scopes: Vec<String>, is_enabled: bool) -> Self {
-        Self { secret, scopes, reply_sequence: ReplySequence::Position, is_enabled, is_installed: true }
+        Self { secret, scopes, reply_sequence: ReplySequence::Position, channel: None, is_enabled, is_installed: true }
     }
 }
 
@@ -143,6 +145,12 @@ impl Directory {
     #[must_use]
     pub fn api_key(&self, dialect: Dialect, given: &str) -> Option<Arc<ApiKey>> {
         self.all.load().api_keys.find(dialect, given)
+    }
+
+    /// The API keys of an account, by dialect and name.
+    #[must_use]
+    pub fn api_keys(&self, account: &AccountId) -> Vec<Arc<ApiKey>> {
+        self.all.load().api_keys.of_account(account)
     }
 
     pub(super) fn tidy(&self) {
@@ -224,6 +232,7 @@ impl Account {
                 secret: app.client_secret.clone(),
                 scopes: app.scopes.clone(),
                 reply_sequence: app.reply_sequence,
+                channel: app.channel.clone(),
                 is_enabled: true,
                 is_installed: false,
             };

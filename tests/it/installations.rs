@@ -3,8 +3,8 @@
 use crate::support::*;
 use serde_json::{Value, json};
 
-#[path = "../../src/delivery/address/hostile.rs"]
-mod hostile;
+#[path = "../../src/outbound/address/hostile.rs"]
+pub mod hostile;
 
 const ADMIN: &str = r#"
 [[accounts]]

@@ -148,11 +148,13 @@ async fn gateway() -> TestServer {
 }
 
 /// The ids of what the configuration sets up, by kind.
-fn things(server: &TestServer) -> HashMap<String, String> {
-    let database = rusqlite::Connection::open(server.data().join("tieline.db")).unwrap();
-    let mut rows = database.prepare("SELECT collection, id FROM documents WHERE account = 'demo'").unwrap();
-    let found = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    found.map(Result::unwrap).collect()
+async fn things(server: &TestServer) -> HashMap<&'static str, String> {
+    let mut found = HashMap::new();
+    for kind in ["websites", "bots", "audiences"] {
+        let all = server.api().call("GET", &format!("/admin/v1/accounts/demo/{kind}"), &ADMIN, "").await.json();
+        found.insert(kind, all[0]["id"].as_str().unwrap_or_else(|| panic!("{all}")).to_owned());
+    }
+    found
 }
 
 async fn admin(server: &TestServer, method: &str, path: &str, body: Value) -> Reply {
@@ -259,7 +261,7 @@ async fn a_conversation_has_all_its_fields_and_expands_what_it_refers_to() {
     // An agent takes it, which an agent's console hears; facts come by the admin's calls.
     let mut ada = server.api().agent("ada", "2.1").await;
     assert_eq!(ada.ask(&add_agent("join", &id, "ASSIGNED_AGENT")).await["code"], 200);
-    let things = things(&server);
+    let things = things(&server).await;
     let patch = json!({"website": things["websites"], "bot": things["bots"], "audience": things["audiences"]});
     let patched = admin(&server, "PATCH", &format!("{id}/facts"), patch).await;
     assert_eq!(patched.status, 200, "{}", patched.text);
@@ -330,12 +332,9 @@ async fn a_conversation_has_all_its_fields_and_expands_what_it_refers_to() {
     assert!(closed["last_updated_time"].as_str() > before["last_updated_time"].as_str());
     assert_eq!(closed["last_interacted_time"], before["last_interacted_time"]);
     // What was deleted shrinks, and what is on disk is as it was.
-    let mut server = server;
-    server.stop().await;
-    let database = rusqlite::Connection::open(server.data().join("tieline.db")).unwrap();
-    let sql = "UPDATE documents SET body = json_set(body, '$.deleted', json('true')) WHERE collection = 'websites'";
-    assert_eq!(database.execute(sql, []).unwrap(), 1);
-    drop(database);
+    let site = format!("/admin/v1/accounts/demo/websites/{}", things["websites"]);
+    let deleted = server.api().call("DELETE", &site, &ADMIN, "").await;
+    assert!(deleted.status < 300, "{}", deleted.text);
     let server = server.restart().await;
     let client = self::client(&server);
     assert_eq!(client.get(&path).await, closed);
@@ -536,7 +535,7 @@ async fn lists_hold_what_the_filters_ask_for() {
     assert_eq!(ada.ask(&add_agent("join", &second, "ASSIGNED_AGENT")).await["code"], 200);
     let close = change("c", &first, json!({"field": "ConversationStateField", "conversationState": "CLOSE"}));
     assert_eq!(ann.post(SEND, close.to_string()).await.status, 200);
-    let things = things(&server);
+    let things = things(&server).await;
     admin(&server, "PATCH", &format!("{second}/facts"), json!({"website": things["websites"], "bot": things["bots"]})).await;
     let shown = client.get(&format!("/v2/conversations/{two}")).await;
     let text = |name: &str| shown[name].as_str().unwrap().to_owned();
@@ -811,7 +810,7 @@ async fn facts_are_kept_by_the_admins_calls_and_pushed() {
         notified["body"]["changes"][0]["result"]["convId"].as_str().unwrap_or_else(|| panic!("{notified}")).to_owned()
     };
     assert_eq!(heard(&mut grace).await, id, "as it is when the agent begins to follow");
-    let things = things(&server);
+    let things = things(&server).await;
     let facts = async |path: &str, body: Value| admin(&server, "PATCH", path, body).await;
     let patched = facts(&format!("{id}/facts"), json!({"website": things["websites"]})).await;
     assert_eq!(patched.status, 200, "{}", patched.text);

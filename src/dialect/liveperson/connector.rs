@@ -1,6 +1,7 @@
 //! The Connector API: SEND and CONVERSATION, over HTTP and on the connector socket. An application speaks for
 //! consumers, each request with the ConsumerJWS of the one it is for.
 
+use super::render::Side;
 use super::request::{Caller, Client, identity_of, key_in_envelope, kind_of, success_text};
 use super::socket::{bare, conversations_frame, found_body, name_of, typing_frame};
 use super::{Native, error, render};
@@ -568,7 +569,7 @@ impl Codec for ConnectorCodec {
     }
 
     fn conversation(&self, conversation: &Conversation) -> Frame {
-        render::conversation(Version::V3, conversation)
+        render::conversation(Version::V3, Side::Consumer, conversation)
     }
 
     fn conversations(&self, subscription: &str, now: Millis, changes: &[(ChangeKind, Frame)]) -> Frame {
@@ -596,7 +597,7 @@ fn feed_frame(epoch: &str, now: Millis, sight: &Sight, state: Option<&Conversati
         if !sight.entry.changes_what_is_shown() {
             return None;
         }
-        let changes = [(ChangeKind::Upsert, render::conversation(Version::V3, state))];
+        let changes = [(ChangeKind::Upsert, render::conversation(Version::V3, Side::Consumer, state))];
         return Some(conversations_frame(Version::V3, None, Some(&cursor), now, &changes));
     }
     render::with_event(Version::V3, sight, |change| {

@@ -172,7 +172,7 @@ fn record(sight: &Sight, message: &Message) -> Value {
     json!({
         "type": kind, "messageData": data, "messageId": message_id(message, message.sequence), "seq": message.sequence,
         "dialogId": message.dialog, "participantId": participant(&message.from), "sentBy": side(&message.from),
-        "time": written(sight.at), "timeL": sight.at, "source": message.app,
+        "time": written(sight.said_at()), "timeL": sight.said_at(), "source": message.app,
         "audience": if message.whisper { "AGENTS_AND_MANAGERS" } else { "ALL" },
         "quickReplies": event.get("quickReplies").map(|replies| json!({"content": replies.to_string()})),
         "contextData": message.metadata.as_ref().map(|metadata| json!({"rawMetadata": metadata.get()})),
@@ -186,7 +186,7 @@ fn statuses(sight: &Sight, message: &Message) -> Vec<Value> {
     let status = |sequence: u64| {
         json!({
             "messageId": message_id(message, sequence), "seq": message.sequence, "dialogId": message.dialog,
-            "time": written(sight.at), "timeL": sight.at, "participantId": participant(&message.from),
+            "time": written(sight.said_at()), "timeL": sight.said_at(), "participantId": participant(&message.from),
             "participantType": side(&message.from), "messageDeliveryStatus": event["status"],
         })
     };

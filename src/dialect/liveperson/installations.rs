@@ -6,11 +6,11 @@
 use super::socket::bare;
 use super::{Native, error};
 use crate::config::{Config, Header, Webhook, WebhookSecret, WebhookSettings, WebhookSignature, check_secrets};
-use crate::delivery::address::Guard;
 use crate::delivery::{AppWebhooks, Deliveries, Hook};
 use crate::domain::{Actor, AgentRole};
 use crate::gateway::Error;
 use crate::identity::{Account, App, Denied};
+use crate::outbound::Guard;
 use crate::store::{Document, StoreError};
 use arc_swap::ArcSwap;
 use axum::body::Body;
@@ -133,7 +133,7 @@ impl Installations {
             deliveries,
             configured: ArcSwap::from_pointee(AppWebhooks::configured(config)),
             settings: config.webhooks.clone(),
-            guard: Guard::new(&config.webhooks),
+            guard: Guard::of_webhooks(&config.webhooks),
             allows_loopback: config.allow_loopback_webhooks,
             installed: Mutex::default(),
             delivering: Mutex::default(),

@@ -1,6 +1,7 @@
 //! What webhooks carry: notifications as a v3 socket shows them, without what belongs to a subscription.
 
 use super::render;
+use super::render::Side;
 use crate::delivery::{EventKey, Made, Render, Rendered};
 use crate::domain::{Conversation, Message, Millis, Sight};
 use crate::hub::Typing;
@@ -42,7 +43,7 @@ fn rendered(now: Millis, sight: &Sight, conversation: Option<&Conversation>) -> 
     if !sight.entry.changes_what_is_shown() {
         return None;
     }
-    let shown = render::conversation(Version::V3, conversation?);
+    let shown = render::conversation(Version::V3, Side::Consumer, conversation?);
     // It is JSON that we wrote ourselves.
     let result: &RawValue = serde_json::from_str(shown.as_str()).ok()?;
     let change = ConversationChange { kind: "UPSERT", result };

@@ -10,16 +10,19 @@ use utoipa::ToSchema;
 
 /// What kind of error it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
 pub(super) enum Kind {
     /// Who calls is not known, or may not do this.
-    AuthenticationError,
+    #[serde(rename = "authentication_error")]
+    Authentication,
     /// The request is wrong, or names what is not there.
-    InvalidRequestError,
+    #[serde(rename = "invalid_request_error")]
+    InvalidRequest,
     /// There were too many.
-    RateLimitError,
+    #[serde(rename = "rate_limit_error")]
+    RateLimit,
     /// The gateway cannot answer now.
-    ApiError,
+    #[serde(rename = "api_error")]
+    Api,
 }
 
 /// An error.
@@ -51,10 +54,10 @@ impl Refused {
     /// A status with a sentence, of the kind that goes with it.
     pub(super) fn of(status: StatusCode, message: impl Into<String>) -> Self {
         let kind = match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Kind::AuthenticationError,
-            StatusCode::TOO_MANY_REQUESTS => Kind::RateLimitError,
-            _ if status.is_server_error() => Kind::ApiError,
-            _ => Kind::InvalidRequestError,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Kind::Authentication,
+            StatusCode::TOO_MANY_REQUESTS => Kind::RateLimit,
+            _ if status.is_server_error() => Kind::Api,
+            _ => Kind::InvalidRequest,
         };
         Self::with(status, kind, message, None)
     }
@@ -66,19 +69,19 @@ impl Refused {
 
     /// A request with a parameter that is wrong.
     pub(super) fn param(param: &'static str, message: impl Into<String>) -> Self {
-        Self::with(StatusCode::BAD_REQUEST, Kind::InvalidRequestError, message, Some(param))
+        Self::with(StatusCode::BAD_REQUEST, Kind::InvalidRequest, message, Some(param))
     }
 
     /// There is nothing of that id.
     pub(super) fn no_such(what: &str, id: &str) -> Self {
         let shown: String = id.chars().take(64).collect();
         let message = format!("No such {what}: '{shown}'");
-        Self::with(StatusCode::NOT_FOUND, Kind::InvalidRequestError, message, Some("id"))
+        Self::with(StatusCode::NOT_FOUND, Kind::InvalidRequest, message, Some("id"))
     }
 
     /// Another has the name.
     pub(super) fn taken(param: &'static str, message: impl Into<String>) -> Self {
-        Self::with(StatusCode::CONFLICT, Kind::InvalidRequestError, message, Some(param))
+        Self::with(StatusCode::CONFLICT, Kind::InvalidRequest, message, Some(param))
     }
 
     /// The store cannot be read or written now.

@@ -11,10 +11,10 @@ use super::openapi::{ChangeRefused, ListRefused, OneRefused};
 use super::webhook::{CONVERSATION, EVENTS, Told};
 use super::{Caller, OnceHub};
 use crate::config::{Endpoint, WebhookSettings, WebhookSignature};
-use crate::delivery::address::Guard;
 use crate::delivery::{AppWebhooks, Deliveries, Hook, Target};
 use crate::domain::Millis;
 use crate::identity::Denied;
+use crate::outbound::Guard;
 use crate::store::{Document, StoreError};
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, Query, State};
@@ -173,7 +173,7 @@ impl Subscriptions {
         Self {
             deliveries: deliveries.part("oncehub"),
             settings: settings.clone(),
-            guard: Guard::new(settings),
+            guard: Guard::of_webhooks(settings),
             allows_loopback,
             render,
             all: Mutex::default(),
