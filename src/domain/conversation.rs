@@ -3,7 +3,7 @@
 use super::Millis;
 use super::entry::{Change, Entry, Message, Opened};
 use super::facts::{Facts, Link};
-use super::origin::{Channel, Origin};
+use super::origin::{Channel, Direction, Origin};
 use super::people::{Person, Role};
 use super::routing::{Refused, Ring, RingState};
 use serde::{Deserialize, Serialize};
@@ -125,6 +125,9 @@ pub struct Details {
     pub refused: Vec<Refused>,
     /// Where it comes from, if its opener said.
     pub origin: Option<Arc<Origin>>,
+    /// Whether an agent opened it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_agent: bool,
     /// When it came into its queue.
     pub queued: Millis,
     /// Since when its agent has it.
@@ -376,6 +379,7 @@ impl Conversation {
             refused: Vec::new(),
             notes: 0,
             origin: opened.origin.clone(),
+            by_agent: opened.agent.is_some(),
             queued: at,
             assigned: opened.agent.is_some().then_some(at),
             staged: began,
@@ -491,6 +495,13 @@ impl Conversation {
     pub fn falls_silent(&self) -> Option<Millis> {
         let silence = self.details.silence.filter(|_| self.details.main_is_open())?;
         Some(self.spoken.saturating_add(silence))
+    }
+
+    /// Whether a message that is to be added is the first that the consumer says in it.
+    #[must_use]
+    pub fn begins_with(&self, message: &Message) -> bool {
+        let is_said = message.class != EventClass::Receipt && !message.whisper && message.role == Role::Consumer;
+        self.heard.is_none() && is_said && message.dialog == self.details.id.main_dialog()
     }
 
     /// Adds an event of the dialog. An answer from the brand's side settles what was due. What subscribers see of the
@@ -668,6 +679,13 @@ impl Details {
     #[must_use]
     pub fn suggested(&self) -> Option<&Participant> {
         self.participants.iter().find(|participant| participant.state == ParticipantState::Suggested)
+    }
+
+    /// Who began it: as its opener says, else who opened it.
+    #[must_use]
+    pub fn direction(&self) -> Direction {
+        let opened = if self.by_agent { Direction::Outbound } else { Direction::Inbound };
+        self.origin.as_ref().map_or(opened, |origin| origin.direction)
     }
 
     /// Whether the MAIN dialog takes events.
@@ -920,13 +938,29 @@ pub struct Consumer {
     pub claims: Option<Box<RawValue>>,
     /// How many conversations it has had.
     pub opened: u64,
+    /// When it was seen first.
+    #[serde(default)]
+    pub seen: Millis,
+    /// When what is known of it was last changed.
+    #[serde(default)]
+    pub updated: Millis,
 }
 
 impl Consumer {
     /// A consumer of whom nothing is known yet.
     #[must_use]
     pub fn unknown(account: &AccountId, id: &ConsumerId) -> Self {
-        Self { account: account.clone(), id: id.clone(), app: None, ext_id: None, profile: serde_json::Map::new(), claims: None, opened: 0 }
+        Self {
+            account: account.clone(),
+            id: id.clone(),
+            app: None,
+            ext_id: None,
+            profile: serde_json::Map::new(),
+            claims: None,
+            opened: 0,
+            seen: 0,
+            updated: 0,
+        }
     }
 
     /// Its e-mail address, by its profile.
@@ -945,8 +979,14 @@ impl Consumer {
         self.profile.get("privateData")?.get(name)?.as_str().filter(|text| !text.is_empty())
     }
 
-    /// Adds an entry that names this consumer.
-    pub fn apply(&mut self, entry: &Entry) {
+    /// Adds an entry that names this consumer, and was written at a time.
+    pub fn apply(&mut self, entry: &Entry, at: Millis) {
+        if self.seen == 0 {
+            (self.seen, self.updated) = (at, at);
+        }
+        if !matches!(entry, Entry::Opened(_)) {
+            self.updated = at;
+        }
         match entry {
             Entry::ConsumerSeen { app, ext_id, .. } => {
                 self.app.clone_from(app);

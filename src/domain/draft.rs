@@ -188,8 +188,8 @@ impl<'v> Draft<'v> {
 
     /// Writes down that a consumer was seen, or its profile set.
     pub fn about_consumer(&mut self, account: &AccountId, consumer: &ConsumerId, entry: Entry) {
-        self.consumer(account, consumer).apply(&entry);
         let at = self.now;
+        self.consumer(account, consumer).apply(&entry, at);
         self.write(account, at, entry);
     }
 
@@ -201,16 +201,17 @@ impl<'v> Draft<'v> {
         let (id, consumer) = (opened.conversation.clone(), opened.consumer.clone());
         self.conversations.insert(id, conversation);
         let entry = Entry::Opened(Box::new(opened));
-        self.consumer(account, &consumer).apply(&entry);
+        self.consumer(account, &consumer).apply(&entry, at);
         self.write(account, at, entry);
     }
 
     /// Writes down an event of a conversation that was looked up in this draft before.
-    pub fn publish(&mut self, message: Message) {
+    pub fn publish(&mut self, mut message: Message) {
         let now = self.now;
         let position = self.next_position();
         let Some(conversation) = self.conversations.get_mut(&message.conversation) else { return };
         let at = conversation.event_time(now);
+        message.begins = conversation.begins_with(&message);
         let message = Arc::new(message);
         conversation.add_message(&message, at, position);
         let account = conversation.details.account.clone();
@@ -240,6 +241,7 @@ impl<'v> Draft<'v> {
             from: bot.clone(),
             role,
             whisper: false,
+            begins: false,
             event,
             metadata,
             encoded_metadata: None,

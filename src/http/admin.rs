@@ -91,6 +91,7 @@ impl Admin {
             .routes(routes!(super::trace::trace))
             .merge(super::operate::calls())
             .merge(super::things::calls())
+            .merge(super::facts::calls())
     }
 
     /// What their document says.
