@@ -302,6 +302,8 @@ pub enum FieldChange {
         dialog: DialogId,
         /// The message's place in it.
         sequence: u64,
+        /// How many files it shows.
+        files: u32,
     },
     /// A consumer that has signed in takes over what it began before.
     TakeOver,
@@ -829,13 +831,16 @@ fn participation(conversation: &Conversation, field: &FieldChange) -> Result<Vec
             Some(_) => Err(Refusal::NotNow(text::ALREADY_A_PARTICIPANT.into())),
             None => {
                 // One at a time: who was invited before is not any more.
-                let before = details.suggested().map(|suggested| Change::Left { person: suggested.person.clone() });
+                let before = details.suggested().map(|suggested| Change::Left { person: suggested.person.clone(), role: None });
                 let joined = Change::Joined { person: person.clone(), role: Role::AssignedAgent, suggested: true };
                 Ok(before.into_iter().chain([joined]).collect())
             }
         },
         FieldChange::Leave { person, role } => match details.participant(person) {
-            Some(present) if present.role == *role => Ok(vec![Change::Left { person: person.clone() }]),
+            Some(present) if present.role == *role => {
+                let role = Some(*role).filter(|_| present.state == ParticipantState::Active);
+                Ok(vec![Change::Left { person: person.clone(), role }])
+            }
             _ => Err(Refusal::NotAParticipant),
         },
         FieldChange::SetRole { person, role } => match details.participant(person) {

@@ -739,7 +739,7 @@ impl Details {
                 self.participants.sort_by_key(|participant| participant.state);
                 self.was_assigned |= *role == Role::AssignedAgent && !suggested;
             }
-            Change::Left { person } => self.participants.retain(|participant| participant.person != *person),
+            Change::Left { person, .. } => self.participants.retain(|participant| participant.person != *person),
             Change::RoleSet { person, role } => {
                 for participant in self.participants.iter_mut().filter(|participant| participant.person == *person) {
                     participant.role = *role;
@@ -910,6 +910,8 @@ pub struct Consumer {
     pub app: Option<ClientId>,
     /// What that application calls it.
     pub ext_id: Option<String>,
+    /// When it was first heard of.
+    pub seen: Option<Millis>,
     /// A JSON object.
     pub profile: serde_json::Map<String, serde_json::Value>,
     /// What its identity provider says of it, if it signed in there.
@@ -922,7 +924,16 @@ impl Consumer {
     /// A consumer of whom nothing is known yet.
     #[must_use]
     pub fn unknown(account: &AccountId, id: &ConsumerId) -> Self {
-        Self { account: account.clone(), id: id.clone(), app: None, ext_id: None, profile: serde_json::Map::new(), claims: None, opened: 0 }
+        Self {
+            account: account.clone(),
+            id: id.clone(),
+            app: None,
+            ext_id: None,
+            seen: None,
+            profile: serde_json::Map::new(),
+            claims: None,
+            opened: 0,
+        }
     }
 
     /// Its e-mail address, by its profile.
@@ -941,8 +952,9 @@ impl Consumer {
         self.profile.get("privateData")?.get(name)?.as_str().filter(|text| !text.is_empty())
     }
 
-    /// Adds an entry that names this consumer.
-    pub fn apply(&mut self, entry: &Entry) {
+    /// Adds an entry of a time that names this consumer.
+    pub fn apply(&mut self, entry: &Entry, at: Millis) {
+        self.seen.get_or_insert(at);
         match entry {
             Entry::ConsumerSeen { app, ext_id, .. } => {
                 self.app.clone_from(app);

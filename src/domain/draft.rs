@@ -166,10 +166,14 @@ impl<'v> Draft<'v> {
             .or_insert_with(|| view.consumer(account, id).unwrap_or_else(|| Consumer::unknown(account, id)))
     }
 
-    /// Whether a consumer was ever seen.
+    /// Whether a consumer was ever seen, be it by this decision.
     #[must_use]
     pub fn knows_consumer(&self, account: &AccountId, id: &ConsumerId) -> bool {
-        self.view.consumer(account, id).is_some()
+        let is_seen = |sight: &Sight| match &sight.entry {
+            Entry::ConsumerSeen { consumer, .. } => consumer == id && sight.account == *account,
+            _ => false,
+        };
+        self.view.consumer(account, id).is_some() || self.sights.iter().any(is_seen)
     }
 
     /// How often the very same request was stored before.
@@ -188,8 +192,8 @@ impl<'v> Draft<'v> {
 
     /// Writes down that a consumer was seen, or its profile set.
     pub fn about_consumer(&mut self, account: &AccountId, consumer: &ConsumerId, entry: Entry) {
-        self.consumer(account, consumer).apply(&entry);
         let at = self.now;
+        self.consumer(account, consumer).apply(&entry, at);
         self.write(account, at, entry);
     }
 
@@ -201,7 +205,7 @@ impl<'v> Draft<'v> {
         let (id, consumer) = (opened.conversation.clone(), opened.consumer.clone());
         self.conversations.insert(id, conversation);
         let entry = Entry::Opened(Box::new(opened));
-        self.consumer(account, &consumer).apply(&entry);
+        self.consumer(account, &consumer).apply(&entry, at);
         self.write(account, at, entry);
     }
 

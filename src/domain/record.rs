@@ -135,7 +135,7 @@ pub(super) fn field_change(conversation: &Conversation, field: &FieldChange, clo
         }
         FieldChange::Transfer(queue) => {
             let left = details.assignee().filter(|_| details.main_is_open());
-            let left = left.map(|assignee| Change::Left { person: assignee.person.clone() });
+            let left = left.map(|assignee| Change::Left { person: assignee.person.clone(), role: Some(assignee.role) });
             reopen(conversation).into_iter().chain(left).chain([Change::QueueSet { queue: queue.clone() }]).collect()
         }
         FieldChange::Tag(tag) if facts.tags.contains(tag) => Vec::new(),
@@ -179,9 +179,14 @@ pub(super) fn field_change(conversation: &Conversation, field: &FieldChange, clo
             OpenState::Open if *closes => vec![Change::Closed { by: closer }, Change::Anonymised { request: request.clone() }],
             OpenState::Open => return Err(Refusal::NotNow("only a closed conversation can be anonymised; close it first".into())),
         },
-        FieldChange::AnonymiseMessage { request, dialog, sequence } => match conversation.next_sequence(dialog) {
+        FieldChange::AnonymiseMessage { request, dialog, sequence, files } => match conversation.next_sequence(dialog) {
             Some(next) if *sequence < next => {
-                vec![Change::MessageAnonymised { request: request.clone(), dialog: dialog.clone(), sequence: *sequence }]
+                vec![Change::MessageAnonymised {
+                    request: request.clone(),
+                    dialog: dialog.clone(),
+                    sequence: *sequence,
+                    files: *files,
+                }]
             }
             _ => return Err(Refusal::NobodyThere("Message".into())),
         },

@@ -62,7 +62,7 @@ impl World {
                 let conversation = Conversation::open(&sight.account, opened, sight.at, sight.position);
                 self.conversations.insert(opened.conversation.clone(), conversation);
                 let key = (sight.account.clone(), opened.consumer.clone());
-                self.consumers.entry(key).or_insert_with(|| Consumer::unknown(&sight.account, &opened.consumer)).apply(&sight.entry);
+                self.consumers.entry(key).or_insert_with(|| Consumer::unknown(&sight.account, &opened.consumer)).apply(&sight.entry, sight.at);
             }
             Entry::Published(message) => {
                 if let Some(name) = &message.external {
@@ -80,7 +80,7 @@ impl World {
             }
             Entry::ConsumerSeen { consumer, .. } | Entry::ClaimsSeen { consumer, .. } | Entry::ProfileSet { consumer, .. } => {
                 let key = (sight.account.clone(), consumer.clone());
-                self.consumers.entry(key).or_insert_with(|| Consumer::unknown(&sight.account, consumer)).apply(&sight.entry);
+                self.consumers.entry(key).or_insert_with(|| Consumer::unknown(&sight.account, consumer)).apply(&sight.entry, sight.at);
             }
         }
     }
@@ -126,7 +126,12 @@ fn fact() -> impl Strategy<Value = FieldChange> {
         Just(FieldChange::SetPlace(Place::Website, Some("w".into()))),
         any::<bool>().prop_map(|stands| FieldChange::Book { booking: "b".into(), stands }),
         agent().prop_map(|author| FieldChange::AddNote { id: "n".into(), note: "x".into(), author, written: Some(1) }),
-        (0..5_u64).prop_map(|sequence| FieldChange::AnonymiseMessage { request: "m".into(), dialog: "conversation-0".into(), sequence }),
+        (0..5_u64).prop_map(|sequence| FieldChange::AnonymiseMessage {
+            request: "m".into(),
+            dialog: "conversation-0".into(),
+            sequence,
+            files: 0,
+        }),
     ]
 }
 

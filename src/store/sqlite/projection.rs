@@ -143,7 +143,7 @@ fn fold(connection: &Connection, memory: &mut Inner, sight: Arc<Sight>) -> Resul
         };
         let mut known = known.unwrap_or_else(|| At { state: Consumer::unknown(&key.0, &key.1), applied: 0 });
         if known.applied < position {
-            known.state.apply(&sight.entry);
+            known.state.apply(&sight.entry, at);
             known.applied = position;
         }
         memory.put_consumer(key, known.state, known.applied);
@@ -529,7 +529,7 @@ fn write_contacts(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Res
         Entry::ConsumerSeen { consumer, ext_id: Some(ext_id), .. } => add(consumer, "ext", ext_id).map(drop),
         Entry::ProfileSet { consumer, .. } => {
             let mut said = Consumer::unknown(&sight.account, consumer);
-            said.apply(&sight.entry);
+            said.apply(&sight.entry, sight.at);
             if !said.profile.contains_key("privateData") {
                 return Ok(());
             }
@@ -551,7 +551,7 @@ fn write_erasures(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Res
     for change in changes {
         let (request, message) = match change {
             Change::Anonymised { request } => (request, None),
-            Change::MessageAnonymised { request, dialog, sequence } => (request, Some((dialog.clone(), *sequence))),
+            Change::MessageAnonymised { request, dialog, sequence, .. } => (request, Some((dialog.clone(), *sequence))),
             _ => continue,
         };
         erasure::ask(
