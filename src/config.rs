@@ -1315,6 +1315,89 @@ mod tests {
         }
     }
 
+    /// An account with entries of some lists, each with its members, of which `|` separates the lines.
+    fn account(lists: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let entry = |(list, members): &(&str, &str)| format!("[[accounts.{list}]]\n{}\n", members.replace('|', "\n").replace('\'', "\""));
+        load(&format!("[[accounts]]\nid = \"a\"\n{}", lists.iter().map(entry).collect::<String>()))
+    }
+
+    #[test]
+    fn api_keys_that_cannot_be_are_refused_and_none_is_shown() {
+        let ada = ("agents", "user_id = '1'|login = 'ada'|password = 'x'");
+        let dixa = ("api_keys", "dialect = 'dixa'|key = 'hunter2'");
+        let once = ("api_keys", "dialect = 'oncehub'|key = 'hunter2'");
+        let good = account(&[ada, ("api_keys", "dialect = 'dixa'|key = 'hunter2'|agent = '1'"), once]).unwrap();
+        let rates: Vec<KeyRate> = good.accounts[0].api_keys.iter().map(ApiKey::rate).collect();
+        let rate = |per_second, burst, per_day| KeyRate { per_second, burst, per_day };
+        assert_eq!(rates, [rate(10, 4, Some(864_000)), rate(5, 5, None)]);
+        let own = account(&[("api_keys", "dialect = 'dixa'|key = 'x'|per_second = 20|per_day = 5")]).unwrap();
+        assert_eq!(own.accounts[0].api_keys[0].rate(), rate(20, 20, Some(5)));
+        for (lists, said) in [
+            (vec![dixa, dixa], "key 2 for dixa is there already, in this account"),
+            (vec![("api_keys", "dialect = 'dixa'|key = ''")], "key 1 is empty"),
+            (vec![("api_keys", "dialect = 'dixa'|key = 'hunter 2'")], "without spaces"),
+            (vec![("api_keys", "dialect = 'dixa'|key = 'hunter2'|agent = '9'")], "\"9\" is no agent of the account"),
+            (vec![("api_keys", "dialect = 'dixa'|key = 'hunter2'|burst = 0")], "at least 1"),
+            (vec![once, ("api_keys", "dialect = 'oncehub'|key = 'x'|per_second = 9")], "share one rate"),
+        ] {
+            let refused = account(&lists).unwrap_err().to_string();
+            assert!(refused.starts_with("accounts.a.api_keys: ") && refused.contains(said), "{lists:?}: {refused}");
+            assert!(!refused.contains("hunter"), "{refused}");
+        }
+        let two = "[[accounts]]\nid = \"a\"\n[[accounts.api_keys]]\ndialect = \"dixa\"\nkey = \"hunter2\"\n";
+        let refused = load(&format!("{two}{}", two.replacen("\"a\"", "\"b\"", 1))).unwrap_err().to_string();
+        assert!(refused.starts_with("accounts.b.api_keys: ") && refused.contains("in account \"a\""), "{refused}");
+        for wrong in ["key = hunter2hunter2", "key = 4242", "kee = \"hunter2\"\nkey = 1"] {
+            let refused =
+                load(&format!("[[accounts]]\nid = \"a\"\n[[accounts.api_keys]]\ndialect = \"dixa\"\n{wrong}")).unwrap_err().to_string();
+            assert!(!refused.contains("42") && (wrong.starts_with("kee") || !refused.contains("hunter2")), "{refused}");
+        }
+        let mut table = effective(None, []).unwrap();
+        assert!(toml::to_string(&table).unwrap().contains("demo-dixa-key"));
+        hide(&mut table);
+        let shown = toml::to_string(&table).unwrap();
+        assert!(!shown.contains("demo-dixa-key") && !shown.contains("demo-oncehub-key") && shown.contains("dialect = \"dixa\""), "{shown}");
+        // Where it is a file's name it is shown.
+        let mut table = toml::from_str::<toml::Table>("[server.tls]\nkey = \"key.pem\"").unwrap();
+        hide(&mut table);
+        assert!(toml::to_string(&table).unwrap().contains("key.pem"));
+    }
+
+    #[test]
+    fn things_that_cannot_be_are_refused_by_their_names() {
+        let mail = ("contact_endpoints", "id = 'mail'|address = 'a@b'");
+        let everything = [
+            ("tags", "id = 'vip'|name = 'VIP'|color = '#1e90ff'|active = false"),
+            ("attributes", "id = 'topic'|entity = 'contact'|identifier = 'topic'|label = 'Topic'|options = ['A', ['B', 'C']]"),
+            mail,
+            ("contact_endpoints", "id = 'phone'|number = '+45 1234'|functionality = ['Sms']"),
+            ("flows", "id = 'mail'|name = 'Mail'|channel = 'Email'|contact_endpoint = 'mail'"),
+            ("websites", "id = 'shop'|name = 'Shop'|url = 'https://shop.example'"),
+            ("audiences", "id = 'x'|name = 'X'"),
+            ("bots", "id = 'x'|name = 'X'"),
+            ("hubs", "id = 'x'|name = 'X'"),
+        ];
+        account(&everything).unwrap();
+        for (lists, key, said) in [
+            (vec![("tags", "id = ''|name = 'x'")], "tags.", "an id of its own"),
+            (vec![("tags", "id = 'x'|name = 'x'"), ("tags", "id = 'x'|name = 'y'")], "tags.x", "an id of its own"),
+            (vec![("tags", "id = 'x'|name = 'x'"), ("tags", "id = 'y'|name = 'X'")], "tags.y", "\"x\" has the same name"),
+            (vec![("tags", "id = 'x'|name = 'x'|color = 'red'")], "tags.x", "#1e90ff"),
+            (vec![("contact_endpoints", "id = 'x'")], "contact_endpoints.x", "either address or number"),
+            (vec![("contact_endpoints", "id = 'x'|address = 'a@b'|number = '123'")], "contact_endpoints.x", "either address or number"),
+            (vec![("contact_endpoints", "id = 'x'|address = 'a@b'|functionality = ['x']")], "contact_endpoints.x", "goes with number"),
+            (vec![mail, ("flows", "id = 'x'|name = 'x'|channel = 'x'|contact_endpoint = 'y'")], "flows.x", "\"y\" is the id of no"),
+            (vec![("websites", "id = 'x'|name = 'x'|url = 'shop'")], "websites.x", "https://shop.example/"),
+            (vec![("agents", "user_id = '1'|login = 'x'|password = 'x'|email = 'x'")], "agents.x", "email must be"),
+            (vec![("agents", "user_id = '1'|login = 'x'|password = 'x'|phone = 'x'")], "agents.x", "phone must be"),
+        ] {
+            let refused = account(&lists).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("accounts.a.{key}")) && refused.contains(said), "{lists:?}: {refused}");
+        }
+        let refused = load("[[accounts]]\nid = \"a\"\ndefault_queue = \"7\"").unwrap_err().to_string();
+        assert!(refused.starts_with("accounts.a.default_queue: \"7\" is no queue"), "{refused}");
+    }
+
     #[test]
     fn variables_win_and_are_named_when_wrong() {
         let with = |variable: &str, value: &str| Config::from_parts(None, [(variable.to_owned(), value.to_owned())]);
@@ -1338,5 +1421,7 @@ mod tests {
         let config = load("[server]\nlisten = \"0.0.0.0:8080\"").unwrap();
         assert_ne!(config.accounts[0].apps[0].client_secret.expose_secret(), "demo-connector-secret");
         assert_ne!(config.accounts[0].agents[0].password.as_ref().unwrap().expose_secret(), "ada-demo");
+        let keys: Vec<&str> = config.accounts[0].api_keys.iter().map(|key| key.key.expose_secret()).collect();
+        assert!(keys.len() == 2 && keys[0] != keys[1] && keys.iter().all(|key| key.len() > 24), "{keys:?}");
     }
 }

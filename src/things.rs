@@ -1,11 +1,12 @@
 //! What an account has set up beside people and queues: tags, attributes, contact endpoints, flows, websites, audiences, bots,
 //! hubs, and the queue of those who name none. Values and their rules; where they are kept is another's matter.
 
+use crate::domain::AttributeValue;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
-use tieline_protocol::ids::QueueId;
+use tieline_protocol::ids::{self, AttributeId, QueueId, TagId};
 use uuid::Uuid;
 
 /// Longest name and label, in characters; a vendor's clients show them in one line.
@@ -50,6 +51,18 @@ impl FromStr for ThingId {
         text.parse().map(Self)
     }
 }
+
+/// As conversations name things.
+macro_rules! named_by_conversations {
+    ($($name:ty),+) => {
+        $(impl From<ThingId> for $name {
+            fn from(id: ThingId) -> Self {
+                Self::from(id.to_string())
+            }
+        })+
+    };
+}
+named_by_conversations!(TagId, AttributeId, ids::ThingId);
 
 impl fmt::Display for ThingId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -217,18 +230,18 @@ pub struct Attribute {
 }
 
 impl Attribute {
-    /// Whether it takes a text.
+    /// Whether it takes a value. A choice is an option, or what an option lies under; of options that lie under nothing several
+    /// may be chosen.
     #[must_use]
-    pub fn takes_text(&self) -> bool {
-        matches!(self.input, Input::Text { .. })
-    }
-
-    /// Whether it takes a choice: an option, or what an option lies under.
-    #[must_use]
-    pub fn takes_choice(&self, path: &[String]) -> bool {
-        match &self.input {
-            Input::Text { .. } => false,
-            Input::Select { options } => !path.is_empty() && options.iter().any(|option| option.starts_with(path)),
+    pub fn takes(&self, value: &AttributeValue) -> bool {
+        match (&self.input, value) {
+            (Input::Text {}, AttributeValue::Text(_)) => true,
+            (Input::Select { options }, AttributeValue::Choices(chosen)) if !chosen.is_empty() => {
+                let is_option = |choice: &String| options.iter().any(|option| option.as_slice() == std::slice::from_ref(choice));
+                let is_each_once = || chosen.iter().enumerate().all(|(place, choice)| !chosen[..place].contains(choice));
+                options.iter().any(|option| option.starts_with(chosen)) || (chosen.iter().all(is_option) && is_each_once())
+            }
+            _ => false,
         }
     }
 }
@@ -508,28 +521,42 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_is_an_option_or_what_it_lies_under() {
+    fn a_value_is_a_text_or_a_way_to_an_option_or_some_of_the_options() {
         let path = |steps: &[&str]| steps.iter().map(|step| (*step).to_owned()).collect::<Vec<_>>();
-        let attribute = Attribute {
+        let attribute = |input| Attribute {
             entity: Entity::Conversation,
             identifier: "topic".into(),
             label: "Topic".into(),
-            input: Input::Select { options: vec![path(&["Shipping", "Lost"]), path(&["Other"])] },
+            input,
             required: false,
             archived: false,
             deactivated: false,
         };
+        let options = [path(&["Shipping", "Lost"]), path(&["Other"]), path(&["None"])];
+        let select = attribute(Input::Select { options: options.to_vec() });
         for (choice, is_taken) in [
             (path(&["Shipping"]), true),
             (path(&["Shipping", "Lost"]), true),
             (path(&["Other"]), true),
+            (path(&["None", "Other"]), true),
+            (path(&["Other", "Other"]), false),
+            (path(&["Other", "Shipping"]), false),
             (path(&["Lost"]), false),
             (path(&["Shipping", "Lost", "Found"]), false),
             (path(&[]), false),
         ] {
-            assert_eq!(attribute.takes_choice(&choice), is_taken, "{choice:?}");
+            assert_eq!(select.takes(&AttributeValue::Choices(choice.clone())), is_taken, "{choice:?}");
         }
-        assert!(!attribute.takes_text());
+        let (said, chosen) = (AttributeValue::Text("Other".into()), AttributeValue::Choices(path(&["Other"])));
+        let text = attribute(Input::Text {});
+        assert_eq!((text.takes(&said), text.takes(&chosen), select.takes(&said)), (true, false, false));
+    }
+
+    #[test]
+    fn a_thing_is_named_in_conversations_as_it_is_found() {
+        let id = ThingId::random();
+        assert_eq!(TagId::from(id).as_str().parse(), Ok(id));
+        assert_eq!(ids::ThingId::from(id).as_str(), AttributeId::from(id).as_str());
     }
 
     #[test]

@@ -517,3 +517,40 @@ fn a_silent_consumer_is_counted_as_gone_once_and_a_talking_one_is_looked_at_late
     assert_eq!((world.details("a").abandoned.is_some(), wakes(&world)), (true, None));
     assert!(world.details("a").main_is_open(), "it is open all the same");
 }
+
+#[test]
+fn who_is_seen_is_known_at_once_since_a_time_and_only_to_managers_to_be_described() {
+    let mut world = world(&[]);
+    let (ada, grace) = (one_of(0, AgentRole::Agent), one_of(2, AgentRole::Manager));
+    let see = || Command::SeeConsumer { consumer: "new".into(), app: None, ext_id: Some("7".into()) };
+    let name = || Command::SetProfile { consumer: Some("new".into()), profile: serde_json::value::RawValue::from_string(r#"{"nickName":"New"}"#.into()).unwrap() };
+    let decided = |world: &World, actor: &Actor, commands: &[Command]| {
+        let mut draft = Draft::new(world, 1_001, world.position + 1);
+        decide(actor, commands, &policy(), &mut draft).map(|_| draft.sights)
+    };
+    assert!(matches!(decided(&world, &grace, &[name(), see()]), Err((0, Refusal::NobodyThere(_)))));
+    assert!(matches!(decided(&world, &ada, &[see(), name()]), Err((1, Refusal::NotPermitted(_)))));
+    for sight in decided(&world, &grace, &[see(), name()]).unwrap() {
+        world.fold(&sight);
+    }
+    let known = &world.consumers[&("demo".into(), "new".into())];
+    assert_eq!((known.seen, known.ext_id.as_deref(), &known.profile["nickName"]), (Some(1_001), Some("7"), &"New".into()));
+}
+
+#[test]
+fn the_journal_says_as_what_somebody_left() {
+    let mut world = world(&["a"]);
+    let grace = one_of(2, AgentRole::Manager);
+    let left = |world: &World, change: FieldChange| {
+        let mut draft = Draft::new(world, 2_000, world.position + 1);
+        decide(&grace, &[Command::Update { conversation: "a".into(), changes: vec![change] }], &policy(), &mut draft).unwrap();
+        let Entry::Changed { changes, .. } = &draft.sights[0].entry else { panic!("a change") };
+        let role = changes.iter().find_map(|change| if let Change::Left { role, .. } = change { Some(*role) } else { None });
+        role.expect("somebody left")
+    };
+    world.change(&grace, 1_001, "a", FieldChange::Suggest { person: someone(1) }).unwrap();
+    assert_eq!(left(&world, FieldChange::Leave { person: someone(1), role: Role::AssignedAgent }), None, "who is invited is nothing yet");
+    world.change(&grace, 1_002, "a", FieldChange::Claim { person: someone(0), takes_over: true, since: None }).unwrap();
+    assert_eq!(left(&world, FieldChange::Leave { person: someone(0), role: Role::AssignedAgent }), Some(Role::AssignedAgent));
+    assert_eq!(left(&world, FieldChange::Transfer("77".into())), Some(Role::AssignedAgent));
+}

@@ -49,6 +49,7 @@ impl Admin {
             .route("/admin/v1/faults", get(faults).post(set_faults).delete(clear_faults))
             .route("/admin/v1/conversations/{conversation}/events/{sequence}/trace", get(super::trace::trace))
             .merge(super::operate::routes())
+            .merge(super::things::routes())
             .layer(axum::middleware::from_fn_with_state(admin.clone(), authorised))
             .with_state(admin)
     }

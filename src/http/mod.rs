@@ -7,6 +7,7 @@ mod drain;
 mod front;
 mod operate;
 mod pages;
+mod things;
 mod tls;
 mod trace;
 mod upgrade;

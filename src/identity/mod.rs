@@ -847,3 +847,6 @@ pub fn fingerprint(parts: &[&str]) -> crate::store::Fingerprint {
     digest.copy_from_slice(context.finish().as_ref());
     digest
 }
+
+#[cfg(test)]
+mod tests;

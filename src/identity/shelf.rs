@@ -366,12 +366,15 @@ pub enum ThingError {
     Store(StoreError),
 }
 
+/// Makes of a thing what it is to be, or says why not.
+type Edit<T> = Box<dyn FnOnce(&T) -> Result<T, String> + Send>;
+
 /// What is to become of things.
 enum Change<T> {
     Create(T),
     /// Made if it is not there, and brought back if it was deleted.
     Put(ThingId, T),
-    Edit(ThingId, Box<dyn FnOnce(&T) -> Result<T, String> + Send>),
+    Edit(ThingId, Edit<T>),
     Delete(ThingId),
 }
 

@@ -19,6 +19,7 @@ mod daemon;
 mod deliveries;
 mod demo;
 mod dixa;
+mod directory;
 mod documents;
 mod double;
 mod fanout;

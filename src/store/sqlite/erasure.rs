@@ -3,8 +3,8 @@
 
 use super::super::{Erased, Erasure};
 use super::debts::count;
-use super::{projection, row, run};
-use crate::domain::{Entry, Person};
+use super::{Memory, projection, row, run};
+use crate::domain::{Change, Entry, Person, Sight};
 use rusqlite::{Connection, OptionalExtension, Row};
 use tieline_protocol::ids::{AccountId, ConversationId, DialogId};
 
@@ -29,6 +29,33 @@ fn erasure(row: &Row<'_>) -> rusqlite::Result<Erasure> {
     })
 }
 
+/// What an entry asks to be erased.
+pub(super) fn asked(sight: &Sight) -> impl Iterator<Item = Erasure> {
+    let changes = match &sight.entry {
+        Entry::Changed { conversation, by, changes } => Some((conversation, by, changes)),
+        _ => None,
+    };
+    changes.into_iter().flat_map(|(conversation, by, changes)| {
+        changes.iter().filter_map(move |change| {
+            let (request, message) = match change {
+                Change::Anonymised { request } => (request, None),
+                Change::MessageAnonymised { request, dialog, sequence, .. } => (request, Some((dialog.clone(), *sequence))),
+                _ => return None,
+            };
+            Some(Erasure {
+                id: request.to_string(),
+                account: sight.account.clone(),
+                conversation: conversation.clone(),
+                message,
+                by: by.clone(),
+                at: sight.at,
+                position: sight.position,
+                done: None,
+            })
+        })
+    })
+}
+
 /// Remembers what is to be erased.
 pub(super) fn ask(connection: &Connection, erasure: &Erasure) -> rusqlite::Result<()> {
     let sql = "INSERT OR IGNORE INTO erasures (id, account, conversation, dialog, sequence, by, at, position)
@@ -48,9 +75,16 @@ pub(super) fn pending(connection: &Connection) -> rusqlite::Result<Vec<Erasure>>
 }
 
 /// What was asked for under an id.
-pub(super) fn find(connection: &Connection, account: &AccountId, id: &str) -> rusqlite::Result<Option<Erasure>> {
+pub(super) fn find(connection: &Connection, memory: &Memory, account: &AccountId, id: &str) -> rusqlite::Result<Option<Erasure>> {
+    let waiting = {
+        let memory = memory.read();
+        let mut unprojected = memory.after(memory.floor()).into_iter().flatten().filter(|sight| sight.account == *account);
+        unprojected.find_map(|sight| asked(sight).find(|erasure| erasure.id == id))
+    };
+    // What is at hand may be on disk already, and even be done.
     let sql = format!("SELECT {COLUMNS} FROM erasures WHERE id = ?1 AND account = ?2");
-    connection.prepare_cached(&sql)?.query_row([id, account.as_str()], erasure).optional()
+    let on_disk = connection.prepare_cached(&sql)?.query_row([id, account.as_str()], erasure).optional()?;
+    Ok(on_disk.or(waiting))
 }
 
 /// Erases the next entries from a position on. Where the next step begins; nothing, if there is nothing more.
