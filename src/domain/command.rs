@@ -6,7 +6,7 @@ use super::conversation::{Closer, Conversation, Csat, OpenState, ParticipantStat
 use super::draft::Draft;
 use super::entry::{Change, Entry, Message, Opened};
 use super::facts::{Answer, AttributeValue, LinkKind, Place, Rating, RatingGiven};
-use super::origin::{Direction, Origin};
+use super::origin::{Channel, Direction, Origin};
 use super::outcome::Outcome;
 use super::people::{Actor, Availability, Person, Role};
 use super::policy::{Policy, WELCOME_WITHIN, text_event};
@@ -66,7 +66,8 @@ pub enum Command {
         features: Vec<String>,
         /// The opener's own name for it: while a conversation of this name is open, it is found instead of opened.
         binding: Option<String>,
-        /// Where it comes from, if the opener says. Of one that the consumer began no agent has charge by opening it.
+        /// Where it comes from, if the opener says. Of one that the consumer began, that began earlier, or in which the consumer is to be
+        /// called, no agent has charge by opening it.
         origin: Option<Arc<Origin>>,
     },
     /// Publishes an event that is stored.
@@ -525,8 +526,12 @@ fn open(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<'_>
             if !draft.knows_consumer(account, consumer) {
                 return Err(Refusal::NobodyThere(format!("Consumer {consumer}").into()));
             }
-            let is_theirs = origin.as_ref().is_some_and(|origin| origin.direction == Direction::Inbound);
-            (consumer.clone(), draft.consumer(account, consumer).app.clone(), actor.person().filter(|_| !is_theirs))
+            // Nobody has charge by opening of what the consumer began, of what is over, and of a call that is still to be made.
+            let takes = |origin: &Arc<Origin>| {
+                origin.direction == Direction::Outbound && origin.channel != Channel::Callback && origin.began.is_none()
+            };
+            let takes = matches!(actor, Actor::Agent { .. }) && origin.as_ref().is_none_or(takes);
+            (consumer.clone(), draft.consumer(account, consumer).app.clone(), actor.person().filter(|_| takes))
         }
         Actor::Application { .. } => return Err(silent_application()),
     };

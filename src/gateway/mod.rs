@@ -150,6 +150,12 @@ impl IdempotencyKey {
         }
         Ok(Self { key: key.to_owned(), fingerprint: canonical_fingerprint(parts) })
     }
+
+    /// The key, as it came.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.key
+    }
 }
 
 /// A SHA-256 of types and bodies that does not depend on white space or the order of members.

@@ -34,6 +34,7 @@ pub(super) struct Named {
 pub(super) type Which = Ours<Path<Named>>;
 
 /// A conversation.
+#[allow(clippy::enum_variant_names, reason = "the API's names")]
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Conversation)]
 #[serde(tag = "_type")]

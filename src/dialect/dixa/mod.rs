@@ -1,25 +1,36 @@
 //! Dixa's Conversations API, on the conversations that connectors and agents have.
 //!
 //! - [`caller`]: who calls, by which key, in whose name; [`input`]: bodies, dates; [`error`]: refusals; [`page`]: long lists;
-//! - [`conversation`]: a conversation as it is shown; [`message`]: what was said in it;
+//! - [`conversation`]: a conversation as it is shown; [`message`] and [`attachment`]: what is said in it;
 //! - [`create`] and [`import`] begin conversations, [`state`] moves them, [`messages`] and [`notes`] add to them, [`link`] joins them.
 //!
 //! Numbers of conversations are those of the account; everybody and everything else goes by UUIDs ([`super::ids`]). Each call
 //! stands in the document that [`openapi`] makes: router and document are made of the same words.
 
+mod attachment;
 mod caller;
 mod conversation;
+mod create;
 mod error;
+mod import;
 mod input;
+mod link;
+mod message;
+mod messages;
+mod notes;
+#[allow(dead_code, reason = "no list of these calls is so long")]
 mod page;
+mod state;
 
 use self::error::{Fault, in_our_words, internal};
 use crate::config::{Config, LiveLimits};
 use crate::gateway::Gateway;
-use axum::Router;
+use crate::store::Decided;
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{from_fn_with_state, map_response};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use axum::{Json, Router};
 use serde::Serialize;
 use std::sync::Arc;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -40,6 +51,45 @@ pub struct Dixa {
 #[derive(Debug, Serialize, ToSchema)]
 struct Data<T: ToSchema> {
     data: T,
+}
+
+/// A success of a call that changes something, as it is told.
+#[derive(Debug)]
+struct Answer<T> {
+    status: StatusCode,
+    data: Option<T>,
+    /// Whether this is the answer to an earlier request of the same key.
+    replayed: bool,
+}
+
+impl<T> Answer<T> {
+    fn new(status: StatusCode, data: T) -> Self {
+        Self { status, data: Some(data), replayed: false }
+    }
+
+    fn replayed(self, replayed: bool) -> Self {
+        Self { replayed, ..self }
+    }
+}
+
+impl Answer<()> {
+    /// It is done, and there is nothing to say of it.
+    fn done(decided: &Decided) -> Self {
+        Self { status: StatusCode::NO_CONTENT, data: None, replayed: decided.replayed }
+    }
+}
+
+impl<T: Serialize + ToSchema> IntoResponse for Answer<T> {
+    fn into_response(self) -> Response {
+        let mut response = match self.data {
+            Some(data) => (self.status, Json(Data { data })).into_response(),
+            None => self.status.into_response(),
+        };
+        if self.replayed {
+            response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
+        }
+        response
+    }
 }
 
 #[derive(OpenApi)]
@@ -73,7 +123,9 @@ impl Modify for Scheme {
 
 /// All calls.
 fn calls() -> OpenApiRouter {
-    OpenApiRouter::with_openapi(About::openapi()).merge(conversation::calls())
+    [conversation::calls(), create::calls(), import::calls(), state::calls(), messages::calls(), notes::calls(), link::calls()]
+        .into_iter()
+        .fold(OpenApiRouter::with_openapi(About::openapi()), OpenApiRouter::merge)
 }
 
 /// What the document of these calls says.
