@@ -159,6 +159,15 @@ impl Gateway {
         self.store().consumers(actor.account().clone(), by, after, limit).await.map_err(|_| Error::Unreadable)
     }
 
+    /// A consumer of the actor's account, if it was ever heard of.
+    ///
+    /// # Errors
+    /// [`Refusal::NotPermitted`], if the actor is not on the brand's side; [`Error::Unreadable`].
+    pub async fn known_consumer(&self, actor: &Actor, id: &ConsumerId) -> Result<Option<Consumer>, Error> {
+        brand_only(actor)?;
+        self.store().consumer(actor.account().clone(), id.clone()).await.map_err(|_| Error::Unreadable)
+    }
+
     /// What was asked to be erased.
     ///
     /// # Errors

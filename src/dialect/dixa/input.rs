@@ -25,6 +25,10 @@ pub(super) struct Body<T> {
     pub(super) key: Option<IdempotencyKey>,
 }
 
+/// A body of which no member is looked at.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Nothing {}
+
 /// A body that may be left out.
 #[derive(Debug)]
 pub(super) struct Perhaps<T>(pub(super) Body<T>);

@@ -2,15 +2,22 @@
 //!
 //! - [`caller`]: who calls, by which key, in whose name; [`input`]: bodies, dates; [`error`]: refusals; [`page`]: long lists;
 //! - [`conversation`]: a conversation as it is shown; [`message`] and [`attachment`]: what is said in it;
-//! - [`create`] and [`import`] begin conversations, [`state`] moves them, [`messages`] and [`notes`] add to them, [`link`] joins them.
+//! - [`create`] and [`import`] begin conversations, [`state`] moves them, [`messages`] and [`notes`] add to them, [`link`] joins them,
+//!   [`tags`] and [`attributes`] mark them, [`ratings`] rate them, [`anonymize`] takes away what was said;
+//! - [`activity`]: what happened in them; [`setup`], [`agents`] and [`end_users`]: what and who there is.
 //!
 //! Numbers of conversations are those of the account; everybody and everything else goes by UUIDs ([`super::ids`]). Each call
 //! stands in the document that [`openapi`] makes: router and document are made of the same words.
 
+mod activity;
+mod agents;
+mod anonymize;
 mod attachment;
+mod attributes;
 mod caller;
 mod conversation;
 mod create;
+mod end_users;
 mod error;
 mod import;
 mod input;
@@ -18,9 +25,11 @@ mod link;
 mod message;
 mod messages;
 mod notes;
-#[allow(dead_code, reason = "no list of these calls is so long")]
 mod page;
+mod ratings;
+mod setup;
 mod state;
+mod tags;
 
 use self::error::{Fault, in_our_words, internal};
 use crate::config::{Config, LiveLimits};
@@ -105,6 +114,13 @@ impl<T: Serialize + ToSchema> IntoResponse for Answer<T> {
         (name = "conversations", description = "Conversations: begun, moved, linked, shown."),
         (name = "messages", description = "What is said in them."),
         (name = "notes", description = "What agents note about them."),
+        (name = "tags", description = "Words that they are marked with."),
+        (name = "attributes", description = "What custom attributes say of them."),
+        (name = "ratings", description = "How end users rate them."),
+        (name = "anonymization", description = "What was said in them, taken away."),
+        (name = "activity", description = "What happened in them."),
+        (name = "users", description = "Agents and end users."),
+        (name = "directory", description = "What else the account has set up."),
     ),
 )]
 struct About;
@@ -123,9 +139,12 @@ impl Modify for Scheme {
 
 /// All calls.
 fn calls() -> OpenApiRouter {
-    [conversation::calls(), create::calls(), import::calls(), state::calls(), messages::calls(), notes::calls(), link::calls()]
-        .into_iter()
-        .fold(OpenApiRouter::with_openapi(About::openapi()), OpenApiRouter::merge)
+    let conversations =
+        [conversation::calls(), create::calls(), import::calls(), state::calls(), messages::calls(), notes::calls(), link::calls()];
+    let about_them = [tags::calls(), attributes::calls(), ratings::calls(), anonymize::calls(), activity::calls()];
+    let directory = [setup::calls(), agents::calls(), end_users::calls()];
+    let all = conversations.into_iter().chain(about_them).chain(directory);
+    all.fold(OpenApiRouter::with_openapi(About::openapi()), OpenApiRouter::merge)
 }
 
 /// What the document of these calls says.
