@@ -123,7 +123,7 @@ struct Transfer {
 struct Updated {
     updated_attribute_ids: Vec<String>,
     /// By their ids; `null` for what was taken away.
-    #[schema(value_type = BTreeMap<String, Option<super::conversation::Value>>)]
+    #[schema(value_type = BTreeMap<String, super::attributes::Given>)]
     updated_attribute_values: BTreeMap<String, Option<AttributeValue>>,
 }
 

@@ -21,33 +21,35 @@ use uuid::Uuid;
 /// Longest text of an attribute, in characters.
 const LONGEST: usize = 4_000;
 
-/// A text, or of a select its choice: the options on the way to it, or several of those that lie under nothing.
+/// A text, or of a select its choice: the options on the way to it, or several of those that lie under nothing; or none.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[schema(as = AttributeValue)]
 #[serde(untagged)]
-enum Given {
+pub(super) enum Given {
     Text(String),
     Choices(Vec<String>),
+    None,
 }
 
 /// Values by the ids of their attributes. What is `null` is taken away; what is not named stays as it is.
-type Values = BTreeMap<Uuid, Option<Given>>;
+type Values = BTreeMap<Uuid, Given>;
 
 /// What a value becomes.
-fn value(account: &Account, id: Uuid, given: Option<Given>) -> Result<(AttributeId, Option<AttributeValue>), Fault> {
+fn value(account: &Account, id: Uuid, given: Given) -> Result<(AttributeId, Option<AttributeValue>), Fault> {
     let attributes = &account.things().attributes;
     // Values of a definition that is no more can still be taken away.
-    let known = if given.is_some() { attributes.get(id.into()) } else { attributes.resolve(id.into()) };
+    let known = if given == Given::None { attributes.resolve(id.into()) } else { attributes.get(id.into()) };
     let known = known.filter(|kept| kept.thing.entity == Entity::Conversation);
     let kept = known.ok_or_else(|| Fault::missing(format!("there is no attribute {id} of conversations")))?;
-    let Some(given) = given else { return Ok((kept.id.into(), None)) };
     let attribute = &kept.thing;
-    if attribute.deactivated || attribute.archived {
-        return Err(Fault::bad(format!("attribute {} takes no values now", attribute.identifier)));
-    }
     let value = match given {
+        Given::None => return Ok((kept.id.into(), None)),
         Given::Text(text) => AttributeValue::Text(text),
         Given::Choices(choices) => AttributeValue::Choices(choices),
     };
+    if attribute.deactivated || attribute.archived {
+        return Err(Fault::bad(format!("attribute {} takes no values now", attribute.identifier)));
+    }
     if let AttributeValue::Text(text) = &value {
         at_most(&attribute.identifier, text, LONGEST)?;
     }
@@ -68,7 +70,7 @@ pub(super) fn calls() -> OpenApiRouter {
 
 /// Sets values of custom attributes, or takes them away: all of them or none. Answers with all that the conversation has.
 #[utoipa::path(patch, path = "/v1/conversations/{conversationId}/custom-attributes", tag = "attributes", params(Named, Repeat),
-    request_body(content = BTreeMap<String, Option<Given>>, description = "Values by the ids (UUIDs) of their attributes; `null` takes one away."),
+    request_body(content = BTreeMap<String, Given>, description = "Values by the ids (UUIDs) of their attributes; `null` takes one away."),
     responses((status = 200, description = "All that it has.", body = Data<Vec<CustomAttribute>>), Any, Absent, Change))]
 async fn patch(
     caller: Caller,

@@ -3,7 +3,7 @@
 use super::caller::Caller;
 use super::conversation::{Named, Which};
 use super::error::{Absent, Any, Change, Fault, Ours};
-use super::input::{Body, Nothing, Perhaps, Repeat};
+use super::input::{Body, Nothing, Perhaps};
 use super::setup::{account, administers, unchanged};
 use super::{Answer, Data};
 use crate::domain::{Conversation, FieldChange};
@@ -178,8 +178,8 @@ async fn create(caller: Caller, Body { said, .. }: Body<NewTag>) -> Result<Json<
     responses((status = 204, description = "It is no more."), Any, Absent, Change))]
 async fn delete(caller: Caller, Ours(Path(NamedTag { tag_id })): Ours<Path<NamedTag>>) -> Result<StatusCode, Fault> {
     administers(&caller)?;
-    let deleted = caller.gateway().identity().delete_thing::<things::Tag>(&account(&caller)?, tag_id.into(), None);
-    deleted.await.map_err(unchanged)?;
+    let account = account(&caller)?;
+    caller.gateway().identity().delete_thing::<things::Tag>(&account, tag_id.into(), None).await.map_err(unchanged)?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -35,7 +35,7 @@ pub(super) fn asked(sight: &Sight) -> impl Iterator<Item = Erasure> {
         Entry::Changed { conversation, by, changes } => Some((conversation, by, changes)),
         _ => None,
     };
-    changes.into_iter().flat_map(|(conversation, by, changes)| {
+    changes.into_iter().flat_map(move |(conversation, by, changes)| {
         changes.iter().filter_map(move |change| {
             let (request, message) = match change {
                 Change::Anonymised { request } => (request, None),

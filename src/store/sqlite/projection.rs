@@ -4,7 +4,7 @@ use super::super::memory::{At, Inner};
 use super::super::Retry;
 use super::tail::{Frame, Kept, Resent};
 use super::{Memory, OpenError, erasure, lookup, row, run};
-use crate::domain::{AgentState, Change, Consumer, Conversation, Entry, OpenState, Sight};
+use crate::domain::{AgentState, Consumer, Conversation, Entry, OpenState, Sight};
 use crate::map::{Map, Set};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction};
 use std::path::Path;
