@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! main -> cli -> lib -> reload -> http -> dialect -> session -> gateway -> identity -> hub, store, files -> domain -> protocol
-//!                lib -> work -> gateway;  dialect -> delivery -> hub, store
+//!                lib -> work -> gateway;  dialect -> delivery -> hub, store;  dialect, work -> search -> store
 //! ```
 //!
 //! Imports run this way and no other; `session`, `delivery` and `work` do not know each other. [`config`], [`faults`], [`map`],
@@ -19,6 +19,7 @@
 //! | [`tieline_protocol`] | the native wire: envelope, ids, message types, error and close codes |
 //! | [`domain`] | the rules, pure: no I/O, no `async`, no clock of its own |
 //! | [`store`] | the journal and what is derived from it; SQLite |
+//! | [`search`] | an index of what is said, in a file of its own; highlighted fragments |
 //! | [`files`] | attachments: local disk or S3-compatible, signed URLs |
 //! | [`hub`] | who is connected, who wants to hear what, fan-out |
 //! | [`things`] | what an account has set up beside people and queues: values and their rules |
@@ -48,6 +49,7 @@
 //!    number, drops a smaller one, and reads the log when one is missing.
 //! 8. Projections follow in sweeps: the journal's rows, states, the (dialog, sequence) index, applications' feeds. Memory holds what
 //!    they lack, so a read is always current. [`delivery`] follows an application's feed by a cursor of its own and posts it.
+//!    [`search`] follows the journal into a file of its own; a search may lack what was just said.
 //!
 //! Typing states skip 4, 5 and 8.
 
@@ -65,6 +67,7 @@ pub mod identity;
 pub mod map;
 pub mod random;
 pub mod reload;
+pub mod search;
 pub mod session;
 pub mod store;
 pub mod things;
@@ -82,6 +85,7 @@ use crate::http::{AdminKey, Certificate, Front, Listener, Pages, Routes};
 use crate::hub::Hub;
 use crate::identity::{Identity, Issuer};
 use crate::reload::{Reach, Reloader};
+use crate::search::{Follower, Search, SearchError};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Clock, Health, Store};
 use crate::throttle::Throttle;
@@ -111,6 +115,9 @@ pub enum ServeError {
     /// The attachments cannot be kept.
     #[error(transparent)]
     Files(#[from] FilesError),
+    /// The search index cannot be kept.
+    #[error(transparent)]
+    Search(#[from] SearchError),
     /// TLS cannot be served.
     #[error(transparent)]
     Tls(#[from] http::TlsError),
@@ -187,6 +194,8 @@ fn describe_metrics() {
     histogram!("tieline_store_projection_seconds", "Time to project one chunk of the journal");
     gauge!("tieline_store_waiting", "Decisions that wait for the writer");
     gauge!("tieline_store_unprojected", "Journal entries that the projections lack");
+    gauge!("tieline_search_lag", "Journal entries that the search index lacks");
+    histogram!("tieline_search_seconds", "Time to a page of a search");
     gauge!("tieline_conversations_waiting", "Conversations that need an agent, offered to one or not");
     counter!("tieline_rings_total", "Offers of conversations to agents, by how they ended");
     histogram!("tieline_conversation_wait_seconds", "How long a conversation waited for its agent");
@@ -227,6 +236,8 @@ pub struct Server {
     gateway: Arc<Gateway>,
     deliveries: Deliveries,
     delivering: Worker,
+    search: Search,
+    follower: Follower,
     plain: Option<TcpListener>,
     tls: Option<(TcpListener, Certificate)>,
     internal: Option<TcpListener>,
@@ -264,6 +275,7 @@ impl Server {
         let notes = Arc::new(Notes::default());
         let announcer = gateway::announcer(hub.clone(), notes.clone());
         let store = Arc::new(SqliteStore::open(&config.server.data_dir, wall_clock(), announcer)?);
+        let (search, follower) = Search::open(&config.server.data_dir, &*store)?;
         let issuer = Issuer::open(&config, wall_clock())?;
         let files = Arc::new(Files::open(&file_settings(&config), &config.server.data_dir, issuer.files_key())?);
         let identity = Arc::new(Identity::new(issuer, store.clone(), &config)?);
@@ -310,6 +322,8 @@ impl Server {
             gateway,
             deliveries,
             delivering,
+            search,
+            follower,
             plain,
             tls,
             internal,
@@ -339,6 +353,12 @@ impl Server {
     #[must_use]
     pub fn deliveries(&self) -> Deliveries {
         self.deliveries.clone()
+    }
+
+    /// The search over what was said.
+    #[must_use]
+    pub fn search(&self) -> Search {
+        self.search.clone()
     }
 
     /// Whether the gateway does its work, for whoever watches it from outside.
@@ -452,6 +472,7 @@ impl Server {
         let mut delivering: JoinSet<()> = JoinSet::new();
         let delivered = CancellationToken::new();
         delivering.spawn(self.delivering.run(delivered.clone()));
+        tasks.spawn(self.follower.run(self.store.clone()));
         // Before anybody can be answered: what is acked from here on is delivered.
         self.gateway.identity().restore().await.map_err(|_| ServeError::Unreadable)?;
         for reason in self.gateway.identity().take_things(&self.config).await.map_err(|_| ServeError::Unreadable)? {
@@ -494,6 +515,7 @@ impl Server {
         delivered.cancel();
         while delivering.join_next().await.is_some() {}
         tasks.shutdown().await;
+        self.search.close().await;
         self.store.close().await;
         tracing::info!("stopped");
         outcome

@@ -1,0 +1,134 @@
+//! Who follows the journal, and the thread that writes the index.
+//!
+//! The journal is read in the runtime, at its priority: who reads it holds a lock for a moment that the store's writer needs. The
+//! index is written by a thread of its own, which gives way to everything else.
+
+use super::index::{Index, is_damaged};
+use super::{SearchError, Shared};
+use crate::domain::Sight;
+use crate::store::Store;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+use tieline_protocol::ids::{AccountId, ConversationId, DialogId};
+use tokio::sync::oneshot;
+
+/// Most entries that are taken in together.
+const BATCH: usize = 2_048;
+/// How often is looked for new entries, unless somebody waits for them.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long a read or a write that failed waits before it is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What the thread is asked for.
+pub(super) enum Order {
+    /// Take in entries: all that are after a position, up to another. Nothing, if the index is not at that position.
+    Take { after: u64, sights: Vec<Arc<Sight>>, reached: u64, tell: oneshot::Sender<Result<(), SearchError>> },
+    /// Take out a conversation, or one message of it.
+    Forget {
+        account: AccountId,
+        conversation: ConversationId,
+        only: Option<(DialogId, u64)>,
+        tell: oneshot::Sender<Result<(), SearchError>>,
+    },
+    /// The file was found damaged.
+    BeginAnew,
+}
+
+/// Follows the journal.
+pub struct Follower {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Follower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Follower")
+    }
+}
+
+impl Follower {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Has everything indexed that is committed, until the index is closed.
+    pub async fn run(self, store: Arc<dyn Store>) {
+        let mut was_well = true;
+        while !self.shared.is_closed() {
+            let after = *self.shared.indexed.borrow();
+            let head = store.head();
+            metrics::gauge!("tieline_search_lag").set(head.saturating_sub(after) as f64);
+            if head == after {
+                tokio::select! {
+                    () = self.shared.hurry.notified() => {}
+                    () = tokio::time::sleep(LOOK) => {}
+                }
+                continue;
+            }
+            match self.follow(&store, after).await {
+                Ok(()) => was_well = true,
+                Err(SearchError::Closed) => return,
+                Err(error) => {
+                    if std::mem::take(&mut was_well) {
+                        tracing::warn!(%error, position = after, "the search index cannot be written now");
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Has the next entries indexed.
+    async fn follow(&self, store: &Arc<dyn Store>, after: u64) -> Result<(), SearchError> {
+        let (sights, reached) = store.journal(after, BATCH).await.map_err(|_| SearchError::Unreadable)?;
+        let (tell, answer) = oneshot::channel();
+        self.shared.order(Order::Take { after, sights, reached, tell })?;
+        answer.await.map_err(|_| SearchError::Closed)?
+    }
+}
+
+/// Writes the index until nobody is there to ask for more.
+pub(super) fn write(mut index: Index, orders: &Receiver<Order>, shared: &Shared) {
+    super::step_back();
+    loop {
+        let order = if index.is_dirty() { orders.recv_timeout(AGAIN) } else { orders.recv().map_err(|_| RecvTimeoutError::Disconnected) };
+        let done = match order {
+            Ok(Order::Take { after, sights, reached, tell }) => {
+                // It may have been made anew since they were read.
+                let taken = if after == index.cursor() { index.take(&sights, reached) } else { Ok(()) };
+                let outcome = taken.as_ref().copied().map_err(|_| SearchError::NotWritten);
+                shared.indexed.send_replace(index.cursor());
+                drop(tell.send(outcome));
+                taken
+            }
+            Ok(Order::Forget { account, conversation, only, tell }) => {
+                let forgotten = index.forget(&account, &conversation, only.as_ref()).and_then(|()| index.tidy());
+                drop(tell.send(forgotten.as_ref().copied().map_err(|_| SearchError::NotWritten)));
+                forgotten
+            }
+            Ok(Order::BeginAnew) => {
+                begin_anew(&mut index, shared);
+                Ok(())
+            }
+            Err(RecvTimeoutError::Timeout) => index.tidy(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, position = index.cursor(), "the search index was not written");
+            if is_damaged(&error) {
+                begin_anew(&mut index, shared);
+            }
+        }
+    }
+}
+
+fn begin_anew(index: &mut Index, shared: &Shared) {
+    match index.begin_anew() {
+        Ok(()) => {
+            shared.made.fetch_add(1, Ordering::Release);
+            shared.indexed.send_replace(index.cursor());
+        }
+        Err(error) => tracing::error!(%error, "the search index cannot be made anew"),
+    }
+}
