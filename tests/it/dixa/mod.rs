@@ -1,7 +1,13 @@
 //! Dixa's Conversations API: each call with its fields, its statuses and what it refuses, beside connectors and agents on the native
-//! surface. [`basics`] is what all calls have in common.
+//! surface. [`basics`] is what all calls have in common; [`begin`] and [`moved`] are about conversations, [`talk`] about what is said in
+//! them, [`notes`] about what is noted, [`linked`] about what belongs together.
 
 mod basics;
+mod begin;
+mod linked;
+mod moved;
+mod notes;
+mod talk;
 
 use crate::support::*;
 use serde_json::{Value, json};
@@ -114,4 +120,59 @@ pub async fn open(dixa: &Dixa, speaker: &Speaker, queue: &str, text: &str) -> (S
         number += 1;
     }
     (id, number)
+}
+
+/// A UUID that nobody has.
+pub const NOBODY: &str = "11111111-2222-4333-8444-555555555555";
+
+/// Who there is in the demo account.
+pub struct People {
+    pub ada: String,
+    pub grace: String,
+    /// An end user with an address and a number.
+    pub ann: String,
+    pub speaker: Speaker,
+}
+
+pub async fn people(dixa: &Dixa) -> People {
+    let speaker = dixa.api.speaker("ann").await;
+    let mut opening = speaker.opening();
+    opening[0]["body"] = json!({"firstName": "Ann", "privateData": {"mail": "ann@home.example", "mobileNum": "+4587654321"}});
+    let reply = speaker.post(CONVERSATION, opening.to_string()).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    let ann = dixa.conversation(1).await["requesterId"].as_str().unwrap().to_owned();
+    let pid = async |login: &str| dixa.api.login(login).await.pid;
+    People { ada: pid("ada").await, grace: pid("grace").await, ann, speaker }
+}
+
+/// A text, as content.
+pub fn text(value: &str) -> Value {
+    json!({"_type": "Text", "value": value})
+}
+
+/// A chat that an end user begins.
+pub fn chat(requester: &str, value: &str) -> Value {
+    json!({"_type": "Chat", "requesterId": requester, "widgetId": "shop", "message": {"_type": "Inbound", "content": text(value)}})
+}
+
+impl Dixa {
+    /// Begins a conversation; its number.
+    pub async fn begin(&self, body: &Value) -> i64 {
+        let reply = self.post("/conversations", body).await;
+        assert_eq!(reply.status, 201, "{body}: {}", reply.text);
+        reply.json()["data"]["id"].as_i64().unwrap()
+    }
+
+    /// The UUID of a queue.
+    pub async fn queue(&self, speaker: &Speaker, queue: &str) -> String {
+        let (_, number) = open(self, speaker, queue, "hello").await;
+        self.conversation(number).await["queue"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// How a call is refused.
+    pub async fn refused(&self, method: &str, path: &str, body: &Value, status: u16) -> String {
+        let reply = self.call_with(method, path, &[("content-type", "application/json")], body.to_string()).await;
+        assert_eq!(reply.status, status, "{method} {path} {body}: {}", reply.text);
+        reply.json()["message"].as_str().unwrap().to_owned()
+    }
 }
