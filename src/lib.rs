@@ -410,7 +410,7 @@ impl Server {
             routes = routes.merge(Native::switched_off());
         }
         routes = routes.merge(match self.serves("dixa") {
-            true => Dixa::new(self.gateway.clone(), &self.config, self.limits.clone()).routes(),
+            true => Dixa::new(self.gateway.clone(), self.search.clone(), &self.config, self.limits.clone()).routes(),
             false => Dixa::switched_off(),
         });
         routes = routes.merge(files::http::routes(self.gateway.files().clone(), wall_clock()));

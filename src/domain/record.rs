@@ -181,12 +181,7 @@ pub(super) fn field_change(conversation: &Conversation, field: &FieldChange, clo
         },
         FieldChange::AnonymiseMessage { request, dialog, sequence, files } => match conversation.next_sequence(dialog) {
             Some(next) if *sequence < next => {
-                vec![Change::MessageAnonymised {
-                    request: request.clone(),
-                    dialog: dialog.clone(),
-                    sequence: *sequence,
-                    files: *files,
-                }]
+                vec![Change::MessageAnonymised { request: request.clone(), dialog: dialog.clone(), sequence: *sequence, files: *files }]
             }
             _ => return Err(Refusal::NobodyThere("Message".into())),
         },

@@ -62,7 +62,10 @@ impl World {
                 let conversation = Conversation::open(&sight.account, opened, sight.at, sight.position);
                 self.conversations.insert(opened.conversation.clone(), conversation);
                 let key = (sight.account.clone(), opened.consumer.clone());
-                self.consumers.entry(key).or_insert_with(|| Consumer::unknown(&sight.account, &opened.consumer)).apply(&sight.entry, sight.at);
+                self.consumers
+                    .entry(key)
+                    .or_insert_with(|| Consumer::unknown(&sight.account, &opened.consumer))
+                    .apply(&sight.entry, sight.at);
             }
             Entry::Published(message) => {
                 if let Some(name) = &message.external {
@@ -523,7 +526,10 @@ fn who_is_seen_is_known_at_once_since_a_time_and_only_to_managers_to_be_describe
     let mut world = world(&[]);
     let (ada, grace) = (one_of(0, AgentRole::Agent), one_of(2, AgentRole::Manager));
     let see = || Command::SeeConsumer { consumer: "new".into(), app: None, ext_id: Some("7".into()) };
-    let name = || Command::SetProfile { consumer: Some("new".into()), profile: serde_json::value::RawValue::from_string(r#"{"nickName":"New"}"#.into()).unwrap() };
+    let name = || Command::SetProfile {
+        consumer: Some("new".into()),
+        profile: serde_json::value::RawValue::from_string(r#"{"nickName":"New"}"#.into()).unwrap(),
+    };
     let decided = |world: &World, actor: &Actor, commands: &[Command]| {
         let mut draft = Draft::new(world, 1_001, world.position + 1);
         decide(actor, commands, &policy(), &mut draft).map(|_| draft.sights)

@@ -78,6 +78,7 @@ struct Who {
 #[skip_serializing_none]
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "_type", rename_all_fields = "camelCase")]
+#[expect(clippy::enum_variant_names, reason = "as they are called")]
 enum Attributes {
     ConversationCreatedByCustomerAttribute { subject: Option<String> },
     ConversationCreatedByAgentAttribute { subject: Option<String> },
@@ -305,7 +306,8 @@ impl<'c> Known<'c> {
                     happened.push(plain("ConversationClosed"));
                 }
                 Change::Reopened => happened.push(plain("ConversationReopened")),
-                Change::Joined { person, role: Role::AssignedAgent, suggested: false } | Change::RoleSet { person, role: Role::AssignedAgent } => {
+                Change::Joined { person, role: Role::AssignedAgent, suggested: false }
+                | Change::RoleSet { person, role: Role::AssignedAgent } => {
                     happened.push(self.assigned(person, by).await?);
                 }
                 Change::Left { person, role: Some(Role::AssignedAgent) } => {

@@ -58,7 +58,6 @@ enum Kind {
 
 /// The same by its older name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[expect(clippy::enum_variant_names, reason = "as they are called")]
 enum EntityType {
     ConversationAnonymizationType,
     MessageAnonymizationType,

@@ -72,11 +72,7 @@ pub(super) fn calls() -> OpenApiRouter {
 #[utoipa::path(patch, path = "/v1/conversations/{conversationId}/custom-attributes", tag = "attributes", params(Named, Repeat),
     request_body(content = BTreeMap<String, Given>, description = "Values by the ids (UUIDs) of their attributes; `null` takes one away."),
     responses((status = 200, description = "All that it has.", body = Data<Vec<CustomAttribute>>), Any, Absent, Change))]
-async fn patch(
-    caller: Caller,
-    Ours(Path(named)): Which,
-    Body { said, key }: Body<Values>,
-) -> Result<Answer<Vec<CustomAttribute>>, Fault> {
+async fn patch(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<Values>) -> Result<Answer<Vec<CustomAttribute>>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
     let account = caller.account();
     let values = said.into_iter().map(|(id, given)| value(account, id, given)).collect::<Result<Vec<_>, _>>()?;

@@ -131,7 +131,7 @@ struct Edits {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(tag = "_type")]
 enum EndUserOutcome {
-    BulkActionSuccess { data: EndUser },
+    BulkActionSuccess { data: Box<EndUser> },
     BulkActionFailure { error: EndUserFailure },
 }
 
@@ -232,7 +232,7 @@ fn shown(consumer: &Consumer) -> EndUser {
     }
 }
 
-fn all_of<'v, T>(said: &'v Said<Vec<T>>) -> impl Iterator<Item = &'v T> {
+fn all_of<T>(said: &Said<Vec<T>>) -> impl Iterator<Item = &T> {
     said.iter().flatten().flatten()
 }
 
@@ -362,7 +362,7 @@ async fn change(caller: &Caller, id: Uuid, given: Given, key: Option<Idempotency
 
 fn outcome(became: Result<(EndUser, bool), Fault>) -> EndUserOutcome {
     match became {
-        Ok((data, _)) => EndUserOutcome::BulkActionSuccess { data },
+        Ok((data, _)) => EndUserOutcome::BulkActionSuccess { data: Box::new(data) },
         Err(fault) => EndUserOutcome::BulkActionFailure { error: EndUserFailure { message: fault.message().to_owned() } },
     }
 }

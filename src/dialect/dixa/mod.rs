@@ -4,7 +4,7 @@
 //! - [`conversation`]: a conversation as it is shown; [`message`] and [`attachment`]: what is said in it;
 //! - [`create`] and [`import`] begin conversations, [`state`] moves them, [`messages`] and [`notes`] add to them, [`link`] joins them,
 //!   [`tags`] and [`attributes`] mark them, [`ratings`] rate them, [`anonymize`] takes away what was said;
-//! - [`activity`]: what happened in them; [`setup`], [`agents`] and [`end_users`]: what and who there is.
+//! - [`activity`]: what happened in them; [`search`]: where something was said; [`setup`], [`agents`] and [`end_users`]: what and who there is.
 //!
 //! Numbers of conversations are those of the account; everybody and everything else goes by UUIDs ([`super::ids`]). Each call
 //! stands in the document that [`openapi`] makes: router and document are made of the same words.
@@ -27,6 +27,7 @@ mod messages;
 mod notes;
 mod page;
 mod ratings;
+mod search;
 mod setup;
 mod state;
 mod tags;
@@ -34,6 +35,7 @@ mod tags;
 use self::error::{Fault, in_our_words, internal};
 use crate::config::{Config, LiveLimits};
 use crate::gateway::Gateway;
+use crate::search::Search;
 use crate::store::Decided;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{from_fn_with_state, map_response};
@@ -52,6 +54,7 @@ use utoipa_axum::router::OpenApiRouter;
 #[derive(Debug)]
 pub struct Dixa {
     gateway: Arc<Gateway>,
+    search: Search,
     limits: LiveLimits,
     public_url: String,
 }
@@ -119,6 +122,7 @@ impl<T: Serialize + ToSchema> IntoResponse for Answer<T> {
         (name = "ratings", description = "How end users rate them."),
         (name = "anonymization", description = "What was said in them, taken away."),
         (name = "activity", description = "What happened in them."),
+        (name = "search", description = "Conversations by what was said in them."),
         (name = "users", description = "Agents and end users."),
         (name = "directory", description = "What else the account has set up."),
     ),
@@ -141,7 +145,7 @@ impl Modify for Scheme {
 fn calls() -> OpenApiRouter {
     let conversations =
         [conversation::calls(), create::calls(), import::calls(), state::calls(), messages::calls(), notes::calls(), link::calls()];
-    let about_them = [tags::calls(), attributes::calls(), ratings::calls(), anonymize::calls(), activity::calls()];
+    let about_them = [tags::calls(), attributes::calls(), ratings::calls(), anonymize::calls(), activity::calls(), search::calls()];
     let directory = [setup::calls(), agents::calls(), end_users::calls()];
     let all = conversations.into_iter().chain(about_them).chain(directory);
     all.fold(OpenApiRouter::with_openapi(About::openapi()), OpenApiRouter::merge)
@@ -156,8 +160,8 @@ pub fn openapi() -> Document {
 impl Dixa {
     /// Puts the dialect on the gateway.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, config: &Config, limits: LiveLimits) -> Arc<Self> {
-        Arc::new(Self { gateway, limits, public_url: config.server.public_url.clone() })
+    pub fn new(gateway: Arc<Gateway>, search: Search, config: &Config, limits: LiveLimits) -> Arc<Self> {
+        Arc::new(Self { gateway, search, limits, public_url: config.server.public_url.clone() })
     }
 
     /// The calls.

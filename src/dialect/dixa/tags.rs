@@ -202,9 +202,10 @@ async fn set_active(caller: &Caller, Ours(Path(NamedTag { tag_id })): Ours<Path<
     let account: Arc<Account> = account(caller)?;
     let kept = account.things().tags.get(tag_id.into()).ok_or_else(|| no_tag(tag_id))?;
     if kept.thing.active != active {
-        let edited = caller.gateway().identity().edit_thing(&account, kept.id, None, move |tag: &things::Tag| {
-            Ok(things::Tag { active, ..tag.clone() })
-        });
+        let edited = caller
+            .gateway()
+            .identity()
+            .edit_thing(&account, kept.id, None, move |tag: &things::Tag| Ok(things::Tag { active, ..tag.clone() }));
         edited.await.map_err(unchanged)?;
     }
     Ok(StatusCode::NO_CONTENT)

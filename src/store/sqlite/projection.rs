@@ -1,7 +1,7 @@
 //! Projections: the journal, carried over from the tail, and what is derived from it, brought up to date behind the acks.
 
-use super::super::memory::{At, Inner};
 use super::super::Retry;
+use super::super::memory::{At, Inner};
 use super::tail::{Frame, Kept, Resent};
 use super::{Memory, OpenError, erasure, lookup, row, run};
 use crate::domain::{AgentState, Consumer, Conversation, Entry, OpenState, Sight};
