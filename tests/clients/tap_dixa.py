@@ -22,7 +22,7 @@ LOG = "https://dev.dixa.io/v1/conversations/activitylog"
 STREAM = "activity_logs"
 # Seconds that one run may take, and the activities of one page.
 DEADLINE = 120
-PAGE = 4
+PAGE = 3
 
 
 def run(folder, *words):

@@ -135,13 +135,13 @@ async fn offers_to_agents_and_how_they_end_are_activities() {
     assert_eq!(subscribed["code"], 200, "{subscribed}");
     let online = request("o", "rs.SetAgentState", json!({"channels": ["MESSAGING"], "availability": "ONLINE"}));
     let said = socket.ask(&online).await;
-    assert_eq!(said["code"], 200, "{said}");
+    assert_eq!(said["code"], 202, "{said}");
     let (_, number) = open(&dixa, &speaker, "88", "hello").await;
     let ring = socket.notification("RoutingTaskNotification").await;
     let ring_id = ring.pointer("/body/changes/0/result/ringsDetails/0/ringId").cloned().unwrap_or_else(|| panic!("{ring}"));
     let accept = request("a", "rs.UpdateRingState", json!({"ringId": ring_id, "ringState": "ACCEPTED"}));
     let accepted = socket.ask(&accept).await;
-    assert_eq!(accepted["code"], 200, "{accepted}");
+    assert_eq!(accepted["code"], 202, "{accepted}");
     let log = dixa.data(&format!("/conversations/{number}/activitylog")).await;
     let log = log.as_array().unwrap();
     let expected = [

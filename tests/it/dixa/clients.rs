@@ -3,7 +3,7 @@
 use super::{Dixa, NOBODY, People, chat, open, people};
 use crate::programs::{clients, is_ready};
 use crate::support::*;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -52,11 +52,13 @@ async fn the_public_python_client_reads_and_writes_people_and_tags() {
 /// Writes a CA that a client is to trust, and a certificate for the tap's host.
 fn certify(folder: &Path) {
     let mut ca = CertificateParams::default();
+    ca.distinguished_name.push(DnType::CommonName, "A CA of a test");
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let ca_key = KeyPair::generate().unwrap();
     std::fs::write(folder.join("ca.pem"), ca.self_signed(&ca_key).unwrap().pem()).unwrap();
     let mut leaf = CertificateParams::new(vec![HOST.to_owned()]).unwrap();
+    leaf.distinguished_name.push(DnType::CommonName, HOST);
     leaf.use_authority_key_identifier_extension = true;
     let leaf_key = KeyPair::generate().unwrap();
     std::fs::write(folder.join("leaf.pem"), leaf.signed_by(&leaf_key, &Issuer::new(ca, ca_key)).unwrap().pem()).unwrap();
