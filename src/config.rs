@@ -10,7 +10,7 @@ mod webhook;
 
 pub use api_key::{ApiKey, Dialect, KeyRate};
 pub use sign_in::{KeySource, SignIn, Signature};
-pub use webhook::{ANY_EVENT, Allowed, Endpoint, Header, Webhook, WebhookSecret, WebhookSignature, check_secrets};
+pub use webhook::{ANY_EVENT, Allowed, Endpoint, Header, Webhook, WebhookSecret, WebhookSignature, WrongUrl, check_secrets};
 
 use crate::domain::Channel;
 use crate::things::{check_email, check_phone};
@@ -29,6 +29,7 @@ pub const DEFAULTS: &str = include_str!("../config.toml");
 
 /// Bounds within which arithmetic with sizes and times cannot go wrong.
 const LARGEST_BODY: usize = 64 * 1024 * 1024;
+const MOST_FETCHES: usize = 256;
 const SHORTEST_OFFER: Duration = Duration::from_millis(100);
 const LONGEST_SPAN: Duration = Duration::from_secs(10 * 365 * 86_400);
 
@@ -144,7 +145,8 @@ section!(
         accounts: Vec<Account>,
     }
     beside
-    /// Whether webhooks may go to this machine without TLS. No file says so: whoever starts the gateway does.
+    /// Whether webhooks may go to this machine without TLS, and attachments be fetched from it. No file says so: whoever
+    /// starts the gateway does.
     allow_loopback_webhooks: bool
     beside
     /// What only a start can change.
@@ -252,6 +254,14 @@ section!(
         url_time: Span,
         /// The types that are taken.
         types: Vec<String>,
+        /// For all the attachments of one request that are given by URL to be fetched.
+        fetch_timeout: Span,
+        /// For a connection to where one is to be made.
+        fetch_connect_timeout: Span,
+        /// Attachments of one account that are fetched at a time.
+        fetch_concurrency: usize,
+        /// Where they may lie although it is not public.
+        fetch_allow: Vec<Allowed>,
     }
 );
 
@@ -330,7 +340,7 @@ section!(
         concurrency: usize,
         /// Where an installed application's endpoint may lead although it is not public.
         allow: Vec<Allowed>,
-        /// The ports that an installed application's endpoint may have.
+        /// The ports that an installed application's endpoint may have, and where an attachment may be fetched.
         ports: Vec<u16>,
     }
 );
@@ -876,6 +886,8 @@ impl Config {
             ("limits.idle", limits.idle),
             ("limits.ping", limits.ping),
             ("limits.write_timeout", limits.write_timeout),
+            ("files.fetch_timeout", self.files.fetch_timeout),
+            ("files.fetch_connect_timeout", self.files.fetch_connect_timeout),
             ("webhooks.retry_wait", self.webhooks.retry_wait),
             ("webhooks.number_wait", self.webhooks.number_wait),
             ("webhooks.connect_timeout", self.webhooks.connect_timeout),
@@ -893,6 +905,9 @@ impl Config {
         ];
         if let Some((name, _)) = spans.into_iter().find(|(_, span)| span.0 > LONGEST_SPAN) {
             return fail(name, "it must be at most ten years".into());
+        }
+        if !(1..=MOST_FETCHES).contains(&self.files.fetch_concurrency) {
+            return fail("files.fetch_concurrency", format!("it must be between 1 and {MOST_FETCHES}"));
         }
         if let Err((name, reason)) = self.webhooks.validate() {
             return fail(&format!("webhooks.{name}"), reason);
@@ -1251,6 +1266,7 @@ mod tests {
             ("[webhooks]\nretry_wait = \"0s\"", "my.toml:2:14", "such as \"15s\""),
             ("[webhooks]\nports = [65536]", "my.toml:2:10", "expected u16"),
             ("[webhooks]\nallow = [\"10.1.2.0/16\"]", "my.toml:2:9", "write \"10.1.0.0/16\""),
+            ("[files]\nfetch_allow = [\"10.1.2.0/16\"]", "my.toml:2:15", "write \"10.1.0.0/16\""),
             ("[[accounts]]\nnames = 1", "my.toml:2:1", "unknown field `names`"),
         ] {
             let said = load(text).unwrap_err().to_string();
@@ -1293,6 +1309,9 @@ mod tests {
             ("[webhooks]\nschedule = []", "webhooks.schedule"),
             ("[webhooks]\nschedule = [\"1000000000000000000s\"]", "webhooks.schedule"),
             ("[webhooks]\nretry_wait = \"1000000000000000000s\"", "webhooks.retry_wait"),
+            ("[files]\nfetch_timeout = \"1000000000000000000s\"", "files.fetch_timeout"),
+            ("[files]\nfetch_concurrency = 0", "files.fetch_concurrency"),
+            ("[files]\nfetch_concurrency = 257", "files.fetch_concurrency"),
             ("[webhooks]\nconcurrency = 0", "webhooks.concurrency"),
             ("[webhooks]\nconcurrency = 257", "webhooks.concurrency"),
             ("[webhooks]\nports = [443, 0]", "webhooks.ports"),

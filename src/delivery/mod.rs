@@ -13,7 +13,6 @@
 //!
 //! What a body looks like is the dialect's business ([`Render`]). [`post`] signs and sends it.
 
-pub mod address;
 mod handle;
 mod post;
 mod retry;

@@ -10,6 +10,7 @@ use super::retry::{Circuit, Retries, jittered};
 use super::{Hook, Settings, Shared, Status, Target, lock};
 use crate::domain::Millis;
 use crate::hub::Typing;
+use crate::outbound::Unanswered;
 use crate::store::{Attempt, DeadLetter, GivenUp, Owed, ReadError, Settlement, StoreError};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -680,7 +681,7 @@ pub(super) async fn post(
     id: &str,
     body: &Bytes,
 ) -> Result<super::post::Answer, Failure> {
-    let Target::Post(endpoint) = &hook.target else { return Err(Failure::Client("this endpoint is fetched from".into())) };
+    let Target::Post(endpoint) = &hook.target else { return Err(Unanswered::Client("this endpoint is fetched from".into()).into()) };
     let taken = match Retries::of(settings.app.retention, hook.max_retries) {
         Retries::Scheduled => Taken::Any2xx,
         Retries::Timed(_) | Retries::Counted(_) => Taken::TwoHundredAndOne,

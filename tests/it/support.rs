@@ -6,11 +6,13 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tieline::Server;
 use tieline::config::Config;
 use tieline::delivery::Deliveries;
+use tieline::gateway::Gateway;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -149,6 +151,7 @@ pub struct TestServer {
     pub address: SocketAddr,
     pub tls: Option<SocketAddr>,
     pub deliveries: Deliveries,
+    pub gateway: Arc<Gateway>,
     stop: CancellationToken,
     task: Option<JoinHandle<()>>,
     dir: Option<TempDir>,
@@ -205,12 +208,12 @@ impl TestServer {
         let mut config = Config::from_parts(Some(("test", &text)), variables).unwrap();
         config.allow_loopback_webhooks = allows_loopback;
         let server = Server::bind(config).await.unwrap();
-        let deliveries = server.deliveries();
+        let (deliveries, gateway) = (server.deliveries(), server.gateway());
         let (address, tls) = (server.address().unwrap(), server.tls_address());
         let stop = CancellationToken::new();
         let running = stop.clone();
         let task = tokio::spawn(async move { server.run(running).await.unwrap() });
-        Self { address, tls, deliveries, stop, task: Some(task), dir: Some(dir), extra, agents, allows_loopback }
+        Self { address, tls, deliveries, gateway, stop, task: Some(task), dir: Some(dir), extra, agents, allows_loopback }
     }
 
     /// Stops in good order and starts again on the same folder.

@@ -324,7 +324,7 @@ impl<'c> Known<'c> {
                     happened.push(with("ConversationClaimed", attributes));
                     happened.push(self.assigned(person, by).await?);
                 }
-                Change::QueueSet { queue } => {
+                Change::QueueSet { queue, .. } => {
                     let transfer = transfer(self.caller.account(), queue);
                     happened.push(with("TransferInitiated", Attributes::TransferInitiatedAttribute(transfer.clone())));
                     happened.push(with("TransferSuccessful", Attributes::TransferSuccessfulAttribute(transfer)));

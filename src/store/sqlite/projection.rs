@@ -434,8 +434,10 @@ fn write_beside(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Resul
     if let Some(message) = sight.message() {
         if let Some(file) = &message.file {
             transaction
-                .prepare_cached("INSERT OR IGNORE INTO file_uses (account, path, conversation, whisper) VALUES (?1, ?2, ?3, ?4)")?
-                .execute((sight.account.as_str(), file, message.conversation.as_str(), message.whisper))?;
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO file_uses (account, path, conversation, whisper, position) VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute((sight.account.as_str(), file, message.conversation.as_str(), message.whisper, position))?;
         }
         if let Some(name) = &message.external {
             transaction
