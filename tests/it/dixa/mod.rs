@@ -1,9 +1,11 @@
 //! Dixa's Conversations API: each call with its fields, its statuses and what it refuses, beside connectors and agents on the native
 //! surface. [`basics`] is what all calls have in common; [`begin`] and [`moved`] are about conversations, [`talk`] about what is said in
-//! them, [`notes`] about what is noted, [`linked`] about what belongs together.
+//! them, [`attached`] about files, [`notes`] about what is noted, [`linked`] about what belongs together.
 
+mod attached;
 mod basics;
 mod begin;
+mod document;
 mod linked;
 mod moved;
 mod notes;
