@@ -162,9 +162,10 @@ async fn import(
     let mut writings = messages.map(|message| message.writing(&caller, &requester)).collect::<Result<Vec<_>, _>>()?;
     // Events are numbered as they are written down; two of one time stay in the order in which they came.
     writings.sort_by_key(|writing| writing.written);
-    let (fetching, refused) = Fetching::as_they_come(&caller, &writings).await?;
-    let mut lacking: Vec<Lacking> = refused.into_iter().map(|message| Lacking { message }).collect();
+    let mut lacking = Vec::new();
     let changes = changes(&caller, &generic, &mut lacking)?;
+    let (fetching, refused) = Fetching::of_many(&caller, &writings).await;
+    lacking.extend(refused.into_iter().map(|message| Lacking { message }));
     let origin = Origin {
         external: generic.external_id.clone(),
         began: Some(began),

@@ -114,7 +114,8 @@ pub(super) struct Writing {
 #[derive(Debug, Clone)]
 pub(super) struct File {
     pub(super) path: String,
-    pub(super) kind: String,
+    /// Its type, as native events name it.
+    pub(super) kind: &'static str,
     pub(super) name: Option<String>,
 }
 

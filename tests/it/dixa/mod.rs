@@ -1,16 +1,18 @@
 //! Dixa's Conversations API: each call with its fields, its statuses and what it refuses, beside connectors and agents on the native
 //! surface. [`basics`] is what all calls have in common; [`begin`] and [`moved`] are about conversations, [`talk`] about what is said in
-//! them, [`notes`] about what is noted, [`linked`] about what belongs together; [`tags`], [`attributes`], [`ratings`], [`anonymized`],
-//! [`activity`] and [`found`] about what else is known of them, [`users`] and [`directory`] about who and what there is, and [`clients`]
-//! are programs of others.
+//! them, [`attached`] about files, [`notes`] about what is noted, [`linked`] about what belongs together; [`tags`], [`attributes`],
+//! [`ratings`], [`anonymized`], [`activity`] and [`found`] about what else is known of them, [`users`] and [`directory`] about who and
+//! what there is; [`clients`] are programs of others.
 
 mod activity;
 mod anonymized;
+mod attached;
 mod attributes;
 mod basics;
 mod begin;
 mod clients;
 mod directory;
+mod document;
 mod found;
 mod linked;
 mod moved;
