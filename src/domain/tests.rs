@@ -606,3 +606,34 @@ fn whoever_does_not_take_part_writes_in_nobodys_name_but_a_manager() {
     world.take(&grace, 1_003, Command::Update { conversation: "a".into(), changes: vec![FieldChange::Transfer("77".into())] }).unwrap();
     assert_eq!(world.conversations[&ConversationId::from("a")].waiting, Some(1_003), "it is put into a queue to be offered");
 }
+
+#[test]
+fn nobody_has_charge_by_opening_of_what_another_began_or_is_over_or_is_to_be_called() {
+    let system = Actor::System { account: "demo".into(), bot: policy().bot };
+    let grace = one_of(2, AgentRole::Manager);
+    let of = |channel, direction| Some(Origin::new(channel, direction));
+    for (number, (actor, origin, takes)) in [
+        (grace.clone(), None, true),
+        (grace.clone(), of(Channel::Email, Direction::Outbound), true),
+        (grace.clone(), of(Channel::Email, Direction::Inbound), false),
+        (grace.clone(), of(Channel::Callback, Direction::Outbound), false),
+        (grace.clone(), Some(Origin { began: Some(1), ..Origin::new(Channel::Email, Direction::Outbound) }), false),
+        (system.clone(), None, false),
+        (system.clone(), of(Channel::Sms, Direction::Outbound), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut world = world(&["a"]);
+        let is_call = origin.as_ref().is_some_and(|origin| origin.channel == Channel::Callback);
+        let id = format!("b{number}");
+        let mut open = fixtures::open(&id);
+        if let Command::Open { consumer, origin: told, .. } = &mut open {
+            *consumer = Some(world.details("a").consumer.clone());
+            *told = origin.map(Arc::new);
+        }
+        world.take(&actor, 1_000, open).unwrap();
+        assert_eq!(world.details(&id).assignee().is_some(), takes, "{number}");
+        assert_eq!(world.conversations[&ConversationId::from(id.as_str())].waiting.is_some(), is_call, "{number}");
+    }
+}

@@ -171,12 +171,15 @@ impl Gateway {
         Ok(known)
     }
 
-    /// A consumer of the actor's account, if it was ever heard of.
+    /// A consumer of the actor's account, if it was ever heard of, and the actor may know it.
     ///
     /// # Errors
     /// [`Refusal::NotPermitted`], if the actor is not on the brand's side; [`Error::Unreadable`].
     pub async fn known_consumer(&self, actor: &Actor, id: &ConsumerId) -> Result<Option<Consumer>, Error> {
         brand_only(actor)?;
+        if !self.may_know(actor, id).await? {
+            return Ok(None);
+        }
         self.store().consumer(actor.account().clone(), id.clone()).await.map_err(|_| Error::Unreadable)
     }
 

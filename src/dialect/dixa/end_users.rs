@@ -394,7 +394,7 @@ pub(super) fn calls() -> OpenApiRouter {
         .routes(routes!(conversations))
 }
 
-/// All end users, in pages.
+/// All end users, in pages. A key of an agent finds those with whom the agent has a conversation, and only by what they are asked for.
 #[utoipa::path(get, path = "/v1/endusers", tag = "users", params(Wanted),
     responses((status = 200, description = "A page of them.", body = Page<EndUser>), Any))]
 async fn list(caller: Caller, Ours(Query(wanted)): Ours<Query<Wanted>>) -> Result<Json<Page<EndUser>>, Fault> {
@@ -410,6 +410,10 @@ async fn list(caller: Caller, Ours(Query(wanted)): Ours<Query<Wanted>>) -> Resul
         place.phone.clone().map(ConsumersBy::Phone),
     ];
     let by: Vec<ConsumersBy> = by.into_iter().flatten().collect();
+    // An agent is shown those whom it knows, and that makes no pages.
+    if by.is_empty() && !caller.actor().is_manager() {
+        return Err(Fault::denied("this key is of an agent, who may only look for end users by email, phone or externalId"));
+    }
     let first = by.first().cloned().unwrap_or(ConsumersBy::Account);
     let found = caller.gateway().consumers(caller.actor(), first, place.after.clone(), limit + 1).await?;
     let next = (found.len() > limit).then(|| found.get(limit - 1).map(|last| last.id.clone())).flatten();

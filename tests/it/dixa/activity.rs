@@ -219,6 +219,11 @@ async fn pages_of_the_accounts_log_join_without_holes_and_lead_on_by_themselves(
     ] {
         dixa.refused("GET", &format!("/conversations/activitylog?{query}"), &Value::Null, 400).await;
     }
+    // An agent asks of one conversation, and is told whom it knows.
+    let agents = Dixa::with(&dixa.api, "agent-key");
+    agents.refused("GET", "/conversations/activitylog", &Value::Null, 401).await;
+    let strangers = agents.data("/conversations/1/activitylog").await;
+    assert_eq!(strangers[0]["author"], json!({"id": ann}));
     // A token is tried with parameters that mean nothing.
     assert_eq!(dixa.get("/conversations/activitylog?created_after=2024-01-01&created_before=2024-01-02").await.status, 200);
 }

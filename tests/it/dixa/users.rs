@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 #[tokio::test]
 async fn an_end_user_is_made_found_and_changed_and_native_agents_see_the_same_person() {
     let (server, dixa) = start().await;
-    let People { ann, .. } = people(&dixa).await;
+    let People { ann, ada, .. } = people(&dixa).await;
     let given = json!({"displayName": "Bob B.", "email": "Bob@home.example", "phoneNumber": "+4511111111", "firstName": "Bob",
         "lastName": "Bobson", "middleNames": ["B."], "avatarUrl": "https://home.example/b.png", "additionalEmails": ["b@work.example"],
         "additionalPhoneNumbers": ["+4522222222"], "externalId": "crm-7"});
@@ -75,9 +75,18 @@ async fn an_end_user_is_made_found_and_changed_and_native_agents_see_the_same_pe
         }
         dixa.refused(method, &format!("/endusers/{NOBODY}"), &json!({}), 404).await;
         dixa.refused(method, "/endusers/bob", &json!({}), 400).await;
-        Dixa::with(&dixa.api, "agent-key").refused(method, &path, &json!({"firstName": "x"}), 401).await;
+        Dixa::with(&dixa.api, "agent-key").refused(method, &path, &json!({"firstName": "x"}), 404).await;
     }
     assert_eq!(dixa.made("PATCH", &path, &json!({"externalId": "crm-7"}), 200).await, expected);
+    // An agent knows with whom it has to do, and changes nobody.
+    let agents = Dixa::with(&dixa.api, "agent-key");
+    assert_eq!(agents.data("/endusers?externalId=crm-7").await, json!([]));
+    agents.refused("GET", "/endusers", &Value::Null, 401).await;
+    agents.refused("GET", &path, &Value::Null, 404).await;
+    assert_eq!(dixa.put(&format!("/conversations/{number}/claim"), &json!({"agentId": ada})).await.status, 204);
+    assert_eq!(agents.data("/endusers?externalId=crm-7").await, json!([expected]));
+    assert_eq!(agents.data(&path).await, expected);
+    agents.refused("PATCH", &path, &json!({"firstName": "x"}), 401).await;
     Dixa::with(&dixa.api, "agent-key").refused("POST", "/endusers", &json!({"externalId": "new"}), 401).await;
     assert_eq!(dixa.data("/endusers?externalId=new").await, json!([]), "what is refused leaves nobody behind");
     for (path, status) in [(format!("/endusers/{NOBODY}"), 404), ("/endusers/ann".to_owned(), 400), ("/endusers?pageKey=x".to_owned(), 400)]
