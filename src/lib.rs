@@ -450,7 +450,7 @@ impl Server {
             routes = routes.merge(Native::switched_off());
         }
         routes = routes.merge(match self.serves("dixa") {
-            true => Dixa::new(self.gateway.clone(), &self.config, self.limits.clone()).routes(),
+            true => Dixa::new(self.gateway.clone(), self.search.clone(), &self.config, self.limits.clone()).routes(),
             false => Dixa::switched_off(),
         });
         routes = routes.merge(self.oncehub.as_ref().map_or_else(OnceHub::switched_off, OnceHub::routes));

@@ -303,6 +303,8 @@ pub enum FieldChange {
         dialog: DialogId,
         /// The message's place in it.
         sequence: u64,
+        /// How many files it shows.
+        files: u32,
     },
     /// A consumer that has signed in takes over what it began before.
     TakeOver,
@@ -851,13 +853,13 @@ fn participation(conversation: &Conversation, field: &FieldChange) -> Result<Vec
             Some(_) => Err(Refusal::NotNow(text::ALREADY_A_PARTICIPANT.into())),
             None => {
                 // One at a time: who was invited before is not any more.
-                let before = details.suggested().map(|suggested| Change::Left { person: suggested.person.clone() });
+                let before = details.suggested().map(|suggested| Change::Left { person: suggested.person.clone(), role: None });
                 let joined = Change::Joined { person: person.clone(), role: Role::AssignedAgent, suggested: true };
                 Ok(before.into_iter().chain([joined]).collect())
             }
         },
         FieldChange::Leave { person, role } => match details.participant(person) {
-            Some(present) if present.role == *role => Ok(vec![Change::Left { person: person.clone() }]),
+            Some(present) if present.role == *role => Ok(vec![Change::Left { person: person.clone(), role: present.active_role() }]),
             _ => Err(Refusal::NotAParticipant),
         },
         FieldChange::SetRole { person, role } => match details.participant(person) {

@@ -229,6 +229,14 @@ pub struct Participant {
     pub state: ParticipantState,
 }
 
+impl Participant {
+    /// As what it takes part; none while it is only invited.
+    #[must_use]
+    pub fn active_role(&self) -> Option<Role> {
+        (self.state == ParticipantState::Active).then_some(self.role)
+    }
+}
+
 /// Whether somebody takes part yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ParticipantState {
@@ -758,7 +766,7 @@ impl Details {
                 self.participants.sort_by_key(|participant| participant.state);
                 self.was_assigned |= *role == Role::AssignedAgent && !suggested;
             }
-            Change::Left { person } => self.participants.retain(|participant| participant.person != *person),
+            Change::Left { person, .. } => self.participants.retain(|participant| participant.person != *person),
             Change::RoleSet { person, role } => {
                 for participant in self.participants.iter_mut().filter(|participant| participant.person == *person) {
                     participant.role = *role;

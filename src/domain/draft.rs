@@ -166,10 +166,14 @@ impl<'v> Draft<'v> {
             .or_insert_with(|| view.consumer(account, id).unwrap_or_else(|| Consumer::unknown(account, id)))
     }
 
-    /// Whether a consumer was ever seen.
+    /// Whether a consumer was ever seen, be it by this decision.
     #[must_use]
     pub fn knows_consumer(&self, account: &AccountId, id: &ConsumerId) -> bool {
-        self.view.consumer(account, id).is_some()
+        let is_seen = |sight: &Sight| match &sight.entry {
+            Entry::ConsumerSeen { consumer, .. } => consumer == id && sight.account == *account,
+            _ => false,
+        };
+        self.view.consumer(account, id).is_some() || self.sights.iter().any(is_seen)
     }
 
     /// How often the very same request was stored before.

@@ -205,6 +205,9 @@ pub enum Change {
     Left {
         /// Who.
         person: Person,
+        /// As what it was there; none if it was only invited.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<Role>,
     },
     /// Somebody's role changed.
     RoleSet {
@@ -342,6 +345,9 @@ pub enum Change {
         dialog: DialogId,
         /// The message's place in it.
         sequence: u64,
+        /// How many files go with it.
+        #[serde(default)]
+        files: u32,
     },
     /// It was offered to an agent, who may accept until a time.
     Offered {

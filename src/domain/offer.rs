@@ -49,7 +49,7 @@ pub(super) fn route(
     let (change, routed) = match choose(invited, &details.refused, now, turn, &standings) {
         Choice::NobodyFree => return Ok(Outcome::Routed(Routed::NobodyFree)),
         Choice::AllRefused => return Ok(Outcome::Routed(Routed::AllRefused)),
-        Choice::Withdraw(invited) => (Change::Left { person: invited }, Routed::Withdrawn),
+        Choice::Withdraw(invited) => (Change::Left { person: invited, role: None }, Routed::Withdrawn),
         Choice::Offer(agent) => {
             let at = conversation.change_time(now);
             // Changes of a conversation never share a time, so neither do its offers. One stands for the whole time that it is
@@ -93,7 +93,7 @@ pub(super) fn answer(
                 return Err(Refusal::NotNow(format!("Agent has {} conversations, and takes {capacity} at a time", load - 1).into()));
             }
             let before = details.assignee().filter(|assignee| assignee.person != agent);
-            let left = before.map(|assignee| Change::Left { person: assignee.person.clone() });
+            let left = before.map(|assignee| Change::Left { person: assignee.person.clone(), role: Some(assignee.role) });
             let ended = Change::RingEnded { state: RingState::Accepted, not_before: None };
             let joined = Change::Joined { person: agent.clone(), role: Role::AssignedAgent, suggested: false };
             std::iter::once(ended).chain(left).chain([joined]).collect()
@@ -107,7 +107,7 @@ pub(super) fn answer(
 fn not_taken(conversation: &Conversation, state: RingState, now: Millis, policy: &Policy) -> Vec<Change> {
     let Some(ring) = &conversation.details.ring else { return Vec::new() };
     let invited = conversation.details.suggested().filter(|suggested| suggested.person == ring.agent);
-    let left = invited.map(|suggested| Change::Left { person: suggested.person.clone() });
+    let left = invited.map(|suggested| Change::Left { person: suggested.person.clone(), role: None });
     let ended = Change::RingEnded { state, not_before: Some(now.saturating_add(policy.refusal)) };
     std::iter::once(ended).chain(left).collect()
 }
@@ -123,7 +123,7 @@ pub(super) fn cancel(actor: &Actor, id: &ConversationId, ring: &RingId, draft: &
     let conversation = visible(actor, draft.conversation(id))?;
     if conversation.details.ring.as_ref().is_some_and(|waiting| waiting.id == *ring) {
         // An invited agent that cannot be asked is asked no more; the queue is.
-        let invited = conversation.details.suggested().map(|suggested| Change::Left { person: suggested.person.clone() });
+        let invited = conversation.details.suggested().map(|suggested| Change::Left { person: suggested.person.clone(), role: None });
         let ended = Change::RingEnded { state: RingState::Cancelled, not_before: None };
         draft.change(id, by, std::iter::once(ended).chain(invited).collect());
     }

@@ -204,7 +204,7 @@ pub(super) fn field_change(conversation: &Conversation, field: &FieldChange, clo
         }
         FieldChange::Transfer(queue) => {
             let both = details.assignee().into_iter().chain(details.suggested()).filter(|_| details.main_is_open());
-            let left = both.map(|one| Change::Left { person: one.person.clone() });
+            let left = both.map(|one| Change::Left { person: one.person.clone(), role: one.active_role() });
             reopen(conversation).into_iter().chain(left).chain([Change::QueueSet { queue: queue.clone(), asks: true }]).collect()
         }
         FieldChange::Tag(tag) if facts.tags.contains(tag) => Vec::new(),
@@ -259,9 +259,9 @@ pub(super) fn field_change(conversation: &Conversation, field: &FieldChange, clo
             OpenState::Open if *closes => vec![Change::Closed { by: closer }, Change::Anonymised { request: request.clone() }],
             OpenState::Open => return Err(Refusal::NotNow("only a closed conversation can be anonymised; close it first".into())),
         },
-        FieldChange::AnonymiseMessage { request, dialog, sequence } => match conversation.next_sequence(dialog) {
+        FieldChange::AnonymiseMessage { request, dialog, sequence, files } => match conversation.next_sequence(dialog) {
             Some(next) if *sequence < next => {
-                vec![Change::MessageAnonymised { request: request.clone(), dialog: dialog.clone(), sequence: *sequence }]
+                vec![Change::MessageAnonymised { request: request.clone(), dialog: dialog.clone(), sequence: *sequence, files: *files }]
             }
             _ => return Err(Refusal::NobodyThere("Message".into())),
         },

@@ -168,7 +168,12 @@ fn fact() -> impl Strategy<Value = FieldChange> {
         Just(FieldChange::SetPlace(Place::Website, Some("w".into()))),
         any::<bool>().prop_map(|stands| FieldChange::Book { booking: "b".into(), stands }),
         agent().prop_map(|author| FieldChange::AddNote { id: "n".into(), note: "x".into(), author, written: Some(1) }),
-        (0..5_u64).prop_map(|sequence| FieldChange::AnonymiseMessage { request: "m".into(), dialog: "conversation-0".into(), sequence }),
+        (0..5_u64).prop_map(|sequence| FieldChange::AnonymiseMessage {
+            request: "m".into(),
+            dialog: "conversation-0".into(),
+            sequence,
+            files: 0,
+        }),
     ]
 }
 
@@ -556,6 +561,46 @@ fn a_silent_consumer_is_counted_as_gone_once_and_a_talking_one_is_looked_at_late
 }
 
 #[test]
+fn who_is_seen_is_known_at_once_since_a_time_and_only_to_managers_to_be_described() {
+    let mut world = world(&[]);
+    let (ada, grace) = (one_of(0, AgentRole::Agent), one_of(2, AgentRole::Manager));
+    let see = || Command::SeeConsumer { consumer: "new".into(), app: None, ext_id: Some("7".into()) };
+    let name = || Command::SetProfile {
+        consumer: Some("new".into()),
+        profile: serde_json::value::RawValue::from_string(r#"{"nickName":"New"}"#.into()).unwrap(),
+    };
+    let decided = |world: &World, actor: &Actor, commands: &[Command]| {
+        let mut draft = Draft::new(world, 1_001, world.position + 1);
+        decide(actor, commands, &policy(), &mut draft).map(|_| draft.sights)
+    };
+    assert!(matches!(decided(&world, &grace, &[name(), see()]), Err((0, Refusal::NobodyThere(_)))));
+    assert!(matches!(decided(&world, &ada, &[see(), name()]), Err((1, Refusal::NotPermitted(_)))));
+    for sight in decided(&world, &grace, &[see(), name()]).unwrap() {
+        world.fold(&sight);
+    }
+    let known = &world.consumers[&("demo".into(), "new".into())];
+    assert_eq!((known.seen, known.ext_id.as_deref(), &known.profile["nickName"]), (Some(1_001), Some("7"), &"New".into()));
+}
+
+#[test]
+fn the_journal_says_as_what_somebody_left() {
+    let mut world = world(&["a"]);
+    let grace = one_of(2, AgentRole::Manager);
+    let left = |world: &World, change: FieldChange| {
+        let mut draft = Draft::new(world, 2_000, world.position + 1);
+        decide(&grace, &[Command::Update { conversation: "a".into(), changes: vec![change] }], &policy(), &mut draft).unwrap();
+        let Entry::Changed { changes, .. } = &draft.sights[0].entry else { panic!("a change") };
+        let role = changes.iter().find_map(|change| if let Change::Left { role, .. } = change { Some(*role) } else { None });
+        role.expect("somebody left")
+    };
+    world.change(&grace, 1_001, "a", FieldChange::Suggest { person: someone(1) }).unwrap();
+    assert_eq!(left(&world, FieldChange::Leave { person: someone(1), role: Role::AssignedAgent }), None, "who is invited is nothing yet");
+    world.change(&grace, 1_002, "a", FieldChange::Claim { person: someone(0), takes_over: true, since: None }).unwrap();
+    assert_eq!(left(&world, FieldChange::Leave { person: someone(0), role: Role::AssignedAgent }), Some(Role::AssignedAgent));
+    assert_eq!(left(&world, FieldChange::Transfer("77".into())), Some(Role::AssignedAgent));
+}
+
+#[test]
 fn nothing_is_added_behind_what_is_to_be_erased_also_in_the_same_request() {
     let mut world = world(&["a"]);
     let (ada, grace) = (one_of(0, AgentRole::Agent), one_of(2, AgentRole::Manager));
@@ -598,4 +643,35 @@ fn whoever_does_not_take_part_writes_in_nobodys_name_but_a_manager() {
     assert!(world.details("a").participant(&someone(1)).is_none(), "who wrote in passing takes no part");
     world.take(&grace, 1_003, Command::Update { conversation: "a".into(), changes: vec![FieldChange::Transfer("77".into())] }).unwrap();
     assert_eq!(world.conversations[&ConversationId::from("a")].waiting, Some(1_003), "it is put into a queue to be offered");
+}
+
+#[test]
+fn nobody_has_charge_by_opening_of_what_another_began_or_is_over_or_is_to_be_called() {
+    let system = Actor::System { account: "demo".into(), bot: policy().bot };
+    let grace = one_of(2, AgentRole::Manager);
+    let of = |channel, direction| Some(Origin::new(channel, direction));
+    for (number, (actor, origin, takes)) in [
+        (grace.clone(), None, true),
+        (grace.clone(), of(Channel::Email, Direction::Outbound), true),
+        (grace.clone(), of(Channel::Email, Direction::Inbound), false),
+        (grace.clone(), of(Channel::Callback, Direction::Outbound), false),
+        (grace.clone(), Some(Origin { began: Some(1), ..Origin::new(Channel::Email, Direction::Outbound) }), false),
+        (system.clone(), None, false),
+        (system.clone(), of(Channel::Sms, Direction::Outbound), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut world = world(&["a"]);
+        let is_call = origin.as_ref().is_some_and(|origin| origin.channel == Channel::Callback);
+        let id = format!("b{number}");
+        let mut open = fixtures::open(&id);
+        if let Command::Open { consumer, origin: told, .. } = &mut open {
+            *consumer = Some(world.details("a").consumer.clone());
+            *told = origin.map(Arc::new);
+        }
+        world.take(&actor, 1_000, open).unwrap();
+        assert_eq!(world.details(&id).assignee().is_some(), takes, "{number}");
+        assert_eq!(world.conversations[&ConversationId::from(id.as_str())].waiting.is_some(), is_call, "{number}");
+    }
 }

@@ -157,7 +157,9 @@ impl Files {
 
     /// Removes what was fetched and is not published after all.
     pub async fn discard(&self, fetched: &[Fetched]) {
-        remove(&self.store, fetched.iter().filter_map(|fetched| FilePath::parse(&fetched.path))).await;
+        // Collected first: the compiler cannot tell of a borrowing iterator that waits that it may go to another thread.
+        let paths: Vec<FilePath> = fetched.iter().filter_map(|fetched| FilePath::parse(&fetched.path)).collect();
+        remove(&self.store, paths).await;
     }
 
     async fn fetch(&self, account: &AccountId, url: &Endpoint, by: Instant) -> Result<Came, FetchRefused> {

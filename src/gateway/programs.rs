@@ -200,6 +200,18 @@ impl Gateway {
         self.store().booked(actor.account().clone(), booking.to_owned()).await.map_err(|_| Error::Unreadable)
     }
 
+    /// A consumer of the actor's account, if it was ever heard of, and the actor may know it.
+    ///
+    /// # Errors
+    /// [`Refusal::NotPermitted`], if the actor is not on the brand's side; [`Error::Unreadable`].
+    pub async fn known_consumer(&self, actor: &Actor, id: &ConsumerId) -> Result<Option<Consumer>, Error> {
+        brand_only(actor)?;
+        if !self.may_know(actor, id).await? {
+            return Ok(None);
+        }
+        self.store().consumer(actor.account().clone(), id.clone()).await.map_err(|_| Error::Unreadable)
+    }
+
     /// What was asked to be erased.
     ///
     /// # Errors

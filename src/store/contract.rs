@@ -582,8 +582,13 @@ pub(super) async fn what_is_erased_is_read_nowhere_and_its_place_is_kept(open_st
         take(&store, grace(), vec![update(id, note.clone())]).await.unwrap();
     }
     take(&store, grace(), vec![update("a", FieldChange::Anonymise { request: "r".into(), closes: true })]).await.unwrap();
-    let message = FieldChange::AnonymiseMessage { request: "m".into(), dialog: "b".into(), sequence: 1 };
+    let message = FieldChange::AnonymiseMessage { request: "m".into(), dialog: "b".into(), sequence: 1, files: 0 };
     take(&store, grace(), vec![update("b", message)]).await.unwrap();
+    for id in ["r", "m"] {
+        let asked = store.erasure("demo".into(), id.into()).await.unwrap();
+        assert_eq!(asked.map(|asked| (asked.by, asked.done)), Some((grace().person().unwrap(), None)), "{id} is known at once");
+    }
+    assert_eq!(store.erasure("other".into(), "r".into()).await.unwrap(), None);
     let late = take(&store, grace(), vec![record("a", "late", None)]).await;
     assert!(matches!(late, Err(StoreError::Refused(0, Refusal::Anonymised))), "{late:?}");
     let texts = async |store: &Arc<dyn Store>, id: &str| {

@@ -92,7 +92,7 @@ fn has_npx() -> bool {
 
 /// Whether a program can be run. It is skipped, by name, where what it needs was not installed by `cargo xtask test`; where
 /// that has run, it must be there.
-fn is_ready(name: &str, needs: &Path, is_there: bool) -> bool {
+pub fn is_ready(name: &str, needs: &Path, is_there: bool) -> bool {
     let is_there = is_there && needs.exists();
     if !is_there {
         assert!(std::env::var_os("TIELINE_CLIENTS").is_none(), "{} is missing, and was to be installed", needs.display());
@@ -132,7 +132,8 @@ fn client(name: &str, program: &Path, script: &str, needs: &Path, config: &str) 
     }
 }
 
-fn clients(path: &str) -> PathBuf {
+/// Something of the clients' folder.
+pub fn clients(path: &str) -> PathBuf {
     root().join("tests/clients").join(path)
 }
 

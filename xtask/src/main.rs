@@ -133,15 +133,22 @@ fn fetch() -> bool {
     }
     let clients = root().join("tests/clients");
     let has_npm = fetch_npm(&clients);
-    let (venv, requirements) = (clients.join(".venv"), clients.join("requirements.txt"));
+    // Vendors' clients want packages as old as themselves, so each has an environment of its own.
+    let environments = [(".venv", "requirements.txt"), (".venv-dixa", "dixa.txt"), (".venv-tap-dixa", "tap_dixa.txt")];
+    let has_python = environments.map(|(venv, requirements)| fetch_python(&clients.join(venv), &clients.join(requirements)));
+    has_npm && has_python == [true; 3] && has("chromium", "--version")
+}
+
+/// Installs Python packages into an environment. Whether they are there.
+fn fetch_python(venv: &Path, requirements: &Path) -> bool {
     let mark = venv.join("installed");
-    if !fresh(&mark, &requirements) {
-        let made = run(Command::new("python3").args(["-m", "venv"]).arg(&venv))
-            .and_then(|()| run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "--requirement"]).arg(&requirements)))
+    if !fresh(&mark, requirements) {
+        let made = run(Command::new("python3").args(["-m", "venv"]).arg(venv))
+            .and_then(|()| run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "--requirement"]).arg(requirements)))
             .and_then(|()| Ok(std::fs::write(&mark, "")?));
         warn(made, "Python packages");
     }
-    has_npm && fresh(&mark, &requirements) && has("chromium", "--version")
+    fresh(&mark, requirements)
 }
 
 /// Whether a file is at least as new as another.

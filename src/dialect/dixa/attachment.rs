@@ -3,33 +3,67 @@
 use super::caller::Caller;
 use super::error::Fault;
 use super::message::{File, Writing};
+use crate::files::{FetchRefused, Fetched};
+use crate::gateway::Error;
 use crate::store::Decided;
+use crate::throttle::Wait;
+use futures::future::join_all;
 
 /// What was fetched for messages, in their order.
 #[derive(Debug)]
-pub(super) struct Fetching {
+pub(super) struct Fetching<'c> {
+    caller: &'c Caller,
+    fetched: Vec<Vec<Fetched>>,
     files: Vec<Vec<File>>,
 }
 
-impl Fetching {
-    /// Fetches all attachments of some messages, or none.
+impl From<FetchRefused> for Fault {
+    fn from(refused: FetchRefused) -> Self {
+        match refused {
+            FetchRefused::TooOften(seconds) => Self::many(Wait(seconds)),
+            refused => Error::from(refused).into(),
+        }
+    }
+}
+
+impl<'c> Fetching<'c> {
+    /// Fetches all attachments of a message, or none.
     ///
     /// # Errors
-    /// 400 for one that is not there, 429, 503.
-    pub(super) async fn of<'w>(_caller: &Caller, writings: impl IntoIterator<Item = &'w Writing>) -> Result<Self, Fault> {
-        let writings: Vec<&Writing> = writings.into_iter().collect();
-        if writings.iter().any(|writing| !writing.attachments.is_empty()) {
-            return Err(Fault::bad("attachments are not fetched yet"));
+    /// 400 for what cannot be fetched, 429, 503.
+    pub(super) async fn of(caller: &'c Caller, writing: Option<&Writing>) -> Result<Self, Fault> {
+        let mut this = Self { caller, fetched: Vec::new(), files: Vec::new() };
+        if let Some(writing) = writing {
+            this.add(writing, fetch(caller, writing).await?);
         }
-        Ok(Self { files: vec![Vec::new(); writings.len()] })
+        Ok(this)
     }
 
-    /// Fetches the attachments of some messages that can be fetched, and says which cannot.
-    ///
-    /// # Errors
-    /// 429, 503.
-    pub(super) async fn as_they_come(caller: &Caller, writings: &[Writing]) -> Result<(Self, Vec<String>), Fault> {
-        Ok((Self::of(caller, writings).await?, Vec::new()))
+    /// Fetches the attachments of many messages at once: of each all or none, and says why not. They come within the time of one.
+    pub(super) async fn of_many(caller: &'c Caller, writings: &[Writing]) -> (Self, Vec<String>) {
+        let mut this = Self { caller, fetched: Vec::new(), files: Vec::new() };
+        let mut refused = Vec::new();
+        let mut fetching = Vec::with_capacity(writings.len());
+        for writing in writings {
+            fetching.push(fetch(caller, writing));
+        }
+        let answers = join_all(fetching).await;
+        for (writing, answer) in writings.iter().zip(answers) {
+            let fetched = answer.unwrap_or_else(|error| {
+                let name = writing.external.as_deref().map_or_else(String::new, |name| format!(" with the external id {name}"));
+                refused.push(format!("the attachments of the message{name} are left out: {error}"));
+                Vec::new()
+            });
+            this.add(writing, fetched);
+        }
+        (this, refused)
+    }
+
+    fn add(&mut self, writing: &Writing, fetched: Vec<Fetched>) {
+        let file = |(fetched, name): (&Fetched, Option<String>)| File { path: fetched.path.clone(), kind: fetched.kind, name };
+        let names = writing.attachments.iter().map(|attachment| attachment.pretty_name.clone());
+        self.files.push(fetched.iter().zip(names).map(file).collect());
+        self.fetched.push(fetched);
     }
 
     /// The files of the message at a place.
@@ -37,8 +71,24 @@ impl Fetching {
         self.files.get(place).map_or(&[], Vec::as_slice)
     }
 
-    /// Keeps what was fetched, if it is shown; removes it, if what was to show it was refused, or stands already.
+    /// Removes what was fetched, if what was to show it was refused, or stands already.
     pub(super) async fn shown_by(self, decided: Result<Decided, Fault>) -> Result<Decided, Fault> {
+        let is_shown = match &decided {
+            Ok(decided) => !decided.replayed,
+            // It may be there, where nobody knows.
+            Err(fault) => fault.is_ours(),
+        };
+        if !is_shown {
+            self.caller.gateway().discard(&self.fetched.concat()).await;
+        }
         decided
+    }
+}
+
+async fn fetch(caller: &Caller, writing: &Writing) -> Result<Vec<Fetched>, FetchRefused> {
+    let urls: Vec<&str> = writing.attachments.iter().map(|attachment| attachment.url.as_str()).collect();
+    match urls.as_slice() {
+        [] => Ok(Vec::new()),
+        urls => caller.gateway().fetch_all(&caller.account().id, &writing.from, urls).await,
     }
 }

@@ -9,6 +9,7 @@ use crate::domain::{Actor, Command, Consumer, Conversation, FieldChange, Millis,
 use crate::faults::Tenant;
 use crate::gateway::{Gateway, IdempotencyKey, Request as Wanted, derived_uuid};
 use crate::identity::{Account, Agent, ApiKey, KeyRefused};
+use crate::search::Search;
 use crate::store::{ConsumersBy, Decided};
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -87,6 +88,10 @@ impl Caller {
 
     pub(super) fn gateway(&self) -> &Arc<Gateway> {
         &self.dixa.gateway
+    }
+
+    pub(super) fn search(&self) -> &Search {
+        &self.dixa.search
     }
 
     pub(super) fn limits(&self) -> Arc<Limits> {

@@ -247,7 +247,7 @@ async fn create(caller: Caller, Body { said, key }: Body<New>) -> Result<Answer<
     let requester = Person::Consumer(consumer.id.clone());
     let written = message.map(|message| message.writing(&caller, requester)).transpose()?;
     let (actor, writing): (Actor, _) = written.map_or_else(|| (caller.actor().clone(), None), |(actor, writing)| (actor, Some(writing)));
-    let fetching = Fetching::of(&caller, &writing).await?;
+    let fetching = Fetching::of(&caller, writing.as_ref()).await?;
     let conversation = fresh();
     let mut commands = vec![opening(&conversation, &consumer, queue, origin)];
     commands.extend(writing.iter().flat_map(|writing| writing.commands(&conversation, fetching.files(0))));

@@ -162,14 +162,25 @@ async fn import(
     let mut writings = messages.map(|message| message.writing(&caller, &requester)).collect::<Result<Vec<_>, _>>()?;
     // Events are numbered as they are written down; two of one time stay in the order in which they came.
     writings.sort_by_key(|writing| writing.written);
-    let (fetching, refused) = Fetching::as_they_come(&caller, &writings).await?;
-    let mut lacking: Vec<Lacking> = refused.into_iter().map(|message| Lacking { message }).collect();
+    let mut lacking = Vec::new();
     let changes = changes(&caller, &generic, &mut lacking)?;
+    let (fetching, refused) = Fetching::of_many(&caller, &writings).await;
+    lacking.extend(refused.into_iter().map(|message| Lacking { message }));
+    let channel = channel_named(&name).unwrap_or(Channel::Other(name));
+    let theirs = match &channel {
+        Channel::Email | Channel::ContactForm => consumer.email(),
+        Channel::Sms | Channel::WhatsApp | Channel::Phone | Channel::Callback | Channel::Voicemail => consumer.phone(),
+        _ => None,
+    };
+    let theirs = theirs.map(str::to_owned);
+    let (from, to) = if generic.direction == Direction::Inbound { (theirs, None) } else { (None, theirs) };
     let origin = Origin {
+        from,
+        to,
         external: generic.external_id.clone(),
         began: Some(began),
         is_connected: generic.requester_connection_status.map(|status| status == Connection::Connected),
-        ..Origin::new(channel_named(&name).unwrap_or(Channel::Other(name)), generic.direction.into())
+        ..Origin::new(channel, generic.direction.into())
     };
     let conversation = fresh();
     let mut commands = vec![opening(&conversation, &consumer, caller.account().default_queue(), origin)];

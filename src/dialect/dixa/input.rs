@@ -25,6 +25,16 @@ pub(super) struct Body<T> {
     pub(super) key: Option<IdempotencyKey>,
 }
 
+/// A body that is not looked at, whatever is in it.
+#[derive(Debug, Default)]
+pub(super) struct Nothing;
+
+impl<'de> Deserialize<'de> for Nothing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
 /// A body that may be left out.
 #[derive(Debug)]
 pub(super) struct Perhaps<T>(pub(super) Body<T>);

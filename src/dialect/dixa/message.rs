@@ -114,7 +114,8 @@ pub(super) struct Writing {
 #[derive(Debug, Clone)]
 pub(super) struct File {
     pub(super) path: String,
-    pub(super) kind: String,
+    /// Its type, as native events name it.
+    pub(super) kind: &'static str,
     pub(super) name: Option<String>,
 }
 
@@ -188,7 +189,8 @@ pub(super) fn together(events: &[Arc<Sight>]) -> Vec<Together<'_>> {
     all
 }
 
-fn is_attached(message: &Event) -> bool {
+/// Whether it is a file of a message that stands in front of it.
+pub(super) fn is_attached(message: &Event) -> bool {
     let marked = |raw: &RawValue| serde_json::from_str::<Value>(raw.get()).is_ok_and(|said| said[0]["type"] == ATTACHED);
     message.file.is_some() && message.metadata.as_deref().is_some_and(marked)
 }

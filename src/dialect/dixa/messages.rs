@@ -109,7 +109,7 @@ async fn add(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<
     let requester = Person::Consumer(conversation.details.consumer.clone());
     // An agent that is not there is the body's fault.
     let (actor, writing) = said.writing(&caller, requester).map_err(Fault::or_bad)?;
-    let fetching = Fetching::of(&caller, [&writing]).await?;
+    let fetching = Fetching::of(&caller, Some(&writing)).await?;
     let opens = reopens(&actor, &conversation);
     let commands = opens.iter().cloned().chain(writing.commands(&conversation.details.id, fetching.files(0))).collect();
     let decided = fetching.shown_by(caller.submit(actor, commands, key).await).await?;

@@ -2,15 +2,22 @@
 //!
 //! - [`caller`]: who calls, by which key, in whose name; [`input`]: bodies, dates; [`error`]: refusals; [`page`]: long lists;
 //! - [`conversation`]: a conversation as it is shown; [`message`] and [`attachment`]: what is said in it;
-//! - [`create`] and [`import`] begin conversations, [`state`] moves them, [`messages`] and [`notes`] add to them, [`link`] joins them.
+//! - [`create`] and [`import`] begin conversations, [`state`] moves them, [`messages`] and [`notes`] add to them, [`link`] joins them,
+//!   [`tags`] and [`attributes`] mark them, [`ratings`] rate them, [`anonymize`] takes away what was said;
+//! - [`activity`]: what happened in them; [`search`]: where something was said; [`setup`], [`agents`] and [`end_users`]: what and who there is.
 //!
 //! Numbers of conversations are those of the account; everybody and everything else goes by UUIDs ([`super::ids`]). Each call
 //! stands in the document that [`openapi`] makes: router and document are made of the same words.
 
+mod activity;
+mod agents;
+mod anonymize;
 mod attachment;
+mod attributes;
 mod caller;
 mod conversation;
 mod create;
+mod end_users;
 mod error;
 mod import;
 mod input;
@@ -18,13 +25,17 @@ mod link;
 mod message;
 mod messages;
 mod notes;
-#[allow(dead_code, reason = "no list of these calls is so long")]
 mod page;
+mod ratings;
+mod search;
+mod setup;
 mod state;
+mod tags;
 
 use self::error::{Fault, in_our_words, internal};
 use crate::config::{Config, LiveLimits};
 use crate::gateway::Gateway;
+use crate::search::Search;
 use crate::store::Decided;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{from_fn_with_state, map_response};
@@ -43,6 +54,7 @@ use utoipa_axum::router::OpenApiRouter;
 #[derive(Debug)]
 pub struct Dixa {
     gateway: Arc<Gateway>,
+    search: Search,
     limits: LiveLimits,
     public_url: String,
 }
@@ -105,6 +117,14 @@ impl<T: Serialize + ToSchema> IntoResponse for Answer<T> {
         (name = "conversations", description = "Conversations: begun, moved, linked, shown."),
         (name = "messages", description = "What is said in them."),
         (name = "notes", description = "What agents note about them."),
+        (name = "tags", description = "Words that they are marked with."),
+        (name = "attributes", description = "What custom attributes say of them."),
+        (name = "ratings", description = "How end users rate them."),
+        (name = "anonymization", description = "What was said in them, taken away."),
+        (name = "activity", description = "What happened in them."),
+        (name = "search", description = "Conversations by what was said in them."),
+        (name = "users", description = "Agents and end users."),
+        (name = "directory", description = "What else the account has set up."),
     ),
 )]
 struct About;
@@ -123,9 +143,12 @@ impl Modify for Scheme {
 
 /// All calls.
 fn calls() -> OpenApiRouter {
-    [conversation::calls(), create::calls(), import::calls(), state::calls(), messages::calls(), notes::calls(), link::calls()]
-        .into_iter()
-        .fold(OpenApiRouter::with_openapi(About::openapi()), OpenApiRouter::merge)
+    let conversations =
+        [conversation::calls(), create::calls(), import::calls(), state::calls(), messages::calls(), notes::calls(), link::calls()];
+    let about_them = [tags::calls(), attributes::calls(), ratings::calls(), anonymize::calls(), activity::calls(), search::calls()];
+    let directory = [setup::calls(), agents::calls(), end_users::calls()];
+    let all = conversations.into_iter().chain(about_them).chain(directory);
+    all.fold(OpenApiRouter::with_openapi(About::openapi()), OpenApiRouter::merge)
 }
 
 /// What the document of these calls says.
@@ -137,8 +160,8 @@ pub fn openapi() -> Document {
 impl Dixa {
     /// Puts the dialect on the gateway.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, config: &Config, limits: LiveLimits) -> Arc<Self> {
-        Arc::new(Self { gateway, limits, public_url: config.server.public_url.clone() })
+    pub fn new(gateway: Arc<Gateway>, search: Search, config: &Config, limits: LiveLimits) -> Arc<Self> {
+        Arc::new(Self { gateway, search, limits, public_url: config.server.public_url.clone() })
     }
 
     /// The calls.

@@ -65,6 +65,18 @@ pub(super) fn open<P: DeserializeOwned>(account: &Account, list: &str, key: &str
     read().ok_or_else(|| Fault::bad("pageKey is none of this list; take it from meta.next as it stands"))
 }
 
+/// How many a page has: as many as were asked for, where that is not too much.
+///
+/// # Errors
+/// A sentence, if none were asked for, or fewer.
+pub(super) fn limit(asked: Option<i32>, usual: usize, most: usize) -> Result<usize, Fault> {
+    match asked.map(usize::try_from) {
+        None => Ok(usual),
+        Some(Ok(asked)) if asked > 0 => Ok(asked.min(most)),
+        Some(_) => Err(Fault::bad("pageLimit must be 1 or more")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use super::super::memory::Memory;
 use super::super::{Erased, Erasure, FileUse};
 use super::debts::count;
 use super::{projection, removal, row, run};
-use crate::domain::{Entry, Person};
+use crate::domain::{Change, Entry, Person, Sight};
 use rusqlite::{Connection, OptionalExtension, Row};
 use tieline_protocol::ids::{AccountId, ConversationId, DialogId};
 
@@ -31,6 +31,34 @@ fn erasure(row: &Row<'_>) -> rusqlite::Result<Erasure> {
     })
 }
 
+/// What an entry asks to be erased.
+pub(super) fn asked(sight: &Sight) -> impl Iterator<Item = Erasure> {
+    let changes = match &sight.entry {
+        Entry::Changed { conversation, by, changes } => Some((conversation, by, changes)),
+        _ => None,
+    };
+    changes.into_iter().flat_map(move |(conversation, by, changes)| {
+        changes.iter().enumerate().filter_map(move |(place, change)| {
+            let (request, message) = match change {
+                Change::Anonymised { request } => (request, None),
+                Change::MessageAnonymised { request, dialog, sequence, .. } => (request, Some((dialog.clone(), *sequence))),
+                _ => return None,
+            };
+            Some(Erasure {
+                id: request.to_string(),
+                account: sight.account.clone(),
+                conversation: conversation.clone(),
+                message,
+                by: by.clone(),
+                at: sight.at,
+                position: sight.position,
+                place: place as u64,
+                done: None,
+            })
+        })
+    })
+}
+
 /// Remembers what is to be erased.
 pub(super) fn ask(connection: &Connection, erasure: &Erasure) -> rusqlite::Result<()> {
     let sql = "INSERT OR IGNORE INTO erasures (id, account, conversation, dialog, sequence, by, at, position, place)
@@ -51,9 +79,16 @@ pub(super) fn pending(connection: &Connection) -> rusqlite::Result<Vec<Erasure>>
 }
 
 /// What was asked for under an id.
-pub(super) fn find(connection: &Connection, account: &AccountId, id: &str) -> rusqlite::Result<Option<Erasure>> {
+pub(super) fn find(connection: &Connection, memory: &Memory, account: &AccountId, id: &str) -> rusqlite::Result<Option<Erasure>> {
+    let waiting = {
+        let memory = memory.read();
+        let mut unprojected = memory.after(memory.floor()).into_iter().flatten().filter(|sight| sight.account == *account);
+        unprojected.find_map(|sight| asked(sight).find(|erasure| erasure.id == id))
+    };
+    // What is at hand may be on disk already, and even be done.
     let sql = format!("SELECT {COLUMNS} FROM erasures WHERE account = ?2 AND id = ?1 ORDER BY position, place LIMIT 1");
-    connection.prepare_cached(&sql)?.query_row([id, account.as_str()], erasure).optional()
+    let on_disk = connection.prepare_cached(&sql)?.query_row([id, account.as_str()], erasure).optional()?;
+    Ok(on_disk.or(waiting))
 }
 
 /// Erases the next entries from a position on. Where the next step begins; nothing, if there is nothing more.

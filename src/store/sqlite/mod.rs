@@ -418,7 +418,7 @@ impl Store for SqliteStore {
     }
 
     fn erasure(&self, account: AccountId, id: String) -> BoxFuture<'static, Result<Option<Erasure>, ReadError>> {
-        self.read(move |connection, _| erasure::find(connection, &account, &id))
+        self.read(move |connection, memory| erasure::find(connection, memory, &account, &id))
     }
 
     fn erase_words(&self, erasure: Erasure, from: Erased) -> oneshot::Receiver<Result<Option<Erased>, StoreError>> {

@@ -1,7 +1,7 @@
 //! Projections: the journal, carried over from the tail, and what is derived from it, brought up to date behind the acks.
 
+use super::super::Retry;
 use super::super::memory::{At, Inner};
-use super::super::{Erasure, Retry};
 use super::tail::{Frame, Kept, Resent};
 use super::{Memory, OpenError, erasure, lookup, row, run};
 use crate::domain::{AgentState, Change, Consumer, Conversation, Entry, OpenState, Sight};
@@ -571,27 +571,5 @@ fn write_bookings(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Res
 
 /// What an entry asks to be erased.
 fn write_erasures(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Result<()> {
-    let Entry::Changed { conversation, by, changes } = &sight.entry else { return Ok(()) };
-    for (place, change) in changes.iter().enumerate() {
-        let (request, message) = match change {
-            Change::Anonymised { request } => (request, None),
-            Change::MessageAnonymised { request, dialog, sequence } => (request, Some((dialog.clone(), *sequence))),
-            _ => continue,
-        };
-        erasure::ask(
-            transaction,
-            &Erasure {
-                id: request.to_string(),
-                account: sight.account.clone(),
-                conversation: conversation.clone(),
-                message,
-                by: by.clone(),
-                at: sight.at,
-                position: sight.position,
-                place: place as u64,
-                done: None,
-            },
-        )?;
-    }
-    Ok(())
+    erasure::asked(sight).try_for_each(|erasure| erasure::ask(transaction, &erasure))
 }

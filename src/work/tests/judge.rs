@@ -306,7 +306,7 @@ impl Judge {
                     seen.assigned.insert(user);
                 }
             }
-            Change::Left { person } => {
+            Change::Left { person, .. } => {
                 let user = user(person);
                 seen.assigned.remove(&user);
                 seen.invited = seen.invited.take().filter(|invited| *invited != user);

@@ -1,13 +1,26 @@
 //! Dixa's Conversations API: each call with its fields, its statuses and what it refuses, beside connectors and agents on the native
 //! surface. [`basics`] is what all calls have in common; [`begin`] and [`moved`] are about conversations, [`talk`] about what is said in
-//! them, [`notes`] about what is noted, [`linked`] about what belongs together.
+//! them, [`attached`] about files, [`notes`] about what is noted, [`linked`] about what belongs together; [`tags`], [`attributes`],
+//! [`ratings`], [`anonymized`], [`activity`] and [`found`] about what else is known of them, [`users`] and [`directory`] about who and
+//! what there is; [`clients`] are programs of others.
 
+mod activity;
+mod anonymized;
+mod attached;
+mod attributes;
 mod basics;
 mod begin;
+mod clients;
+mod directory;
+mod document;
+mod found;
 mod linked;
 mod moved;
 mod notes;
+mod ratings;
+mod tags;
 mod talk;
+mod users;
 
 use crate::support::*;
 use serde_json::{Value, json};
@@ -175,4 +188,86 @@ impl Dixa {
         assert_eq!(reply.status, status, "{method} {path} {body}: {}", reply.text);
         reply.json()["message"].as_str().unwrap().to_owned()
     }
+}
+
+/// What an account may have set up beside.
+const THINGS: &str = r##"
+[[accounts.tags]]
+id = "vip"
+name = "VIP"
+color = "#1e90ff"
+[[accounts.tags]]
+id = "late"
+name = "Late"
+[[accounts.tags]]
+id = "old"
+name = "Old"
+active = false
+[[accounts.attributes]]
+id = "order"
+entity = "conversation"
+identifier = "order_number"
+label = "Order number"
+[[accounts.attributes]]
+id = "topic"
+entity = "conversation"
+identifier = "topic"
+label = "Topic"
+options = [["Shipping", "Lost"], ["Shipping", "Late"], "Other", "Praise"]
+required = true
+[[accounts.attributes]]
+id = "gone"
+entity = "conversation"
+identifier = "gone"
+label = "Gone"
+deactivated = true
+[[accounts.attributes]]
+id = "size"
+entity = "contact"
+identifier = "size"
+label = "Size"
+[[accounts.flows]]
+id = "calls"
+name = "Calls"
+channel = "PstnPhone"
+contact_endpoint = "phone"
+[[accounts.flows]]
+id = "letters"
+name = "Letters"
+channel = "Email"
+contact_endpoint = "mail"
+"##;
+
+/// As [`start`], with some of each that an account may have set up.
+pub async fn furnished() -> (TestServer, Dixa) {
+    let server = TestServer::with(&SETUP.replacen("# app counting", &format!("{THINGS}# app counting"), 1)).await;
+    let dixa = Dixa::with(&server.api(), "account-key");
+    (server, dixa)
+}
+
+impl Dixa {
+    /// With a body, where there is one.
+    pub async fn patch(&self, path: &str, body: &Value) -> Reply {
+        let text = if body.is_null() { String::new() } else { body.to_string() };
+        self.call_with("PATCH", path, &[("content-type", "application/json")], text).await
+    }
+
+    /// What a call that must go well answers, and how.
+    pub async fn made(&self, method: &str, path: &str, body: &Value, status: u16) -> Value {
+        let reply = self.call_with(method, path, &[("content-type", "application/json")], body.to_string()).await;
+        assert_eq!(reply.status, status, "{method} {path} {body}: {}", reply.text);
+        reply.json()["data"].clone()
+    }
+
+    /// A call that is done, and of which there is nothing to say.
+    pub async fn done(&self, method: &str, path: &str) {
+        let reply = self.call(method, path, "").await;
+        assert_eq!((reply.status, reply.text.as_str()), (204, ""), "{method} {path}");
+    }
+}
+
+/// The one of a list that has a member of this value.
+pub fn one<'l>(list: &'l Value, member: &str, value: &str) -> &'l Value {
+    let found = list.as_array().unwrap().iter().find(|one| one[member] == value);
+    found.unwrap_or_else(|| panic!("none has {member} {value}: {list}"))
 }
