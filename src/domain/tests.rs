@@ -579,7 +579,7 @@ fn who_is_seen_is_known_at_once_since_a_time_and_only_to_managers_to_be_describe
         world.fold(&sight);
     }
     let known = &world.consumers[&("demo".into(), "new".into())];
-    assert_eq!((known.seen, known.ext_id.as_deref(), &known.profile["nickName"]), (Some(1_001), Some("7"), &"New".into()));
+    assert_eq!((known.seen, known.ext_id.as_deref(), &known.profile["nickName"]), (1_001, Some("7"), &"New".into()));
 }
 
 #[test]

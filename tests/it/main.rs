@@ -41,6 +41,7 @@ mod sign_in;
 mod sink;
 mod sockets;
 mod support;
+mod surfaces;
 mod trace;
 mod verifiers;
 mod webhooks;
