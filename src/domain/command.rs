@@ -92,7 +92,7 @@ pub enum Command {
         whisper: bool,
     },
     /// Writes a content down in the MAIN dialog that somebody wrote elsewhere: for managers and for the account itself, in anybody's
-    /// name, and for agents in their own.
+    /// name, and for agents who take part in their own.
     Record {
         /// The conversation.
         conversation: ConversationId,
@@ -538,6 +538,7 @@ fn open(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<'_>
         draft.stands_for(conversation, &found);
         return Ok(Outcome::Opened { conversation: found, found: true });
     }
+    origin.as_deref().map_or(Ok(()), record::fits)?;
     let opened = Opened {
         conversation: conversation.clone(),
         number: draft.take_number(account),
@@ -669,15 +670,16 @@ fn update(actor: &Actor, id: &ConversationId, wanted: &[FieldChange], policy: &P
     if wanted.contains(&FieldChange::TakeOver) {
         return take_over(actor, id, draft);
     }
+    let now = draft.now();
     let (id, _) = draft.meant(id, &id.main_dialog());
     let mut after = visible(actor, draft.conversation(&id))?.clone();
-    record::is_not_erased(&after)?;
     let Some(by) = actor.person() else { return Err(silent_application()) };
-    let had_main = after.details.main_is_open();
+    let mut had_main = after.details.main_is_open();
     // Whoever leaves with one field of a request may still say with another what becomes of the conversation.
     let present = after.details.participant(&by).map(|participant| participant.state);
     let mut changes = Vec::new();
     for field in wanted {
+        record::is_not_erased(&after)?;
         // Whoever is only invited may come, or not.
         let may = present == Some(ParticipantState::Active)
             || match field {
@@ -688,13 +690,15 @@ fn update(actor: &Actor, id: &ConversationId, wanted: &[FieldChange], policy: &P
         if by.is_agent() && !may && !actor.is_manager() {
             return Err(Refusal::NotAParticipant);
         }
-        let made = field_change(actor, &by, &after, field, policy)?;
+        let made = field_change(actor, &by, &after, field, policy, now)?;
         if after.details.binding.is_some() && made.contains(&Change::Reopened) {
             is_unbound(&after, draft)?;
         }
         // The next field is judged by what this one makes of the conversation; times and versions are the draft's.
         let (at, version) = (after.last_at, after.version);
         after.change(&made, at, version);
+        had_main |= after.details.main_is_open();
+        record::is_not_too_much(&made, &after)?;
         changes.extend(made);
     }
     let opens_survey = had_main && !after.details.main_is_open() && after.details.stage == OpenState::Open;
@@ -743,6 +747,7 @@ fn field_change(
     conversation: &Conversation,
     field: &FieldChange,
     policy: &Policy,
+    now: Millis,
 ) -> Result<Vec<Change>, Refusal> {
     let details = &conversation.details;
     let closer = match actor {
@@ -769,13 +774,24 @@ fn field_change(
         FieldChange::SetTtr(ttr) => open_only().map(|()| vec![Change::TtrSet { ttr: ttr.clone() }]),
         FieldChange::Note(note) => brand_only().map(|()| vec![Change::Noted { note: note.clone(), id: None, author: None, written: None }]),
         FieldChange::SetDue(at) => brand_only().and_then(|()| open_only()).map(|()| vec![Change::DueSet { at: *at }]),
-        FieldChange::SetQueue(queue) => brand_only().and_then(|()| open_only()).map(|()| vec![Change::QueueSet { queue: queue.clone() }]),
+        FieldChange::SetQueue(queue) => {
+            brand_only().and_then(|()| open_only()).map(|()| vec![Change::QueueSet { queue: queue.clone(), asks: false }])
+        }
         FieldChange::Join { .. } | FieldChange::Leave { .. } | FieldChange::Suggest { .. } | FieldChange::SetRole { .. } => {
             brand_only()?;
             open_only()?;
             participation(conversation, field)
         }
-        FieldChange::AnswerRating { rating, given } => record::answer_rating(conversation, rating, given),
+        FieldChange::AnswerRating { rating, given } => match by.is_agent() && !actor.is_manager() {
+            true => Err(Refusal::NotPermitted("only the consumer, or a manager for it, gives a rating".into())),
+            false => record::answer_rating(conversation, rating, given),
+        },
+        FieldChange::AddNote { author, .. } if author != by && !actor.is_manager() => {
+            Err(Refusal::NotPermitted("only a manager writes in another's name".into()))
+        }
+        FieldChange::Anonymise { .. } | FieldChange::AnonymiseMessage { .. } if !actor.is_manager() => {
+            Err(Refusal::NotPermitted("only a manager has something erased".into()))
+        }
         FieldChange::AddNote { .. }
         | FieldChange::Reopen
         | FieldChange::Claim { .. }
@@ -788,7 +804,7 @@ fn field_change(
         | FieldChange::Answer(_)
         | FieldChange::Book { .. }
         | FieldChange::Anonymise { .. }
-        | FieldChange::AnonymiseMessage { .. } => brand_only().and_then(|()| record::field_change(conversation, field, closer)),
+        | FieldChange::AnonymiseMessage { .. } => brand_only().and_then(|()| record::field_change(conversation, field, closer, now)),
     }
 }
 

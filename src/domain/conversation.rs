@@ -35,7 +35,7 @@ pub struct Conversation {
     pub shown: u64,
     /// When somebody last wrote into the MAIN dialog; at first when it was opened.
     pub spoken: Millis,
-    /// When the consumer last wrote into the MAIN dialog, or did so first of all.
+    /// When the consumer last wrote into the MAIN dialog since it is open.
     pub heard: Option<Millis>,
     /// The last content that everybody may see.
     pub last_content: Option<LastContent>,
@@ -581,7 +581,7 @@ impl Conversation {
         }
         if details.main_is_open() && !was_open {
             // It is as fresh as one that was just opened.
-            self.spoken = at;
+            (self.spoken, self.heard) = (at, None);
         }
         let is_erased = |last: &LastContent| {
             changes.iter().any(|change| match change {
@@ -601,6 +601,7 @@ impl Conversation {
                 // Whoever loses its agent waits, also if the consumer has not said anything yet.
                 None if had_agent || !was_open => self.waiting = Some(at),
                 None if queue != details.queue && self.waiting.is_some() => self.waiting = Some(at),
+                None if changes.iter().any(|change| matches!(change, Change::QueueSet { asks: true, .. })) => self.waiting = Some(at),
                 None => {}
             }
         } else {
@@ -746,7 +747,7 @@ impl Details {
                 }
                 self.was_assigned |= self.assignee().is_some();
             }
-            Change::QueueSet { queue } => {
+            Change::QueueSet { queue, .. } => {
                 if *queue != self.queue {
                     self.refused.clear();
                 }
@@ -765,7 +766,7 @@ impl Details {
                 (self.staged, self.queued) = (at, at);
                 (self.ended, self.closed_by) = (None, None);
                 // Nobody has said anything since, so there is nobody whose patience could end.
-                (self.abandoned, self.patient_until) = (None, None);
+                (self.abandoned, self.patient_until, self.manual_due) = (None, None, None);
                 self.participants.retain(|participant| participant.role != Role::AssignedAgent);
                 // Whoever is asked how it was finds that it goes on.
                 self.close_dialogs(None, Closer::System, None, at);
@@ -868,7 +869,10 @@ impl Details {
     /// Forgets what people said or could be known by. Tags, times and scores stay: they say nothing of anybody.
     fn forget_words(&mut self, at: Millis) {
         self.anonymised = Some(at);
-        (self.note, self.notes, self.context, self.campaign) = (None, 0, None, None);
+        (self.note, self.notes, self.context, self.campaign, self.binding) = (None, 0, None, None, None);
+        for dialog in &mut self.dialogs {
+            dialog.closed_cause = None;
+        }
         self.origin = self.origin.as_ref().map(|origin| Arc::new(origin.without_words()));
         if self.facts.is_some() {
             let facts = self.facts_mut();

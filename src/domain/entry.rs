@@ -214,6 +214,9 @@ pub enum Change {
     QueueSet {
         /// The queue.
         queue: QueueId,
+        /// Whether an agent is looked for from now on, also if nobody has said anything yet.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        asks: bool,
     },
     /// How soon an answer is due was changed.
     TtrSet {
@@ -390,6 +393,7 @@ impl Change {
             Self::Noted { note, .. } => note.clear(),
             Self::AttributesSet { values } => values.iter_mut().for_each(|(_, value)| *value = None),
             Self::RatingAnswered { given, .. } => given.comment = None,
+            Self::RatingOffered { rating } => rating.given = None,
             Self::Answered { answer } => (answer.question, answer.value) = (String::new(), String::new()),
             Self::Booked { booking, .. } => booking.clear(),
             Self::DialogClosed { cause, .. } => *cause = None,
@@ -434,7 +438,7 @@ impl Entry {
         match &mut entry {
             Self::Published(message) => *message = Arc::new(message.without_words()),
             Self::Opened(opened) => {
-                (opened.context, opened.campaign) = (None, None);
+                (opened.context, opened.campaign, opened.binding) = (None, None, None);
                 opened.origin = opened.origin.as_ref().map(|origin| Arc::new(origin.without_words()));
             }
             Self::Changed { changes, .. } => changes.iter_mut().for_each(Change::forget_words),

@@ -1,5 +1,6 @@
 //! Whatever is asked in whatever order, the rules keep their promises.
 
+use super::policy::text_event;
 use super::*;
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -542,4 +543,49 @@ fn nobody_has_charge_by_opening_of_what_another_began_or_is_over_or_is_to_be_cal
         assert_eq!(world.details(&id).assignee().is_some(), takes, "{number}");
         assert_eq!(world.conversations[&ConversationId::from(id.as_str())].waiting.is_some(), is_call, "{number}");
     }
+}
+
+#[test]
+fn nothing_is_added_behind_what_is_to_be_erased_also_in_the_same_request() {
+    let mut world = world(&["a"]);
+    let (ada, grace) = (one_of(0, AgentRole::Agent), one_of(2, AgentRole::Manager));
+    let anonymise = |closes| FieldChange::Anonymise { request: "r".into(), closes };
+    let note = FieldChange::AddNote { id: "n".into(), note: "x".into(), author: someone(2), written: None };
+    let both = |second| Command::Update { conversation: "a".into(), changes: vec![anonymise(true), second] };
+    for second in [note, FieldChange::Reopen, anonymise(true)] {
+        assert_eq!(world.take(&grace, 1_001, both(second)), Err(Refusal::Anonymised));
+    }
+    assert!(matches!(world.change(&grace, 1_002, "a", anonymise(false)), Err(Refusal::NotNow(_))), "it is open");
+    world.change(&ada, 1_002, "a", FieldChange::Claim { person: someone(0), takes_over: false, since: None }).unwrap();
+    assert!(matches!(world.change(&ada, 1_003, "a", anonymise(true)), Err(Refusal::NotPermitted(_))), "for managers");
+    let others = FieldChange::AddNote { id: "n".into(), note: "x".into(), author: someone(1), written: None };
+    assert!(matches!(world.change(&ada, 1_003, "a", others), Err(Refusal::NotPermitted(_))));
+    let future = FieldChange::AddNote { id: "n".into(), note: "x".into(), author: someone(0), written: Some(9_000_000) };
+    assert!(matches!(world.change(&ada, 1_003, "a", future), Err(Refusal::Invalid(_))));
+    world.change(&grace, 1_004, "a", anonymise(true)).unwrap();
+    assert_eq!(world.details("a").anonymised, Some(1_004));
+}
+
+#[test]
+fn whoever_does_not_take_part_writes_in_nobodys_name_but_a_manager() {
+    let mut world = world(&["a"]);
+    let record = |from: Person| Command::Record {
+        conversation: "a".into(),
+        from,
+        event: text_event("x"),
+        metadata: None,
+        file: None,
+        written: None,
+        external: None,
+    };
+    let ada = one_of(0, AgentRole::Agent);
+    assert_eq!(world.take(&ada, 1_001, record(someone(0))), Err(Refusal::NotAParticipant));
+    assert!(matches!(world.take(&ada, 1_001, record(Person::Consumer("ann".into()))), Err(Refusal::NotPermitted(_))));
+    assert!(matches!(world.take(&ann(), 1_001, record(Person::Consumer("ann".into()))), Err(Refusal::NotPermitted(_))));
+    let grace = one_of(2, AgentRole::Manager);
+    assert_eq!(world.take(&grace, 1_002, record(Person::Consumer("bob".into()))), Err(Refusal::NotAParticipant));
+    assert_eq!(world.take(&grace, 1_002, record(someone(1))), Ok(Outcome::Recorded { sequence: 0, at: 1_002 }));
+    assert!(world.details("a").participant(&someone(1)).is_none(), "who wrote in passing takes no part");
+    world.take(&grace, 1_003, Command::Update { conversation: "a".into(), changes: vec![FieldChange::Transfer("77".into())] }).unwrap();
+    assert_eq!(world.conversations[&ConversationId::from("a")].waiting, Some(1_003), "it is put into a queue to be offered");
 }

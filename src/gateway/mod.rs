@@ -15,7 +15,7 @@ pub use query::{Followed, Found, Profile, Query};
 
 use crate::config::{LiveLimits, LiveRetention};
 use crate::domain::{
-    Actor, AgentState, Command, Consumer, Conversation, Draft, FieldChange, Outcome, Policy, Refusal, Role, View, decide, visible,
+    Actor, AgentState, Command, Consumer, Conversation, Draft, FieldChange, Outcome, Person, Policy, Refusal, Role, View, decide, visible,
 };
 use crate::faults::Faults;
 use crate::files::Files;
@@ -405,12 +405,16 @@ impl Gateway {
 
     /// Only who put a file there may show it: a path alone is no proof that one may see what it names.
     fn foreign_file(&self, actor: &Actor, commands: &[Command]) -> Option<Error> {
-        if !commands.iter().any(|command| matches!(command, Command::Publish { file: Some(_), .. })) {
+        let shows = |command: &Command| matches!(command, Command::Publish { file: Some(_), .. } | Command::Record { file: Some(_), .. });
+        if !commands.iter().any(shows) {
             return None;
         }
         let person = actor.person()?;
+        let owns = |person: &Person, path: &str| self.files.is_owner(actor.account(), &query::owner(person), path);
         let is_foreign = |command: &Command| match command {
-            Command::Publish { file: Some(path), .. } => !self.files.is_owner(actor.account(), &query::owner(&person), path),
+            Command::Publish { file: Some(path), .. } => !owns(&person, path),
+            // Who writes in another's name puts files there in its own or in theirs.
+            Command::Record { file: Some(path), from, .. } => !owns(from, path) && !owns(&person, path),
             _ => false,
         };
         let place = commands.iter().position(is_foreign)?;

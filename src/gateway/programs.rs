@@ -129,9 +129,11 @@ impl Gateway {
     /// The entries of the actor's account behind a position, in the order of the journal, and the position up to which that is all.
     ///
     /// # Errors
-    /// [`Refusal::NotPermitted`], if the actor is not on the brand's side; [`Error::Unreadable`].
+    /// [`Refusal::NotPermitted`], if the actor is no manager; [`Error::Unreadable`].
     pub async fn happened(&self, actor: &Actor, after: u64, limit: usize) -> Result<Feed, Error> {
-        brand_only(actor)?;
+        if !actor.is_manager() {
+            return Err(Refusal::NotPermitted("only a manager may ask for all that happened".into()).into());
+        }
         self.store().account_feed(actor.account().clone(), after, limit).await.map_err(|_| Error::Unreadable)
     }
 
@@ -150,13 +152,23 @@ impl Gateway {
         self.store().head()
     }
 
-    /// Consumers of the actor's account in the order of their ids, behind one.
+    /// Consumers of the actor's account in the order of their ids, behind one; those that the actor may know, who are all for a manager.
     ///
     /// # Errors
     /// [`Refusal::NotPermitted`], if the actor is not on the brand's side; [`Error::Unreadable`].
     pub async fn consumers(&self, actor: &Actor, by: ConsumersBy, after: Option<ConsumerId>, limit: usize) -> Result<Vec<Consumer>, Error> {
         brand_only(actor)?;
-        self.store().consumers(actor.account().clone(), by, after, limit).await.map_err(|_| Error::Unreadable)
+        let found = self.store().consumers(actor.account().clone(), by, after, limit).await.map_err(|_| Error::Unreadable)?;
+        if actor.is_manager() {
+            return Ok(found);
+        }
+        let mut known = Vec::new();
+        for consumer in found {
+            if self.may_know(actor, &consumer.id).await? {
+                known.push(consumer);
+            }
+        }
+        Ok(known)
     }
 
     /// What was asked to be erased.

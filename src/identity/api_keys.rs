@@ -190,6 +190,12 @@ impl ApiKeys {
         rates
     }
 
+    pub(super) fn of_account(&self, account: &AccountId) -> Vec<Arc<ApiKey>> {
+        let mut all: Vec<_> = self.all.values().filter(|key| key.account.id == *account).cloned().collect();
+        all.sort_by(|one, other| (one.dialect, &one.name).cmp(&(other.dialect, &other.name)));
+        all
+    }
+
     pub(super) fn find(&self, dialect: Dialect, given: &str) -> Option<Arc<ApiKey>> {
         self.all.get(&(dialect, print(dialect, given))).cloned()
     }

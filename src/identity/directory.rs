@@ -147,6 +147,12 @@ impl Directory {
         self.all.load().api_keys.find(dialect, given)
     }
 
+    /// The API keys of an account, by dialect and name.
+    #[must_use]
+    pub fn api_keys(&self, account: &AccountId) -> Vec<Arc<ApiKey>> {
+        self.all.load().api_keys.of_account(account)
+    }
+
     pub(super) fn tidy(&self) {
         self.addresses.tidy();
     }

@@ -31,6 +31,8 @@ fn said(position: u64, account: &str, conversation: &str, text: &str, whisper: b
         client: None,
         file: None,
         app: None,
+        written: None,
+        external: None,
     };
     Arc::new(Sight { position, at: 0, account: account.into(), entry: Entry::Published(Arc::new(message)), audience: None })
 }

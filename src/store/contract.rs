@@ -1,7 +1,7 @@
 //! What every store must do, whichever engine it is: the suite is run once for each.
 
 use super::{
-    Attempt, Balance, Committed, ConsumersBy, DeadLetter, Decision, EndpointRow, EndpointState, Health, Owed, Owing, Range, Retry,
+    Attempt, Balance, Committed, ConsumersBy, DeadLetter, Decision, EndpointRow, EndpointState, Erasure, Health, Owed, Owing, Range, Retry,
     SessionRow, Settlement, Store, StoreError,
 };
 use crate::domain::fixtures::{open, publish};
@@ -582,4 +582,91 @@ pub(super) async fn what_is_erased_is_read_nowhere_and_its_place_is_kept(open_st
     store.close().await;
     drop(store);
     check(&open_store(dir.path(), told)).await;
+}
+
+pub(super) async fn what_is_closed_is_not_opened_again_while_another_stands_under_its_name(open_store: Open) {
+    let (dir, told, store) = start(open_store);
+    let named = |id: &str| match open(id) {
+        Command::Open { conversation, consumer, queue, ttr, context, campaign, features, origin, .. } => {
+            Command::Open { conversation, consumer, queue, ttr, context, campaign, features, origin, binding: Some("order".into()) }
+        }
+        other => other,
+    };
+    take(&store, ann(), vec![named("a")]).await.unwrap();
+    take(&store, ann(), vec![update("a", FieldChange::Close)]).await.unwrap();
+    take(&store, ann(), vec![named("b")]).await.unwrap();
+    let refused = |taken: &Result<Vec<Outcome>, StoreError>| matches!(taken, Err(StoreError::Refused(0, Refusal::NotNow(_))));
+    for reopens in [FieldChange::Reopen, FieldChange::Transfer("-1".into())] {
+        let again = take(&store, grace(), vec![update("a", reopens)]).await;
+        assert!(refused(&again), "{again:?}");
+    }
+    store.close().await;
+    drop(store);
+    let store = open_store(dir.path(), told);
+    assert!(refused(&take(&store, grace(), vec![update("a", FieldChange::Reopen)]).await), "also from disk");
+    take(&store, ann(), vec![update("b", FieldChange::Close)]).await.unwrap();
+    take(&store, grace(), vec![update("a", FieldChange::Reopen)]).await.unwrap();
+    let found = take(&store, ann(), vec![named("c"), record_in("c", "m")]).await;
+    assert!(matches!(found, Err(StoreError::Refused(1, Refusal::NotPermitted(_)))), "{found:?}");
+    // What is written into the one that is found is there once, whatever it was to be written into.
+    let opens = |id: &str| vec![for_ann(named(id)), record_in(id, "m")];
+    let first = take(&store, grace(), opens("d")).await.unwrap();
+    assert_eq!(first[0], Outcome::Opened { conversation: "a".into(), found: true });
+    let again = take(&store, grace(), opens("e")).await;
+    assert!(matches!(again, Err(StoreError::Refused(1, Refusal::Duplicate(_)))), "{again:?}");
+}
+
+fn record_in(id: &str, name: &str) -> Command {
+    record(id, "x", Some(name))
+}
+
+/// The same, opened by an agent with Ann.
+fn for_ann(command: Command) -> Command {
+    match command {
+        Command::Open { conversation, queue, ttr, context, campaign, features, origin, binding, .. } => {
+            Command::Open { conversation, consumer: Some("ann".into()), queue, ttr, context, campaign, features, origin, binding }
+        }
+        other => other,
+    }
+}
+
+pub(super) async fn a_file_goes_with_the_last_message_that_shows_it(open_store: Open) {
+    let (_dir, _told, store) = start(open_store);
+    take(&store, ann(), vec![open("a"), open("b")]).await.unwrap();
+    let shows = |id: &str, path: &str| match record(id, "x", None) {
+        Command::Record { conversation, from, event, metadata, written, external, .. } => {
+            Command::Record { conversation, from, event, metadata, written, external, file: Some(path.to_owned()) }
+        }
+        other => other,
+    };
+    let all = vec![shows("a", "twice"), shows("a", "twice"), shows("a", "elsewhere"), shows("b", "elsewhere"), shows("a", "once")];
+    take(&store, grace(), all).await.unwrap();
+    let erasure = |sequence: Option<u64>| Erasure {
+        id: "r".into(),
+        account: account(),
+        conversation: "a".into(),
+        message: sequence.map(|sequence| ("a".into(), sequence)),
+        by: grace().person().unwrap(),
+        at: 0,
+        position: 1,
+        place: 0,
+        done: None,
+    };
+    // Shown is what was carried over.
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    let only = async |sequence| {
+        let mut found = store.shown_only_by(erasure(sequence)).await.unwrap();
+        found.sort();
+        found
+    };
+    while only(None).await.len() < 2 {
+        assert!(tokio::time::Instant::now() < until, "{:?}", only(None).await);
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(only(None).await, ["once", "twice"]);
+    let none: [&str; 0] = [];
+    assert_eq!(
+        (only(Some(0)).await, only(Some(2)).await, only(Some(3)).await),
+        (none.map(String::from).into(), vec![], vec!["once".to_owned()])
+    );
 }

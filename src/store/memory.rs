@@ -81,7 +81,7 @@ impl Inner {
     pub(crate) fn push(&mut self, sight: Arc<Sight>) {
         if let Some(message) = sight.message() {
             if let Some(file) = &message.file {
-                self.files.entry(file.clone()).or_default().push(FileUse::of(message));
+                self.files.entry(file.clone()).or_default().push(FileUse::of(message, sight.position));
             }
             if let Some(name) = &message.external {
                 self.named.insert((message.conversation.clone(), name.clone()));
@@ -192,26 +192,26 @@ impl Inner {
                 sight.message().and_then(|message| self.by_dialog.get_mut(&message.dialog)),
                 app_of(&sight).and_then(|app| self.by_app.get_mut(&app)),
             ];
-            for kept in lists.into_iter().flatten().flatten().filter(|kept| kept.position == sight.position) {
-                kept.clone_from(&fresh);
+            for list in lists.into_iter().flatten() {
+                if let Ok(place) = list.binary_search_by_key(&sight.position, |kept| kept.position) {
+                    list[place].clone_from(&fresh);
+                }
             }
             if let Some(found) = sight.message() {
                 if let Some(name) = &found.external {
                     self.named.remove(&(found.conversation.clone(), name.clone()));
                 }
                 if let Some(file) = &found.file {
-                    self.drop_file_use(file);
+                    self.drop_file_use(file, sight.position);
                 }
             }
             self.recent[place] = fresh;
         }
     }
 
-    fn drop_file_use(&mut self, file: &str) {
+    fn drop_file_use(&mut self, file: &str, position: u64) {
         if let Some(shown) = self.files.get_mut(file) {
-            if !shown.is_empty() {
-                shown.remove(0);
-            }
+            shown.retain(|shown| shown.position != position);
             if shown.is_empty() {
                 self.files.remove(file);
             }
@@ -417,7 +417,7 @@ impl Inner {
             }
             drop_first(&mut self.by_dialog, &message.dialog);
             if let Some(file) = &message.file {
-                self.drop_file_use(file);
+                self.drop_file_use(file, oldest.position);
             }
         }
     }
@@ -427,6 +427,13 @@ impl Inner {
 pub(crate) fn name_of(conversation: &Conversation) -> Option<Name> {
     let details = &conversation.details;
     let name = details.binding.as_ref().filter(|_| details.main_is_open())?;
+    Some((details.account.clone(), details.consumer.clone(), name.clone()))
+}
+
+/// The name under which a conversation was found, while it was open.
+pub(crate) fn closed_name(conversation: &Conversation) -> Option<Name> {
+    let details = &conversation.details;
+    let name = details.binding.as_ref().filter(|_| !details.main_is_open())?;
     Some((details.account.clone(), details.consumer.clone(), name.clone()))
 }
 

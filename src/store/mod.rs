@@ -184,11 +184,13 @@ pub struct FileUse {
     pub conversation: ConversationId,
     /// Whether only the brand's side may see it there.
     pub is_whisper: bool,
+    /// The journal position of the message that shows it.
+    pub position: u64,
 }
 
 impl FileUse {
-    pub(crate) fn of(message: &Message) -> Self {
-        Self { conversation: message.conversation.clone(), is_whisper: message.whisper }
+    pub(crate) fn of(message: &Message, position: u64) -> Self {
+        Self { conversation: message.conversation.clone(), is_whisper: message.whisper, position }
     }
 }
 
@@ -341,8 +343,10 @@ pub struct Erasure {
     pub by: Person,
     /// When.
     pub at: Millis,
-    /// The journal position of that.
+    /// The journal position of that, and the place among the changes of that entry: no other erasure has both.
     pub position: u64,
+    /// See `position`.
+    pub place: u64,
     /// When it was erased.
     pub done: Option<Millis>,
 }
@@ -417,6 +421,9 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
     /// Erases some of what an erasure is about, from where it has come to, but for what names its files. Where it goes on, or nothing
     /// more, or [`StoreError::Busy`] if what was said is still on its way: then it is to be tried again.
     fn erase_words(&self, erasure: Erasure, from: Erased) -> oneshot::Receiver<Result<Option<Erased>, StoreError>>;
+
+    /// The files that are shown by what an erasure is about and by nothing else.
+    fn shown_only_by(&self, erasure: Erasure) -> BoxFuture<'static, Result<Vec<String>, ReadError>>;
 
     /// Notes that an erasure is done, when its files are gone.
     fn end_erasure(&self, erasure: Erasure, now: Millis) -> oneshot::Receiver<Result<(), StoreError>>;

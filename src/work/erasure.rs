@@ -3,12 +3,14 @@
 
 use super::retention::Hold;
 use crate::gateway::Gateway;
-use crate::store::{Erasure, Range, ReadError, StoreError};
+use crate::store::{Erasure, ReadError, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How often it is looked for something to erase.
 const PERIOD: Duration = Duration::from_millis(500);
+/// How long it waits behind what failed.
+const LATER: Duration = Duration::from_secs(10);
 
 /// Erases what was said, where that was asked for.
 pub struct Eraser {
@@ -32,45 +34,50 @@ impl Eraser {
     /// Looks now and then, for ever.
     pub async fn run(self) {
         loop {
-            if let Err(error) = self.round().await {
-                tracing::warn!(%error, "what is to be erased cannot be looked up now");
-            }
-            tokio::time::sleep(PERIOD).await;
+            let wait = match self.round().await {
+                Ok(true) => PERIOD,
+                Ok(false) => LATER,
+                Err(error) => {
+                    tracing::warn!(%error, "what is to be erased cannot be looked up now");
+                    LATER
+                }
+            };
+            tokio::time::sleep(wait).await;
         }
     }
 
-    async fn round(&self) -> Result<(), ReadError> {
+    /// Whether nothing failed.
+    async fn round(&self) -> Result<bool, ReadError> {
+        let mut is_well = true;
         for erasure in self.gateway.store().erasures().await? {
             // While a copy is made nothing goes that it may be about to copy.
-            let Some(_held) = (self.hold)() else { return Ok(()) };
+            let Some(_held) = (self.hold)() else { return Ok(is_well) };
             match self.erase(&erasure).await {
                 Ok(true) => {
                     metrics::counter!("tieline_erasures_total").increment(1);
                     tracing::info!(conversation = %erasure.conversation, erasure = %erasure.id, "erased what was said");
                 }
+                Ok(false) => is_well = false,
                 // What was said is still on its way into the database.
-                Ok(false) | Err(StoreError::Busy) => {}
-                Err(error) => tracing::warn!(%error, conversation = %erasure.conversation, "what was said cannot be erased now"),
+                Err(StoreError::Busy) => {}
+                Err(error) => {
+                    tracing::warn!(%error, conversation = %erasure.conversation, "what was said cannot be erased now");
+                    is_well = false;
+                }
             }
         }
-        Ok(())
+        Ok(is_well)
     }
 
-    /// Erases words, then files. As long as a file cannot be removed, what names it stays, and it is tried again.
+    /// Erases words, then files: whether all is gone. As long as a file cannot be removed, what names it stays, and it is tried again.
     async fn erase(&self, erasure: &Erasure) -> Result<bool, StoreError> {
         let store = self.gateway.store();
-        let unread = |_: ReadError| StoreError::Busy;
-        let files = match &erasure.message {
-            None => store.shown_only_in(erasure.conversation.clone()).await.map_err(unread)?,
-            Some((dialog, sequence)) => {
-                let range = Range::Forward { from: *sequence, to: *sequence, limit: 1 };
-                let found = store.events(dialog.clone(), range).await.map_err(unread)?;
-                found.iter().filter_map(|sight| sight.message()?.file.clone()).collect()
-            }
-        };
-        // First of all, for a message that says no more which file it showed cannot be asked again.
+        let mut from = 0;
+        while let Some(next) = store.erase_words(erasure.clone(), from).await.unwrap_or(Err(StoreError::Unknown))? {
+            from = next;
+        }
         let mut is_done = true;
-        for path in files {
+        for path in store.shown_only_by(erasure.clone()).await.map_err(|_| StoreError::Busy)? {
             if let Err(error) = self.gateway.files().delete(&path).await {
                 tracing::warn!(%error, conversation = %erasure.conversation, "a file that is to be erased cannot be removed now");
                 is_done = false;
@@ -78,10 +85,6 @@ impl Eraser {
         }
         if !is_done {
             return Ok(false);
-        }
-        let mut from = 0;
-        while let Some(next) = store.erase_words(erasure.clone(), from).await.unwrap_or(Err(StoreError::Unknown))? {
-            from = next;
         }
         let now = self.gateway.identity().now();
         store.end_erasure(erasure.clone(), now).await.unwrap_or(Err(StoreError::Unknown))?;

@@ -205,6 +205,23 @@ async fn the_default_queue_is_set_and_unset() {
 }
 
 #[tokio::test]
+async fn an_operator_sees_which_api_keys_there_are_until_a_reload_removes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = |dialect: &str, more: &str| format!("[[accounts.api_keys]]\ndialect = \"{dialect}\"\nkey = \"hunter2\"\n{more}\n");
+    let text = config(&(key("oncehub", "") + &key("dixa", "name = \"the export\"\nagent = \"1002\"")));
+    let server = TestProcess::start_with(dir.path(), free_port(), &[], &text).await;
+    let api = server.api();
+    let seen = see(&api, "/admin/v1/accounts").await;
+    assert!(!seen.to_string().contains("hunter2"), "{seen}");
+    let bound = json!({"dialect": "dixa", "name": "the export", "agent": "1002"});
+    let unbound = json!({"dialect": "oncehub", "name": "oncehub key of demo", "agent": null});
+    assert_eq!((&seen[0]["apiKeys"], &seen[1]["apiKeys"]), (&json!([bound, unbound]), &json!([])));
+    assert_eq!(seen[0]["agents"][0]["email"], "ada@demo.invalid");
+    assert_eq!(reload(dir.path(), &api, &config(&key("oncehub", ""))).await.status, 200);
+    assert_eq!(see(&api, "/admin/v1/accounts").await[0]["apiKeys"], json!([unbound]));
+}
+
+#[tokio::test]
 async fn no_api_key_is_shown_and_init_makes_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");

@@ -27,6 +27,7 @@ mod fetched;
 mod identity;
 mod installations;
 mod life;
+mod openapi;
 mod operate;
 mod ownership;
 mod packaging;

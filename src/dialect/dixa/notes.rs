@@ -141,7 +141,7 @@ pub(super) fn calls() -> OpenApiRouter {
 }
 
 /// All notes about a conversation, by the times when they were written, the oldest first.
-#[utoipa::path(get, path = "/v1/conversations/{conversationId}/notes", tag = "notes", params(Named),
+#[utoipa::path(get, path = "/v1/conversations/{conversationId}/notes", operation_id = "listNotes", tag = "notes", params(Named),
     responses((status = 200, description = "They.", body = Data<Vec<Note>>), Any, Absent))]
 async fn list(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Vec<Note>>>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
@@ -150,7 +150,7 @@ async fn list(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Vec<
 }
 
 /// Adds a note.
-#[utoipa::path(post, path = "/v1/conversations/{conversationId}/notes", tag = "notes", params(Named, Repeat), request_body = NewNote,
+#[utoipa::path(post, path = "/v1/conversations/{conversationId}/notes", operation_id = "addNote", tag = "notes", params(Named, Repeat), request_body = NewNote,
     responses((status = 200, description = "It.", body = Data<Note>), Any, Absent, Change))]
 async fn add(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<NewNote>) -> Result<Answer<Note>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
@@ -161,7 +161,7 @@ async fn add(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<
 }
 
 /// Adds notes: each that can be, and says of each others why not, in their order.
-#[utoipa::path(post, path = "/v1/conversations/{conversationId}/notes/bulk", tag = "notes", params(Named, Repeat),
+#[utoipa::path(post, path = "/v1/conversations/{conversationId}/notes/bulk", operation_id = "addNotes", tag = "notes", params(Named, Repeat),
     request_body = NewNotes, responses((status = 200, description = "What became of each.", body = Data<Vec<NoteOutcome>>), Any, Absent, Change))]
 async fn add_many(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<NewNotes>) -> Result<Answer<Vec<NoteOutcome>>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;

@@ -1,17 +1,18 @@
 //! The erasure of what was said, in steps so small that no publish waits for them: entries of the journal are written again without
-//! words, at their places. What was asked for stands in `erasures` until it is done, so that a crash loses nothing.
+//! words, at their places: the one thing besides removal by which the journal is changed. What was asked for stands in `erasures` until it is done, so that a crash loses nothing.
 
-use super::super::{Erased, Erasure};
+use super::super::memory::Memory;
+use super::super::{Erased, Erasure, FileUse};
 use super::debts::count;
-use super::{projection, row, run};
+use super::{projection, removal, row, run};
 use crate::domain::{Entry, Person};
 use rusqlite::{Connection, OptionalExtension, Row};
 use tieline_protocol::ids::{AccountId, ConversationId, DialogId};
 
 /// Entries that are written again in one step.
-const STEP: usize = 256;
+const STEP: usize = 64;
 
-const COLUMNS: &str = "id, account, conversation, dialog, sequence, by, at, position, done";
+const COLUMNS: &str = "id, account, conversation, dialog, sequence, by, at, position, place, done";
 
 fn erasure(row: &Row<'_>) -> rusqlite::Result<Erasure> {
     let dialog: Option<String> = row.get(3)?;
@@ -25,18 +26,20 @@ fn erasure(row: &Row<'_>) -> rusqlite::Result<Erasure> {
         by,
         at: row.get(6)?,
         position: row::unsigned(row, 7)?,
-        done: row.get(8)?,
+        place: row::unsigned(row, 8)?,
+        done: row.get(9)?,
     })
 }
 
 /// Remembers what is to be erased.
 pub(super) fn ask(connection: &Connection, erasure: &Erasure) -> rusqlite::Result<()> {
-    let sql = "INSERT OR IGNORE INTO erasures (id, account, conversation, dialog, sequence, by, at, position)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let sql = "INSERT OR IGNORE INTO erasures (id, account, conversation, dialog, sequence, by, at, position, place)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     let (dialog, sequence) = erasure.message.as_ref().map(|(dialog, sequence)| (dialog.as_str(), sequence.cast_signed())).unzip();
-    let Erasure { id, account, conversation, by, at, position, .. } = erasure;
+    let Erasure { id, account, conversation, by, at, position, place, .. } = erasure;
     let by = projection::to_json(by)?;
-    let values = (id, account.as_str(), conversation.as_str(), dialog, sequence, by, at, position.cast_signed());
+    let (position, place) = (position.cast_signed(), place.cast_signed());
+    let values = (id, account.as_str(), conversation.as_str(), dialog, sequence, by, at, position, place);
     connection.prepare_cached(sql)?.execute(values).map(drop)
 }
 
@@ -49,7 +52,7 @@ pub(super) fn pending(connection: &Connection) -> rusqlite::Result<Vec<Erasure>>
 
 /// What was asked for under an id.
 pub(super) fn find(connection: &Connection, account: &AccountId, id: &str) -> rusqlite::Result<Option<Erasure>> {
-    let sql = format!("SELECT {COLUMNS} FROM erasures WHERE id = ?1 AND account = ?2");
+    let sql = format!("SELECT {COLUMNS} FROM erasures WHERE account = ?2 AND id = ?1 ORDER BY position, place LIMIT 1");
     connection.prepare_cached(&sql)?.query_row([id, account.as_str()], erasure).optional()
 }
 
@@ -68,6 +71,16 @@ pub(super) fn step(connection: &Connection, wanted: &Erasure, from: Erased) -> r
             .prepare_cached("SELECT entry FROM journal WHERE position = ?1")?
             .query_row([position.cast_signed()], |row| row::json::<Entry>(row, 0));
         if let Some(entry) = read.optional()? {
+            if let Entry::Published(message) = &entry
+                && let Some(name) = &message.external
+            {
+                let forget = "DELETE FROM named WHERE conversation = ?1 AND name = ?2";
+                connection.prepare_cached(forget)?.execute((message.conversation.as_str(), name))?;
+            }
+            // What receivers of webhooks answered may repeat what they were sent.
+            connection.prepare_cached("UPDATE attempts SET answer = NULL WHERE position = ?1")?.execute([position.cast_signed()])?;
+            let letters = "UPDATE dead_letters SET last = NULL WHERE conversation = ?1 AND position = ?2";
+            connection.prepare_cached(letters)?.execute((wanted.conversation.as_str(), position.cast_signed()))?;
             let entry = projection::to_json(&entry.without_words())?;
             connection.prepare_cached("UPDATE journal SET entry = ?2 WHERE position = ?1")?.execute((position.cast_signed(), entry))?;
         }
@@ -76,7 +89,6 @@ pub(super) fn step(connection: &Connection, wanted: &Erasure, from: Erased) -> r
         return Ok(positions.last().map(|last| last + 1));
     }
     if wanted.message.is_none() {
-        connection.prepare_cached("DELETE FROM named WHERE conversation = ?1")?.execute([wanted.conversation.as_str()])?;
         connection.prepare_cached("DELETE FROM resends WHERE conversation = ?1")?.execute([wanted.conversation.as_str()])?;
     }
     Ok(None)
@@ -115,10 +127,34 @@ fn positions(connection: &Connection, conversation: &ConversationId, from: Erase
     Ok(found)
 }
 
+/// The files that are shown by what it is about, and by nothing else.
+pub(super) fn shown_only_by(connection: &Connection, memory: &Memory, erasure: &Erasure) -> rusqlite::Result<Vec<String>> {
+    let Some((dialog, sequence)) = &erasure.message else {
+        return removal::shown_only_in(connection, memory, &erasure.conversation);
+    };
+    let Some(position) = event(connection, dialog, *sequence)? else { return Ok(Vec::new()) };
+    let sql = "SELECT path FROM file_uses WHERE conversation = ?1 AND position = ?2";
+    let read = |row: &Row<'_>| row.get::<_, String>(0);
+    let path = connection.prepare_cached(sql)?.query_row((erasure.conversation.as_str(), position.cast_signed()), read).optional()?;
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let is_other = |place: &FileUse| place.position != position;
+    let is_elsewhere =
+        memory.read().shows(&path).iter().any(is_other) || row::shows(connection, &erasure.account, &path)?.iter().any(is_other);
+    Ok(if is_elsewhere { Vec::new() } else { vec![path] })
+}
+
 /// Notes that it is done.
 pub(super) fn end(connection: &Connection, erasure: &Erasure, now: i64) -> rusqlite::Result<()> {
-    if erasure.message.is_none() {
-        connection.prepare_cached("DELETE FROM file_uses WHERE conversation = ?1")?.execute([erasure.conversation.as_str()])?;
-    }
-    connection.prepare_cached("UPDATE erasures SET done = ?2 WHERE id = ?1")?.execute((erasure.id.as_str(), now)).map(drop)
+    let conversation = erasure.conversation.as_str();
+    match &erasure.message {
+        None => connection.prepare_cached("DELETE FROM file_uses WHERE conversation = ?1")?.execute([conversation])?,
+        Some((dialog, sequence)) => {
+            let position = event(connection, dialog, *sequence)?.unwrap_or(0).cast_signed();
+            let sql = "DELETE FROM file_uses WHERE conversation = ?1 AND position = ?2";
+            connection.prepare_cached(sql)?.execute((conversation, position))?
+        }
+    };
+    let place = (erasure.position.cast_signed(), erasure.place.cast_signed());
+    let sql = "UPDATE erasures SET done = ?3 WHERE position = ?1 AND place = ?2";
+    connection.prepare_cached(sql)?.execute((place.0, place.1, now)).map(drop)
 }

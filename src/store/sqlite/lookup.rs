@@ -4,7 +4,7 @@ use super::super::memory::Memory;
 use super::super::{ConsumersBy, Feed};
 use super::debts::count;
 use super::{reader, row};
-use crate::domain::{Consumer, Conversation, Sight};
+use crate::domain::{Consumer, Conversation, Entry, Sight};
 use crate::map::Set;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use std::collections::BTreeMap;
@@ -89,7 +89,10 @@ pub(super) fn account_feed(
     {
         let memory = memory.read();
         if memory.reaches(after) {
-            let theirs = memory.after(after).into_iter().flatten().filter(|sight| sight.account == *account);
+            // Where something was removed memory has an entry that says nothing.
+            let is_empty = |sight: &Arc<Sight>| matches!(sight.entry, Entry::Removed { number: 0, .. });
+            let is_theirs = |sight: &&Arc<Sight>| sight.account == *account && !is_empty(sight);
+            let theirs = memory.after(after).into_iter().flatten().filter(is_theirs);
             let found: Vec<_> = theirs.take(limit).cloned().collect();
             let reached = if found.len() < limit { memory.head().max(after) } else { found.last().map_or(after, |last| last.position) };
             return Ok((found, reached));
@@ -108,8 +111,12 @@ pub(super) fn consumers(
     limit: usize,
 ) -> rusqlite::Result<Vec<Consumer>> {
     let after = after.map_or("", ConsumerId::as_str);
-    let here: Vec<Consumer> = memory.read().dirty_consumers(account).cloned().collect();
-    let newer: Set<ConsumerId> = here.iter().map(|consumer| consumer.id.clone()).collect();
+    let fits = |consumer: &Consumer| consumer.id.as_str() > after && by.has(consumer);
+    let (here, newer): (Vec<Consumer>, Set<ConsumerId>) = {
+        let memory = memory.read();
+        let here = memory.dirty_consumers(account).filter(|consumer| fits(consumer)).cloned().collect();
+        (here, memory.dirty_consumers(account).map(|consumer| consumer.id.clone()).collect())
+    };
     let mut values = vec![account.as_str().to_owned(), after.to_owned()];
     let filter = match by {
         ConsumersBy::Account => String::new(),
@@ -133,8 +140,7 @@ pub(super) fn consumers(
             found.insert(consumer.id.clone(), consumer);
         }
     }
-    let fits = |consumer: &Consumer| consumer.id.as_str() > after && by.has(consumer);
-    found.extend(here.into_iter().filter(fits).map(|consumer| (consumer.id.clone(), consumer)));
+    found.extend(here.into_iter().map(|consumer| (consumer.id.clone(), consumer)));
     Ok(found.into_values().take(limit).collect())
 }
 

@@ -414,6 +414,10 @@ impl Store for SqliteStore {
         answer
     }
 
+    fn shown_only_by(&self, erasure: Erasure) -> BoxFuture<'static, Result<Vec<String>, ReadError>> {
+        self.read(move |connection, memory| erasure::shown_only_by(connection, memory, &erasure))
+    }
+
     fn end_erasure(&self, erasure: Erasure, now: Millis) -> oneshot::Receiver<Result<(), StoreError>> {
         self.write(Durability::Synced, move |connection| erasure::end(connection, &erasure, now))
     }

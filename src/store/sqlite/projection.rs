@@ -434,8 +434,10 @@ fn write_beside(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Resul
     if let Some(message) = sight.message() {
         if let Some(file) = &message.file {
             transaction
-                .prepare_cached("INSERT OR IGNORE INTO file_uses (account, path, conversation, whisper) VALUES (?1, ?2, ?3, ?4)")?
-                .execute((sight.account.as_str(), file, message.conversation.as_str(), message.whisper))?;
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO file_uses (account, path, conversation, whisper, position) VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute((sight.account.as_str(), file, message.conversation.as_str(), message.whisper, position))?;
         }
         if let Some(name) = &message.external {
             transaction
@@ -548,7 +550,7 @@ fn write_contacts(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Res
 /// What an entry asks to be erased.
 fn write_erasures(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Result<()> {
     let Entry::Changed { conversation, by, changes } = &sight.entry else { return Ok(()) };
-    for change in changes {
+    for (place, change) in changes.iter().enumerate() {
         let (request, message) = match change {
             Change::Anonymised { request } => (request, None),
             Change::MessageAnonymised { request, dialog, sequence } => (request, Some((dialog.clone(), *sequence))),
@@ -564,6 +566,7 @@ fn write_erasures(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Res
                 by: by.clone(),
                 at: sight.at,
                 position: sight.position,
+                place: place as u64,
                 done: None,
             },
         )?;

@@ -45,6 +45,8 @@ contract!(
     what_must_stay_does_not_hide_what_is_kept_no_longer,
     programs_find_what_they_look_for_from_memory_and_disk,
     what_is_erased_is_read_nowhere_and_its_place_is_kept,
+    what_is_closed_is_not_opened_again_while_another_stands_under_its_name,
+    a_file_goes_with_the_last_message_that_shows_it,
 );
 
 #[tokio::test]

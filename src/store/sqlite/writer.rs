@@ -3,7 +3,7 @@
 //! What decisions write goes to the tail, and from there into the database behind the acks; writes that are no decisions go to
 //! the database at once, in a transaction of their own.
 
-use super::super::memory::{Memory, Name, name_of};
+use super::super::memory::{Memory, Name, closed_name, name_of};
 use super::super::{
     Announce, AnswerTo, Clock, Committed, Decided, Decision, Document, Erased, Erasure, Fingerprint, Health, Retry, SessionRow, StoreError,
 };
@@ -596,19 +596,26 @@ impl Writer {
             drop(answer.send(Err(StoreError::Unknown)));
             return;
         }
-        if self.projected.position < erasure.position || self.memory.read().dirty(&erasure.conversation).is_some() {
+        // Of a conversation nothing is added any more; of one with more to come its state says nothing of the message.
+        let is_whole = erasure.message.is_none();
+        if self.projected.position < erasure.position || is_whole && self.memory.read().dirty(&erasure.conversation).is_some() {
             drop(answer.send(Err(StoreError::Busy)));
             return;
         }
-        let begun = self.connection.execute_batch("BEGIN IMMEDIATE");
+        // As a sweep: what is lost of it is done again, for its end is synced.
+        let ready = set_synchronous(&self.connection, Synchronous::Normal);
+        let begun = ready.and_then(|()| self.connection.execute_batch("BEGIN IMMEDIATE"));
         let (next, failure) = match begun.and_then(|()| erasure::step(&self.connection, erasure, from)) {
             Ok(next) => (next, None),
             Err(error) => (None, Some(error)),
         };
-        let erased = self.end_transaction(failure).map_err(|error| self.failed(&Failure::Database(error)));
+        let ended = self.end_transaction(failure).and(set_synchronous(&self.connection, Synchronous::Full));
+        let erased = ended.map_err(|error| self.failed(&Failure::Database(error)));
         if erased.is_ok() && next.is_none() {
             self.memory.write().forget_words(&erasure.conversation, erasure.message.as_ref());
             self.tail.purge();
+            // What stood there goes from the database's file and from its log as soon as that can be.
+            self.unchecked = self.unchecked.max(UNCHECKED_BYTES + 1);
         }
         drop(answer.send(erased.map(|()| next)));
     }
@@ -723,6 +730,12 @@ impl Writer {
             match key {
                 ScopeKey::Conversation(id) => {
                     if let Some(state) = self.load(id)? {
+                        // What is closed may be opened again, unless another stands under its name by now.
+                        if let Some(name) = closed_name(&state)
+                            && let Some(other) = self.named(&name, staged)?
+                        {
+                            scope.names.insert(name, other);
+                        }
                         scope.conversations.insert(id.clone(), state);
                     }
                 }
@@ -754,6 +767,16 @@ impl Writer {
                         }
                         scope.names.insert(name, id);
                     }
+                }
+            }
+        }
+        // A message may be written into the conversation that is found under a name instead of opened.
+        for key in &decision.scope {
+            let ScopeKey::Named(_, name) = key else { continue };
+            for found in scope.names.values() {
+                let name = (found.clone(), name.clone());
+                if self.memory.read().has_message(&name) || row::has_message(&self.connection, &name)? {
+                    scope.named.insert(name);
                 }
             }
         }

@@ -1,4 +1,4 @@
--- The journal: append-only, in commit order, until a conversation is removed. It follows the files of the tail, as do
+-- The journal: append-only, in commit order, until a conversation is removed or what was said in it erased. It follows the files of the tail, as do
 -- `retries`, `resends` and the projections; an entry that says that a conversation was removed is written here first. Everything
 -- else but `sessions`, `documents`, `cursors`, `removals`, and the tables of webhooks is derived from it.
 CREATE TABLE journal (
@@ -195,7 +195,8 @@ CREATE TABLE file_uses (
     path TEXT NOT NULL,
     conversation TEXT NOT NULL,
     whisper INTEGER NOT NULL,
-    PRIMARY KEY (account, path, conversation, whisper)
+    position INTEGER NOT NULL,
+    PRIMARY KEY (account, path, position)
 ) WITHOUT ROWID;
 CREATE INDEX file_uses_by_conversation ON file_uses (conversation);
 
@@ -226,9 +227,10 @@ CREATE TABLE contacts (
 ) WITHOUT ROWID;
 CREATE INDEX contacts_by_consumer ON contacts (account, consumer, kind);
 
--- What is asked to be erased, of a whole conversation or of one message; kept when it is done, for whoever asks.
+-- What is asked to be erased, of a whole conversation or of one message; kept when it is done, for whoever asks, as long as the
+-- conversation is.
 CREATE TABLE erasures (
-    id TEXT PRIMARY KEY,
+    id TEXT NOT NULL,
     account TEXT NOT NULL,
     conversation TEXT NOT NULL,
     dialog TEXT,
@@ -236,9 +238,12 @@ CREATE TABLE erasures (
     by TEXT NOT NULL,
     at INTEGER NOT NULL,
     position INTEGER NOT NULL,
-    done INTEGER
+    place INTEGER NOT NULL,
+    done INTEGER,
+    PRIMARY KEY (position, place)
 ) WITHOUT ROWID;
 CREATE INDEX erasures_to_do ON erasures (position) WHERE done IS NULL;
+CREATE INDEX erasures_by_id ON erasures (account, id);
 CREATE INDEX erasures_by_conversation ON erasures (conversation);
 
 CREATE TABLE meta (
