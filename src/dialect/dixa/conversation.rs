@@ -416,7 +416,7 @@ pub(super) fn calls() -> OpenApiRouter {
 }
 
 /// A conversation by its number.
-#[utoipa::path(get, path = "/v1/conversations/{conversationId}", tag = "conversations", params(Named),
+#[utoipa::path(get, path = "/v1/conversations/{conversationId}", operation_id = "getConversation", tag = "conversations", params(Named),
     responses((status = 200, description = "It.", body = Data<Shown>), Any, Absent))]
 async fn get(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Shown>>, Fault> {
     let found = caller.conversation(named.conversation_id).await?;

@@ -240,7 +240,7 @@ pub(super) fn calls() -> OpenApiRouter {
 }
 
 /// Begins a conversation. One that an agent's message begins is that agent's; others wait in the account's default queue.
-#[utoipa::path(post, path = "/v1/conversations", tag = "conversations", params(Repeat), request_body = New,
+#[utoipa::path(post, path = "/v1/conversations", operation_id = "createConversation", tag = "conversations", params(Repeat), request_body = New,
     responses((status = 201, description = "It has begun.", body = Data<Began>), Any, Absent, Change))]
 async fn create(caller: Caller, Body { said, key }: Body<New>) -> Result<Answer<Began>, Fault> {
     let Beginning { consumer, origin, queue, message } = Beginning::of(&caller, said).await?;

@@ -142,7 +142,7 @@ pub(super) fn calls() -> OpenApiRouter {
 }
 
 /// Writes a conversation down that was had elsewhere, with its own times.
-#[utoipa::path(post, path = "/v1/conversations/import", tag = "conversations", params(Repeat), request_body = Import,
+#[utoipa::path(post, path = "/v1/conversations/import", operation_id = "importConversation", tag = "conversations", params(Repeat), request_body = Import,
     responses((status = 201, description = "It is written down; what of it is not, is named.", body = Data<Imported>), Any, Absent, Change))]
 async fn import(
     caller: Caller,

@@ -46,7 +46,7 @@ pub(super) fn calls() -> OpenApiRouter {
 }
 
 /// The conversations that belong to one, in the order in which they were linked.
-#[utoipa::path(get, path = "/v1/conversations/{conversationId}/linked", tag = "conversations", params(Named),
+#[utoipa::path(get, path = "/v1/conversations/{conversationId}/linked", operation_id = "listLinked", tag = "conversations", params(Named),
     responses((status = 200, description = "They.", body = Data<Vec<Shown>>), Any, Absent))]
 async fn linked(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Vec<Shown>>>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
@@ -63,7 +63,7 @@ async fn linked(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Ve
 }
 
 /// Links a conversation to another: each to one at most, and to none that is linked itself.
-#[utoipa::path(put, path = "/v1/conversations/{conversationId}/link", tag = "conversations", params(Named), request_body = Joins,
+#[utoipa::path(put, path = "/v1/conversations/{conversationId}/link", operation_id = "linkConversation", tag = "conversations", params(Named), request_body = Joins,
     responses((status = 204, description = "It is linked."), Any, Absent, Change))]
 async fn link(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<Joins>) -> Result<Answer<()>, Fault> {
     let child = caller.conversation(named.conversation_id).await?;

@@ -87,7 +87,7 @@ pub(super) fn calls() -> OpenApiRouter {
 }
 
 /// All messages of a conversation, oldest first. Addresses of files are good for a short time.
-#[utoipa::path(get, path = "/v1/conversations/{conversationId}/messages", tag = "messages", params(Named),
+#[utoipa::path(get, path = "/v1/conversations/{conversationId}/messages", operation_id = "listMessages", tag = "messages", params(Named),
     responses((status = 200, description = "They.", body = Data<Vec<Shown>>), Any, Absent))]
 async fn list(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Vec<Shown>>>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
@@ -97,7 +97,7 @@ async fn list(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Vec<
 }
 
 /// One message more, in a conversation of the channels `Email`, `WidgetChat` and `Messenger`. What is closed is opened again by it.
-#[utoipa::path(post, path = "/v1/conversations/{conversationId}/messages", tag = "messages", params(Named, Repeat),
+#[utoipa::path(post, path = "/v1/conversations/{conversationId}/messages", operation_id = "addMessage", tag = "messages", params(Named, Repeat),
     request_body = NewMessage, responses((status = 200, description = "It is written down.", body = Data<Written>), Any, Absent, Change))]
 async fn add(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<NewMessage>) -> Result<Answer<Written>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
@@ -110,8 +110,8 @@ async fn add(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<
     // An agent that is not there is the body's fault.
     let (actor, writing) = said.writing(&caller, requester).map_err(Fault::or_bad)?;
     let fetching = Fetching::of(&caller, Some(&writing)).await?;
-    let opens = reopens(&actor, &conversation);
-    let commands = opens.iter().cloned().chain(writing.commands(&conversation.details.id, fetching.files(0))).collect();
+    let opens = reopens(&actor, &writing, &conversation);
+    let commands = std::iter::once(opens).chain(writing.commands(&conversation.details.id, fetching.files(0))).collect();
     let decided = fetching.shown_by(caller.submit(actor, commands, key).await).await?;
     let recorded = decided.outcomes.iter().find_map(|outcome| match outcome {
         Outcome::Recorded { sequence, at } => Some((*sequence, *at)),
@@ -129,9 +129,11 @@ async fn add(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<
     Ok(Answer::new(StatusCode::OK, data).replayed(decided.replayed))
 }
 
-/// What opens a conversation again that is closed, or may be by now. Who may not do that to one that it has not joined is not made to
-/// where there is no need.
-fn reopens(actor: &Actor, conversation: &Conversation) -> Option<Command> {
-    let reopen = || Command::Update { conversation: conversation.details.id.clone(), changes: vec![FieldChange::Reopen] };
-    (actor.is_manager() || !conversation.details.main_is_open()).then(reopen)
+/// What opens a conversation again that is closed, or may be by now. An agent who writes for itself has it from then on: without it, it
+/// would have no part in it any more, and could not write.
+fn reopens(actor: &Actor, writing: &Writing, conversation: &Conversation) -> Command {
+    let claims = !actor.is_manager() && !conversation.details.main_is_open();
+    let claim = claims.then(|| FieldChange::Claim { person: writing.from.clone(), takes_over: true, since: None });
+    let changes = [FieldChange::Reopen].into_iter().chain(claim).collect();
+    Command::Update { conversation: conversation.details.id.clone(), changes }
 }

@@ -169,6 +169,8 @@ impl Dixa {
         let nothing = || async { Fault::missing("there is nothing at this path") };
         Router::from(calls())
             .route_layer(from_fn_with_state(self.clone(), caller::admit))
+            // Behind the layer: which methods there are is no secret.
+            .method_not_allowed_fallback(async || Fault::of(StatusCode::METHOD_NOT_ALLOWED, ""))
             .route("/v1", any(nothing))
             .route("/v1/{*rest}", any(nothing))
             .layer(map_response(in_our_words))

@@ -46,7 +46,7 @@ pub(super) fn calls() -> OpenApiRouter {
 }
 
 /// Gives a conversation to an agent.
-#[utoipa::path(put, path = "/v1/conversations/{conversationId}/claim", tag = "conversations", params(Named), request_body = Claim,
+#[utoipa::path(put, path = "/v1/conversations/{conversationId}/claim", operation_id = "claimConversation", tag = "conversations", params(Named), request_body = Claim,
     responses((status = 204, description = "The agent has it."), Any, Absent, Change))]
 async fn claim(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<Claim>) -> Result<Answer<()>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
@@ -58,7 +58,7 @@ async fn claim(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Bod
 }
 
 /// Closes a conversation. One that is closed stays as it is.
-#[utoipa::path(put, path = "/v1/conversations/{conversationId}/close", tag = "conversations", params(Named), request_body = Option<By>,
+#[utoipa::path(put, path = "/v1/conversations/{conversationId}/close", operation_id = "closeConversation", tag = "conversations", params(Named), request_body = Option<By>,
     responses((status = 204, description = "It is closed."), Any, Absent, Change))]
 async fn close(caller: Caller, Ours(Path(named)): Which, Perhaps(Body { said, key }): Perhaps<By>) -> Result<Answer<()>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
@@ -68,7 +68,7 @@ async fn close(caller: Caller, Ours(Path(named)): Which, Perhaps(Body { said, ke
 
 /// Opens a conversation again, in its queue. One that nobody put into a queue goes into the account's default queue; one that is open
 /// stays as it is.
-#[utoipa::path(put, path = "/v1/conversations/{conversationId}/reopen", tag = "conversations", params(Named), request_body = Option<By>,
+#[utoipa::path(put, path = "/v1/conversations/{conversationId}/reopen", operation_id = "reopenConversation", tag = "conversations", params(Named), request_body = Option<By>,
     responses((status = 204, description = "It is open."), Any, Absent, Change))]
 async fn reopen(caller: Caller, Ours(Path(named)): Which, Perhaps(Body { said, key }): Perhaps<By>) -> Result<Answer<()>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
@@ -82,7 +82,7 @@ async fn reopen(caller: Caller, Ours(Path(named)): Which, Perhaps(Body { said, k
 }
 
 /// Puts a conversation into a queue, without an agent, and opens it again if it is closed.
-#[utoipa::path(put, path = "/v1/conversations/{conversationId}/transfer/queue", tag = "conversations", params(Named),
+#[utoipa::path(put, path = "/v1/conversations/{conversationId}/transfer/queue", operation_id = "transferConversation", tag = "conversations", params(Named),
     request_body = Transfer, responses((status = 204, description = "It is there."), Any, Absent, Change))]
 async fn transfer(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<Transfer>) -> Result<Answer<()>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;

@@ -167,6 +167,9 @@ async fn what_cannot_begin_is_refused_and_leaves_nothing_behind() {
     assert_eq!(large.status, 413, "{}", large.text);
     // An agent's key begins only what is its own agent's.
     let agents = Dixa::with(&dixa.api, "agent-key");
+    agents.refused("POST", "/conversations", &with("/message", outbound(&ada)), 404).await;
+    // Who has had a conversation with somebody knows it.
+    assert_eq!(dixa.put("/conversations/1/claim", &json!({"agentId": ada})).await.status, 204);
     agents.refused("POST", "/conversations", &good, 401).await;
     agents.refused("POST", "/conversations", &with("/message", outbound(&people(&dixa).await.grace)), 401).await;
     assert_eq!(agents.post("/conversations", &with("/message", outbound(&ada))).await.status, 201);
@@ -273,6 +276,7 @@ async fn an_import_that_cannot_be_is_refused_as_a_whole() {
     }
     assert_eq!(dixa.get("/conversations/2").await.status, 404, "nothing of it is left");
     let agents = Dixa::with(&dixa.api, "agent-key");
+    assert_eq!(dixa.put("/conversations/1/claim", &json!({"agentId": ada})).await.status, 204);
     agents
         .refused("POST", "/conversations/import", &with("messages", json!([message("agentId", people(&dixa).await.grace.into())])), 401)
         .await;

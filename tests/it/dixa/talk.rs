@@ -141,7 +141,14 @@ async fn a_message_that_is_refused_leaves_nothing_behind() {
     let path = format!("/conversations/{other}/messages");
     agents.refused("POST", &path, &outbound(&grace), 401).await;
     agents.refused("POST", &path, &json!({"_type": "Inbound", "content": text("x")}), 401).await;
+    agents.refused("POST", &path, &outbound(&ada), 401).await;
+    assert_eq!(dixa.put(&format!("/conversations/{other}/claim"), &json!({"agentId": ada})).await.status, 204);
     assert_eq!(agents.post(&path, &outbound(&ada)).await.status, 200);
+    // What it opens again it has.
+    assert_eq!(agents.put(&format!("/conversations/{other}/close"), &json!({})).await.status, 204);
+    assert_eq!(agents.post(&path, &outbound(&ada)).await.status, 200);
+    let is = dixa.conversation(other).await;
+    assert_eq!((&is["state"], &is["assignment"]["agentId"]), (&json!("Open"), &json!(ada)));
     assert_eq!(Dixa::with(&dixa.api, "manager-key").post(&path, &outbound(&ada)).await.status, 200);
 }
 
