@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Imports run this way and no other; `session`, `delivery` and `work` do not know each other. [`config`], [`faults`], [`map`],
-//! [`openapi`], [`outbound`], [`random`], [`things`] and [`throttle`] lie beside it for anybody to use, and themselves use no more than
-//! [`domain`] and each other.
+//! [`openapi`], [`outbound`], [`random`], [`things`] and [`throttle`] lie beside it for anybody to use, and themselves use no more
+//! than [`domain`] and each other.
 //!
 //! | Module | What it is |
 //! |---|---|
@@ -82,6 +82,7 @@ use crate::config::{Config, LiveLimits, LiveRetention};
 use crate::delivery::{Deliveries, Worker};
 use crate::dialect::dixa::Dixa;
 use crate::dialect::liveperson::{Native, Webhooks};
+use crate::dialect::oncehub::{Begin, OnceHub};
 use crate::faults::Faults;
 use crate::files::{Files, FilesError};
 use crate::gateway::{Gateway, Notes, Parts};
@@ -241,6 +242,7 @@ pub struct Server {
     store: Arc<SqliteStore>,
     hub: Arc<Hub>,
     native: Arc<Native>,
+    oncehub: Option<Arc<OnceHub>>,
     gateway: Arc<Gateway>,
     deliveries: Deliveries,
     delivering: Worker,
@@ -319,6 +321,8 @@ impl Server {
             twice: Arc::new(move |account| faults.doubles_webhook(account)),
         });
         let native = Native::new(gateway.clone(), &config, limits.clone(), deliveries.clone());
+        let is_on = config.server.dialects.iter().any(|dialect| dialect == "oncehub");
+        let oncehub = is_on.then(|| OnceHub::new(gateway.clone(), &config, limits.clone(), &deliveries));
         let plain = listen(config.server.listen.0).await?;
         let tls = match listen(config.server.tls.listen.0).await? {
             Some(listener) => Some((listener, Certificate::new(Certificate::read(&config)?))),
@@ -334,6 +338,7 @@ impl Server {
             store,
             hub,
             native,
+            oncehub,
             gateway,
             deliveries,
             delivering,
@@ -448,6 +453,7 @@ impl Server {
             true => Dixa::new(self.gateway.clone(), self.search.clone(), &self.config, self.limits.clone()).routes(),
             false => Dixa::switched_off(),
         });
+        routes = routes.merge(self.oncehub.as_ref().map_or_else(OnceHub::switched_off, OnceHub::routes));
         routes = routes.merge(files::http::routes(self.gateway.files().clone(), wall_clock()));
         routes = match self.internal {
             None => routes.merge(pages.clone().routes()),
@@ -468,6 +474,7 @@ impl Server {
             reloader.serve(Reach {
                 gateway: self.gateway.clone(),
                 native: self.native.clone(),
+                oncehub: self.oncehub.clone(),
                 listener: listener.clone(),
                 certificate: self.tls.as_ref().map(|(_, certificate)| certificate.clone()),
                 limits: self.limits.clone(),
@@ -512,6 +519,10 @@ impl Server {
         self.gateway.identity().restore().await.map_err(|_| ServeError::Unreadable)?;
         for reason in self.gateway.identity().take_things(&self.config).await.map_err(|_| ServeError::Unreadable)? {
             tracing::warn!(reason, "an entry of the configuration is left out");
+        }
+        if let Some(oncehub) = &self.oncehub {
+            let begin = if serves_native { Begin::WithOthers } else { Begin::Now };
+            oncehub.restore(begin).await.map_err(|_| ServeError::Unreadable)?;
         }
         if serves_native {
             self.native.restore().await.map_err(|_| ServeError::Unreadable)?;

@@ -3,9 +3,11 @@
 //! An endpoint that a tenant chose is [guarded](crate::outbound): it leads to public addresses or nowhere, unless the operator
 //! allowed it.
 //!
-//! Two signatures go along: the vendor's, and that of [Standard Webhooks](https://www.standardwebhooks.com), which holds the
-//! message's id and the time of the attempt as well.
+//! By LivePerson's manner two signatures go along: the vendor's, and that of [Standard
+//! Webhooks](https://www.standardwebhooks.com), which holds the message's id and the time of the attempt as well. By OnceHub's goes
+//! its own, of the time and the body.
 
+use super::Manner;
 use super::retry::LONGEST_ASKED_FOR;
 use crate::config::{Endpoint, WebhookSecret, WebhookSettings, WebhookSignature};
 use crate::outbound::{Clients, Guard, Unanswered, is_public};
@@ -33,6 +35,7 @@ pub(super) struct Request<'r> {
     pub(super) headers: &'r HeaderMap,
     pub(super) account: &'r AccountId,
     pub(super) client_id: &'r ClientId,
+    pub(super) manner: Manner,
     pub(super) signing: Signing<'r>,
     /// Whether a tenant chose the endpoint.
     pub(super) is_guarded: bool,
@@ -153,18 +156,19 @@ impl Poster {
     }
 
     async fn try_to_send(&self, request: Request<'_>, now: i64) -> Result<Answer, Failure> {
-        let sent = self
-            .client(&request)?
-            .post(request.endpoint.0.clone())
-            .headers(request.headers.clone())
-            .header("content-type", "application/json")
-            .header("x-liveperson-account-id", request.account.as_str())
-            .header("x-liveperson-client-id", request.client_id.as_str())
-            .header("x-liveperson-signature", request.signing.vendors(request.body))
-            .header("webhook-id", request.id)
-            .header("webhook-timestamp", now)
-            .header("webhook-signature", request.signing.standard(request.id, now, request.body))
-            .body(request.body.clone());
+        let sent = self.client(&request)?.post(request.endpoint.0.clone()).headers(request.headers.clone());
+        let sent = sent.header("content-type", "application/json");
+        let sent = match request.manner {
+            Manner::LivePerson => sent
+                .header("x-liveperson-account-id", request.account.as_str())
+                .header("x-liveperson-client-id", request.client_id.as_str())
+                .header("x-liveperson-signature", request.signing.vendors(request.body))
+                .header("webhook-id", request.id)
+                .header("webhook-timestamp", now)
+                .header("webhook-signature", request.signing.standard(request.id, now, request.body)),
+            Manner::OnceHub => sent.header("oncehub-signature", request.signing.oncehubs(now, request.body)),
+        };
+        let sent = sent.body(request.body.clone());
         let response = timeout(self.answer_timeout, sent.send()).await.map_err(|_| Unanswered::TimedOut)??;
         let status = response.status();
         let retry_after = retry_after(response.headers(), now);
@@ -221,6 +225,15 @@ impl Signing<'_> {
         format!("{name}={}", STANDARD.encode(tag))
     }
 
+    /// OnceHub's signature: of the time and the body.
+    fn oncehubs(&self, timestamp: i64, body: &[u8]) -> String {
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.secret.expose_secret().as_bytes()));
+        context.update(format!("{timestamp}.").as_bytes());
+        context.update(body);
+        let hex: String = context.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("t={timestamp},s={hex}")
+    }
+
     /// The signatures of Standard Webhooks, one for each key.
     fn standard(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let sign = |key: &[u8]| {
@@ -263,6 +276,7 @@ mod tests {
             headers: &HeaderMap::new(),
             account: &"demo".into(),
             client_id: &"connector".into(),
+            manner: Manner::LivePerson,
             signing: Signing { secret: &"s".to_owned().into(), kind: WebhookSignature::Sha1, keys: &[] },
             is_guarded,
             id: "log:1",

@@ -11,6 +11,7 @@
 pub mod dixa;
 pub mod ids;
 pub mod liveperson;
+pub mod oncehub;
 
 use crate::openapi::Document;
 use crate::session::{Admission, Doorway};
@@ -25,7 +26,7 @@ use utoipa::openapi::OpenApi;
 type Describe = fn() -> OpenApi;
 
 /// What each dialect's document says, by the name that the configuration has for it.
-const DOCUMENTS: [(&str, Describe); 2] = [("liveperson", liveperson::openapi), ("dixa", dixa::openapi)];
+const DOCUMENTS: [(&str, Describe); 3] = [("liveperson", liveperson::openapi), ("dixa", dixa::openapi), ("oncehub", oncehub::openapi)];
 
 /// The documents of the dialects that are switched on.
 #[must_use]

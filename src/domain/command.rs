@@ -613,6 +613,7 @@ fn publish(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<
         from,
         role,
         whisper: *whisper,
+        begins: false,
         event: event.clone(),
         metadata: metadata.clone(),
         encoded_metadata: encoded_metadata.clone(),

@@ -3,7 +3,7 @@
 use super::Millis;
 use super::entry::{Change, Entry, Message, Opened};
 use super::facts::{Facts, Link};
-use super::origin::{Channel, Origin};
+use super::origin::{Channel, Direction, Origin};
 use super::people::{Person, Role};
 use super::routing::{Refused, Ring, RingState};
 use serde::{Deserialize, Serialize};
@@ -125,6 +125,9 @@ pub struct Details {
     pub refused: Vec<Refused>,
     /// Where it comes from, if its opener said.
     pub origin: Option<Arc<Origin>>,
+    /// Whether an agent opened it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_agent: bool,
     /// When it came into its queue.
     pub queued: Millis,
     /// Since when its agent has it.
@@ -384,6 +387,7 @@ impl Conversation {
             refused: Vec::new(),
             notes: 0,
             origin: opened.origin.clone(),
+            by_agent: opened.agent.is_some(),
             queued: at,
             assigned: opened.agent.is_some().then_some(at),
             staged: began,
@@ -499,6 +503,13 @@ impl Conversation {
     pub fn falls_silent(&self) -> Option<Millis> {
         let silence = self.details.silence.filter(|_| self.details.main_is_open())?;
         Some(self.spoken.saturating_add(silence))
+    }
+
+    /// Whether a message that is to be added is the first that the consumer says in it.
+    #[must_use]
+    pub fn begins_with(&self, message: &Message) -> bool {
+        let is_said = message.class != EventClass::Receipt && !message.whisper && message.role == Role::Consumer;
+        self.heard.is_none() && is_said && message.dialog == self.details.id.main_dialog()
     }
 
     /// Adds an event of the dialog. An answer from the brand's side settles what was due. What subscribers see of the
@@ -676,6 +687,13 @@ impl Details {
     #[must_use]
     pub fn suggested(&self) -> Option<&Participant> {
         self.participants.iter().find(|participant| participant.state == ParticipantState::Suggested)
+    }
+
+    /// Who began it: as its opener says, else who opened it.
+    #[must_use]
+    pub fn direction(&self) -> Direction {
+        let opened = if self.by_agent { Direction::Outbound } else { Direction::Inbound };
+        self.origin.as_ref().map_or(opened, |origin| origin.direction)
     }
 
     /// Whether the MAIN dialog takes events.
@@ -922,14 +940,18 @@ pub struct Consumer {
     pub app: Option<ClientId>,
     /// What that application calls it.
     pub ext_id: Option<String>,
-    /// When it was first heard of.
-    pub seen: Option<Millis>,
     /// A JSON object.
     pub profile: serde_json::Map<String, serde_json::Value>,
     /// What its identity provider says of it, if it signed in there.
     pub claims: Option<Box<RawValue>>,
     /// How many conversations it has had.
     pub opened: u64,
+    /// When it was seen first.
+    #[serde(default)]
+    pub seen: Millis,
+    /// When what is known of it was last changed.
+    #[serde(default)]
+    pub updated: Millis,
 }
 
 impl Consumer {
@@ -941,10 +963,11 @@ impl Consumer {
             id: id.clone(),
             app: None,
             ext_id: None,
-            seen: None,
             profile: serde_json::Map::new(),
             claims: None,
             opened: 0,
+            seen: 0,
+            updated: 0,
         }
     }
 
@@ -964,9 +987,14 @@ impl Consumer {
         self.profile.get("privateData")?.get(name)?.as_str().filter(|text| !text.is_empty())
     }
 
-    /// Adds an entry of a time that names this consumer.
+    /// Adds an entry that names this consumer, and was written at a time.
     pub fn apply(&mut self, entry: &Entry, at: Millis) {
-        self.seen.get_or_insert(at);
+        if self.seen == 0 {
+            (self.seen, self.updated) = (at, at);
+        }
+        if !matches!(entry, Entry::Opened(_)) {
+            self.updated = at;
+        }
         match entry {
             Entry::ConsumerSeen { app, ext_id, .. } => {
                 self.app.clone_from(app);

@@ -210,11 +210,12 @@ impl<'v> Draft<'v> {
     }
 
     /// Writes down an event of a conversation that was looked up in this draft before.
-    pub fn publish(&mut self, message: Message) {
+    pub fn publish(&mut self, mut message: Message) {
         let now = self.now;
         let position = self.next_position();
         let Some(conversation) = self.conversations.get_mut(&message.conversation) else { return };
         let at = conversation.event_time(now);
+        message.begins = conversation.begins_with(&message);
         let message = Arc::new(message);
         conversation.add_message(&message, at, position);
         let account = conversation.details.account.clone();
@@ -244,6 +245,7 @@ impl<'v> Draft<'v> {
             from: bot.clone(),
             role,
             whisper: false,
+            begins: false,
             event,
             metadata,
             encoded_metadata: None,

@@ -132,6 +132,9 @@ pub struct Message {
     /// Whether only the brand's side may see it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub whisper: bool,
+    /// Whether it is the first that the consumer says in the conversation. [`super::Draft::publish`] knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begins: bool,
     /// The event as published.
     pub event: Box<RawValue>,
     /// As published.

@@ -68,6 +68,7 @@ pub(super) fn record(actor: &Actor, command: &Command, draft: &mut Draft<'_>) ->
         from: from.clone(),
         role,
         whisper: false,
+        begins: false,
         event: event.clone(),
         metadata: metadata.clone(),
         encoded_metadata: None,

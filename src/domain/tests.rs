@@ -90,6 +90,44 @@ impl World {
     }
 }
 
+#[test]
+fn the_first_word_of_the_consumer_begins_a_conversation_and_says_so() {
+    let mut world = World::default();
+    let consumer = Actor::Consumer { account: "demo".into(), id: "ann".into(), app: None, was: None };
+    let agent = Actor::Agent { account: "demo".into(), user: "2".into(), pid: "pid-2".into(), roles: [AgentRole::Manager].into() };
+    let see = Command::SeeConsumer { consumer: "ann".into(), app: None, ext_id: None };
+    let opened = |id: &str, whose: Option<&str>| match super::fixtures::open(id) {
+        Command::Open { conversation, queue, ttr, context, campaign, features, binding, origin, .. } => {
+            Command::Open { conversation, consumer: whose.map(Into::into), queue, ttr, context, campaign, features, binding, origin }
+        }
+        other => other,
+    };
+    let mut begun = Vec::new();
+    for (at, actor, command) in [
+        (1, &consumer, see),
+        (2, &consumer, opened("a", None)),
+        (3, &consumer, super::fixtures::publish("a", "one")),
+        (4, &consumer, super::fixtures::publish("a", "two")),
+        (5, &agent, opened("b", Some("ann"))),
+        (6, &agent, super::fixtures::publish("b", "hello?")),
+        (7, &consumer, super::fixtures::publish("b", "one")),
+        (8, &consumer, super::fixtures::publish("b", "two")),
+    ] {
+        let mut draft = Draft::new(&world, at, world.position + 1);
+        decide(actor, &[command], &policy(), &mut draft).unwrap();
+        let Draft { sights, .. } = draft;
+        for sight in sights {
+            begun.extend(sight.message().filter(|message| message.begins).map(|message| (message.conversation.to_string(), sight.at)));
+            world.fold(&sight);
+        }
+    }
+    assert_eq!(begun, [("a".to_owned(), 3), ("b".to_owned(), 7)]);
+    let direction = |id: &str| world.conversations[&ConversationId::from(id)].details.direction();
+    assert_eq!((direction("a"), direction("b")), (super::Direction::Inbound, super::Direction::Outbound));
+    let ann = world.consumers.values().next().unwrap();
+    assert_eq!((ann.seen, ann.updated, ann.opened), (1, 1, 2));
+}
+
 fn actor() -> impl Strategy<Value = Actor> {
     prop_oneof![
         (0..2_u8).prop_map(|number| Actor::Consumer {
@@ -541,7 +579,7 @@ fn who_is_seen_is_known_at_once_since_a_time_and_only_to_managers_to_be_describe
         world.fold(&sight);
     }
     let known = &world.consumers[&("demo".into(), "new".into())];
-    assert_eq!((known.seen, known.ext_id.as_deref(), &known.profile["nickName"]), (Some(1_001), Some("7"), &"New".into()));
+    assert_eq!((known.seen, known.ext_id.as_deref(), &known.profile["nickName"]), (1_001, Some("7"), &"New".into()));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! agents' notes, what happened, and who the consumers are.
 
 use super::{Error, Gateway};
-use crate::domain::{Actor, Change, Consumer, Conversation, Entry, Millis, Person, Refusal, Sight, visible};
+use crate::domain::{Actor, Change, Consumer, Conversation, ConversationFilter, Entry, Millis, Person, Refusal, Sight, visible};
 use crate::identity::fingerprint;
 use crate::store::{ConsumersBy, Erasure, Feed, Range};
 use std::sync::Arc;
@@ -181,6 +181,35 @@ impl Gateway {
             return Ok(None);
         }
         self.store().consumer(actor.account().clone(), id.clone()).await.map_err(|_| Error::Unreadable)
+    }
+
+    /// The last consumers of the actor's account in front of one, in the order of their ids.
+    ///
+    /// # Errors
+    /// As [`Gateway::consumers`].
+    pub async fn consumers_before(&self, actor: &Actor, before: ConsumerId, limit: usize) -> Result<Vec<Consumer>, Error> {
+        brand_only(actor)?;
+        self.store().consumers_before(actor.account().clone(), before, limit).await.map_err(|_| Error::Unreadable)
+    }
+
+    /// The conversations of a consumer of the actor's account, the most recently changed first.
+    ///
+    /// # Errors
+    /// As [`Gateway::consumers`].
+    pub async fn conversations_of(&self, actor: &Actor, consumer: &ConsumerId, limit: usize) -> Result<Vec<Conversation>, Error> {
+        brand_only(actor)?;
+        let filter = ConversationFilter { consumer: Some(consumer.clone()), ..ConversationFilter::all(actor.account().clone()) };
+        let found = self.store().conversations(filter, limit).await.map_err(|_| Error::Unreadable)?;
+        Ok(found.conversations)
+    }
+
+    /// The conversation of the actor's account in which something is booked, by the other system's name for that.
+    ///
+    /// # Errors
+    /// As [`Gateway::consumers`].
+    pub async fn booked(&self, actor: &Actor, booking: &str) -> Result<Option<Conversation>, Error> {
+        brand_only(actor)?;
+        self.store().booked(actor.account().clone(), booking.to_owned()).await.map_err(|_| Error::Unreadable)
     }
 
     /// What was asked to be erased.

@@ -47,6 +47,7 @@ pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<String, String>> + S
     tags(
         (name = "operations", description = "How the gateway is, and its configuration."),
         (name = "people", description = "Accounts, conversations, sessions and consumers, without a word of what was said."),
+        (name = "things", description = "What an account has: tags, attributes, flows, websites and the like, and its default queue."),
         (name = "faults", description = "What goes wrong on demand, on a double for tests."),
     ),
 )]
@@ -89,7 +90,8 @@ impl Admin {
             .routes(routes!(faults, set_faults, clear_faults))
             .routes(routes!(super::trace::trace))
             .merge(super::operate::calls())
-            .merge(super::things::routes().into())
+            .merge(super::things::calls())
+            .merge(super::facts::calls())
     }
 
     /// What their document says.

@@ -5,6 +5,7 @@ mod connection;
 mod console;
 mod docs;
 mod drain;
+mod facts;
 mod front;
 mod operate;
 mod pages;

@@ -7,7 +7,7 @@ use super::trace::described;
 use super::webhooks::told;
 use crate::domain::{AgentRole, Conversation, ConversationFilter, Dialog, Millis, OpenState};
 use crate::hub::SessionView;
-use crate::identity::{Account, ApiKey};
+use crate::identity::Account;
 use crate::openapi::Sentence;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -65,19 +65,18 @@ struct ShownAccount {
     agents: Vec<ShownAgent>,
     /// Names by id.
     queues: BTreeMap<String, String>,
-    /// The keys of other vendors' APIs, by their names.
     api_keys: Vec<ShownKey>,
 }
 
-/// An API key of an account, without the key.
+/// A key of an account, which itself is not shown.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = ApiKey)]
 struct ShownKey {
-    /// Whose API it opens.
+    /// The dialect that it opens.
     dialect: &'static str,
     name: String,
-    /// The agent that it acts as; the account itself, if none.
+    /// The agent in whose name it acts.
     #[schema(value_type = Option<String>)]
     agent: Option<UserId>,
 }
@@ -135,12 +134,12 @@ async fn accounts(State(admin): State<Admin>) -> Response {
         });
         let apps = account.apps().into_iter().map(|id| ShownApp { enabled: account.app(&id).is_some(), client_id: id });
         let keys = admin.gateway.identity().directory().api_keys(&account.id);
-        let shown = |key: &Arc<ApiKey>| ShownKey { dialect: key.dialect.name(), name: key.name.clone(), agent: key.agent.clone() };
+        let keys = keys.iter().map(|key| ShownKey { dialect: key.dialect.name(), name: key.name.clone(), agent: key.agent.clone() });
         ShownAccount {
-            api_keys: keys.iter().map(shown).collect(),
             agents: agents.collect(),
             apps: apps.collect(),
             queues: account.queues().into_iter().map(|(id, name)| (id.to_owned(), name.to_owned())).collect(),
+            api_keys: keys.collect(),
             id: account.id.clone(),
             name: account.name.clone(),
         }

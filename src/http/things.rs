@@ -1,28 +1,93 @@
 //! What an operator sees and does about an account's tags, attributes, contact endpoints, flows, websites, audiences, bots, hubs,
 //! and its default queue: `/admin/v1/accounts/{account}/{kind}`.
 
-use super::admin::{Admin, to_the_end};
+use super::admin::{Admin, Denied, TooLarge, to_the_end};
 use super::say;
 use super::webhooks::told;
 use crate::identity::{Account, Kept, Shelved, ThingError};
+use crate::openapi::{AnyObject, refusals};
 use crate::things::{Attribute, Audience, Bot, ContactEndpoint, Flow, Hub, Kind, Tag, Thing, ThingId, Website};
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use tieline_protocol::ids::QueueId;
+use utoipa::openapi::schema::Type;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-pub(super) fn routes() -> Router<Admin> {
-    Router::new()
-        .route("/admin/v1/accounts/{account}/default-queue", get(default_queue).put(set_default_queue).delete(unset_default_queue))
-        .route("/admin/v1/accounts/{account}/{kind}", get(list).post(create))
-        .route("/admin/v1/accounts/{account}/{kind}/{id}", get(one).put(change).patch(change).delete(change))
+pub(super) fn calls() -> OpenApiRouter<Admin> {
+    OpenApiRouter::default()
+        .routes(routes!(default_queue, set_default_queue, unset_default_queue))
+        .routes(routes!(list, create))
+        .routes(routes!(one, replace, patch, remove))
+}
+
+refusals! {
+    /// A change that is not made.
+    Unchanged {
+        409: "The name is another's, the thing is needed, or there are too many.",
+        412: "It has another revision by now.",
+        503: "The store did not confirm the change; look whether it holds, and try again.",
+    }
+}
+
+/// A thing of a kind, as it is shown: what it is, and what is known of it.
+struct ShownThing;
+
+impl PartialSchema for ShownThing {
+    fn schema() -> RefOr<Schema> {
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        ObjectBuilder::new()
+            .description(Some("A thing: the members of its kind, and these."))
+            .property("id", text())
+            .property("source", text().description(Some("Whether the file has it so, it was changed while running, or it was made so.")))
+            .property("revision", ObjectBuilder::new().schema_type(Type::Integer))
+            .property("created", text())
+            .property("updated", text())
+            .property("deleted", ObjectBuilder::new().schema_type(Type::Boolean))
+            .required("id")
+            .required("source")
+            .required("revision")
+            .required("created")
+            .required("updated")
+            .into()
+    }
+}
+
+impl ToSchema for ShownThing {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Thing".into()
+    }
+}
+
+/// The queue of those who are sent to none.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "put together by hand in one place; here it is described")]
+struct DefaultQueue {
+    queue: String,
+    revision: u64,
+    /// The queue that was set, if it is not there any more.
+    missing: Option<String>,
+    source: Option<String>,
+    created: Option<String>,
+    updated: Option<String>,
+}
+
+/// To which revision a change is made.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read from the headers; here it is described")]
+struct AtRevision {
+    /// The `ETag` of an earlier answer; nothing, or `*`: whichever it is.
+    #[param(rename = "if-match")]
+    if_match: Option<String>,
 }
 
 type Answer = Result<Response, Box<Response>>;
@@ -142,13 +207,28 @@ macro_rules! by_kind {
     };
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Which {
+    /// Those that were deleted, instead of those that there are.
     #[serde(default)]
     deleted: bool,
 }
 
+/// Things of a kind.
+#[utoipa::path(
+    get, path = "/admin/v1/accounts/{account}/{kind}", operation_id = "things_list", tag = "things",
+    params(
+        ("account" = String, Path, description = "The account."),
+        (
+            "kind" = String, Path,
+            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots` or `hubs`.",
+        ),
+        Which,
+    ),
+    responses((status = 200, description = "All of them.", body = Vec<ShownThing>), Denied),
+)]
 async fn list(State(admin): State<Admin>, Path((account, kind)): Path<(String, String)>, Query(which): Query<Which>) -> Response {
     let listed = admin.tenant(Some(&account)).and_then(|account| by_kind!(&kind, T => Ok(all::<T>(&account, which.deleted))));
     either(listed)
@@ -164,6 +244,19 @@ fn all<T: Shelved>(account: &Account, is_deleted: bool) -> Response {
     axum::Json(all).into_response()
 }
 
+/// Makes a thing.
+#[utoipa::path(
+    post, path = "/admin/v1/accounts/{account}/{kind}", operation_id = "things_create", tag = "things",
+    params(
+        ("account" = String, Path, description = "The account."),
+        (
+            "kind" = String, Path,
+            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots` or `hubs`.",
+        ),
+    ),
+    request_body(content = AnyObject, description = "The members of its kind.", example = json!({"name": "urgent"})),
+    responses((status = 201, description = "The thing.", body = ShownThing), Denied, TooLarge, Unchanged),
+)]
 async fn create(State(admin): State<Admin>, Path((account, kind)): Path<(String, String)>, body: Bytes) -> Response {
     to_the_end(async move {
         either(match admin.tenant(Some(&account)) {
@@ -174,6 +267,19 @@ async fn create(State(admin): State<Admin>, Path((account, kind)): Path<(String,
     .await
 }
 
+/// One thing.
+#[utoipa::path(
+    get, path = "/admin/v1/accounts/{account}/{kind}/{id}", operation_id = "things_get", tag = "things",
+    params(
+        ("account" = String, Path, description = "The account."),
+        (
+            "kind" = String, Path,
+            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots` or `hubs`.",
+        ),
+        ("id" = String, Path, description = "The thing's id."),
+    ),
+    responses((status = 200, description = "The thing.", body = ShownThing), Denied),
+)]
 async fn one(State(admin): State<Admin>, Path((account, kind, id)): Path<(String, String, String)>) -> Response {
     either(admin.tenant(Some(&account)).and_then(|account| by_kind!(&kind, T => found::<T>(&account, &id))))
 }
@@ -181,6 +287,59 @@ async fn one(State(admin): State<Admin>, Path((account, kind, id)): Path<(String
 fn found<T: Shelved>(account: &Account, id: &str) -> Answer {
     let kept = id.parse().ok().and_then(|id| T::shelf(account.things()).resolve(id));
     kept.map(|kept| reply(StatusCode::OK, &kept)).ok_or_else(|| refused(&ThingError::NotFound))
+}
+
+/// Says anew what a thing is.
+#[utoipa::path(
+    put, path = "/admin/v1/accounts/{account}/{kind}/{id}", operation_id = "things_replace", tag = "things",
+    params(
+        ("account" = String, Path, description = "The account."),
+        (
+            "kind" = String, Path,
+            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots` or `hubs`.",
+        ),
+        ("id" = String, Path, description = "The thing's id."), AtRevision,
+    ),
+    request_body(content = AnyObject, description = "The members of its kind."),
+    responses((status = 200, description = "The thing.", body = ShownThing), Denied, TooLarge, Unchanged),
+)]
+async fn replace(admin: State<Admin>, path: Path<(String, String, String)>, headers: HeaderMap, body: Bytes) -> Response {
+    change(admin, path, Method::PUT, headers, body).await
+}
+
+/// Changes members of a thing: those that are null are removed.
+#[utoipa::path(
+    patch, path = "/admin/v1/accounts/{account}/{kind}/{id}", operation_id = "things_change", tag = "things",
+    params(
+        ("account" = String, Path, description = "The account."),
+        (
+            "kind" = String, Path,
+            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots` or `hubs`.",
+        ),
+        ("id" = String, Path, description = "The thing's id."), AtRevision,
+    ),
+    request_body(content = AnyObject, description = "The members of its kind."),
+    responses((status = 200, description = "The thing.", body = ShownThing), Denied, TooLarge, Unchanged),
+)]
+async fn patch(admin: State<Admin>, path: Path<(String, String, String)>, headers: HeaderMap, body: Bytes) -> Response {
+    change(admin, path, Method::PATCH, headers, body).await
+}
+
+/// Deletes a thing. It is shown among those that were.
+#[utoipa::path(
+    delete, path = "/admin/v1/accounts/{account}/{kind}/{id}", operation_id = "things_delete", tag = "things",
+    params(
+        ("account" = String, Path, description = "The account."),
+        (
+            "kind" = String, Path,
+            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots` or `hubs`.",
+        ),
+        ("id" = String, Path, description = "The thing's id."), AtRevision,
+    ),
+    responses((status = 200, description = "The thing.", body = ShownThing), Denied, Unchanged),
+)]
+async fn remove(admin: State<Admin>, path: Path<(String, String, String)>, headers: HeaderMap) -> Response {
+    change(admin, path, Method::DELETE, headers, Bytes::new()).await
 }
 
 async fn change(
@@ -257,16 +416,30 @@ fn merge(members: &mut Map<String, Value>, patch: Map<String, Value>) {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct WantedQueue {
+    #[schema(value_type = String)]
     queue: QueueId,
 }
 
+/// The queue of those who are sent to none.
+#[utoipa::path(
+    get, path = "/admin/v1/accounts/{account}/default-queue", operation_id = "default_queue_get", tag = "things",
+    params(("account" = String, Path, description = "The account.")),
+    responses((status = 200, description = "The queue that holds.", body = DefaultQueue), Denied),
+)]
 async fn default_queue(State(admin): State<Admin>, Path(account): Path<String>) -> Response {
     either(admin.tenant(Some(&account)).map(|account| shown_queue(&account)))
 }
 
+/// Sets the queue of those who are sent to none.
+#[utoipa::path(
+    put, path = "/admin/v1/accounts/{account}/default-queue", operation_id = "default_queue_set", tag = "things",
+    params(("account" = String, Path, description = "The account."), AtRevision),
+    request_body(content = WantedQueue, example = json!({"queue": "-1"})),
+    responses((status = 200, description = "The queue that holds.", body = DefaultQueue), Denied, TooLarge, Unchanged),
+)]
 async fn set_default_queue(State(admin): State<Admin>, Path(account): Path<String>, headers: HeaderMap, body: Bytes) -> Response {
     to_the_end(async move {
         either(match read::<WantedQueue>(&body) {
@@ -277,6 +450,12 @@ async fn set_default_queue(State(admin): State<Admin>, Path(account): Path<Strin
     .await
 }
 
+/// Lets the queue of those who are sent to none be as the file has it.
+#[utoipa::path(
+    delete, path = "/admin/v1/accounts/{account}/default-queue", operation_id = "default_queue_unset", tag = "things",
+    params(("account" = String, Path, description = "The account."), AtRevision),
+    responses((status = 200, description = "The queue that holds.", body = DefaultQueue), Denied, Unchanged),
+)]
 async fn unset_default_queue(State(admin): State<Admin>, Path(account): Path<String>, headers: HeaderMap) -> Response {
     to_the_end(async move { either(admin.set_default_queue(&account, None, &headers).await) }).await
 }

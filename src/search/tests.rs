@@ -25,6 +25,7 @@ fn said(position: u64, account: &str, conversation: &str, text: &str, whisper: b
         from: Person::Consumer("ann".into()),
         role: Role::Consumer,
         whisper,
+        begins: false,
         event: serde_json::value::to_raw_value(&json!({"type": "ContentEvent", "message": text})).unwrap(),
         metadata: None,
         encoded_metadata: None,

@@ -417,6 +417,65 @@ pub(super) async fn the_journal_is_read_by_position_and_time_also_from_disk(open
     check(&store).await;
 }
 
+pub(super) async fn a_booking_is_known_by_the_last_conversation_in_which_it_stands(open_store: Open) {
+    let (dir, told, store) = start(open_store);
+    let system = || Actor::System { account: account(), bot: Person::Agent { user: "0".into(), pid: "bot".into() } };
+    let book = |id: &str, booking: &str, stands| update(id, FieldChange::Book { booking: booking.into(), stands });
+    for id in ["a", "b"] {
+        take(&store, ann(), vec![open(id), publish(id, "x")]).await.unwrap();
+        take(&store, system(), vec![book(id, "B-1", true), book(id, id, true)]).await.unwrap();
+    }
+    take(&store, system(), vec![book("b", "b", false)]).await.unwrap();
+    let booked = async |store: &Arc<dyn Store>, account: &str, booking: &str| {
+        let found = store.booked(account.into(), booking.into()).await.unwrap();
+        found.map(|found| found.details.id.to_string()).unwrap_or_default()
+    };
+    let check = async |store: &Arc<dyn Store>, of_both: &str| {
+        let mut found = Vec::new();
+        for (account, booking) in [("demo", "B-1"), ("demo", "a"), ("demo", "b"), ("demo", "B-2"), ("other", "B-1")] {
+            found.push(booked(store, account, booking).await);
+        }
+        assert_eq!(found, [of_both, "a", "", "", ""]);
+    };
+    check(&store, "b").await;
+    store.close().await;
+    drop(store);
+    let store = open_store(dir.path(), told.clone());
+    check(&store, "b").await;
+    // What is newer in memory counts, also where it takes away what is on disk.
+    take(&store, system(), vec![book("b", "B-1", false)]).await.unwrap();
+    check(&store, "a").await;
+    store.close().await;
+    drop(store);
+    check(&open_store(dir.path(), told), "a").await;
+}
+
+pub(super) async fn consumers_are_listed_in_both_directions(open_store: Open) {
+    let (dir, told, store) = start(open_store);
+    let see = async |store: &Arc<dyn Store>, id: &str| {
+        let seen = Command::SeeConsumer { consumer: id.into(), app: None, ext_id: None };
+        take(store, ann(), vec![seen]).await.unwrap();
+    };
+    for id in ["d", "b", "e"] {
+        see(&store, id).await;
+    }
+    store.close().await;
+    drop(store);
+    let store = open_store(dir.path(), told);
+    // Some on disk, some in memory.
+    for id in ["c", "a"] {
+        see(&store, id).await;
+    }
+    let before = async |id: &str, limit| {
+        let found = store.consumers_before(account(), id.into(), limit).await.unwrap();
+        found.iter().map(|consumer| consumer.id.to_string()).collect::<String>()
+    };
+    assert_eq!([before("e", 2).await, before("e", 9).await, before("c", 9).await, before("a", 9).await], ["cd", "abcd", "ab", ""]);
+    let after = store.consumers(account(), crate::store::ConsumersBy::Account, Some("b".into()), 2).await.unwrap();
+    assert_eq!(after.iter().map(|consumer| consumer.id.as_str()).collect::<Vec<_>>(), ["c", "d"]);
+    assert!(after.iter().all(|consumer| consumer.seen > 0 && consumer.updated == consumer.seen));
+}
+
 pub(super) async fn what_must_stay_does_not_hide_what_is_kept_no_longer(open_store: Open) {
     let (dir, told, store) = start(open_store);
     for id in ["owed", "owed too", "kept no longer", "newest"] {

@@ -397,6 +397,9 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
 
+    /// The conversation in which something is booked, by the other system's name for that: of several the one that was opened last.
+    fn booked(&self, account: AccountId, booking: String) -> BoxFuture<'static, Result<Option<Conversation>, ReadError>>;
+
     /// What changed a conversation and is no event, from its opening on, in the order of the journal.
     fn changes(&self, conversation: ConversationId) -> BoxFuture<'static, Result<Vec<Arc<Sight>>, ReadError>>;
 
@@ -409,6 +412,14 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
         account: AccountId,
         by: ConsumersBy,
         after: Option<ConsumerId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Consumer>, ReadError>>;
+
+    /// The last consumers of an account in front of one, in the order of their ids.
+    fn consumers_before(
+        &self,
+        account: AccountId,
+        before: ConsumerId,
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<Consumer>, ReadError>>;
 

@@ -27,6 +27,7 @@ mod fetched;
 mod identity;
 mod installations;
 mod life;
+mod oncehub;
 mod openapi;
 mod operate;
 mod ownership;

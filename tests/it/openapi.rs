@@ -8,6 +8,20 @@ use std::time::Duration;
 use tokio::process::Command;
 
 const ADMIN: &str = "[internal]\nadmin_key = \"the-admin-key\"\n\n";
+/// An account with an administrator, and with a key of Dixa's dialect.
+const SHOP: &str = r#"[[accounts]]
+id = "shop"
+[[accounts.agents]]
+user_id = "1"
+login = "root"
+password = "root-demo"
+roles = ["admin"]
+[[accounts.api_keys]]
+dialect = "dixa"
+key = "dixa-key"
+per_second = 100000
+
+"#;
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 
 fn root() -> &'static Path {
@@ -57,7 +71,7 @@ fn references<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
 async fn each_document_says_of_every_call_what_it_takes_and_how_it_answers() {
     let server = TestServer::with(ADMIN).await;
     let all = documents(&server.api()).await;
-    assert_eq!(all.keys().collect::<Vec<_>>(), ["admin", "files", "liveperson", "webhooks"]);
+    assert_eq!(all.keys().collect::<Vec<_>>(), ["admin", "dixa", "files", "liveperson", "webhooks"]);
     for (name, document) in &all {
         assert_eq!((&document["openapi"], &document["info"]["version"]), (&json!("3.1.0"), &json!(env!("CARGO_PKG_VERSION"))), "{name}");
         let mut found = Vec::new();
@@ -95,7 +109,7 @@ async fn each_document_says_of_every_call_what_it_takes_and_how_it_answers() {
 
 #[tokio::test]
 async fn every_documented_call_is_served_and_no_other_method_is() {
-    let server = TestServer::with(ADMIN).await;
+    let server = TestServer::with(&format!("{ADMIN}{SHOP}")).await;
     let api = server.api();
     let mut asked = 0;
     for (name, document) in documents(&api).await {
@@ -105,8 +119,9 @@ async fn every_documented_call_is_served_and_no_other_method_is() {
         }
         for (path, documented) in by_path {
             let plain = path.replace(['{', '}'], "");
+            let key = if name == "dixa" { "dixa-key" } else { "Bearer the-admin-key" };
             for method in METHODS {
-                let reply = api.call(method, &plain, &[("authorization", "Bearer the-admin-key")], "").await;
+                let reply = api.call(method, &plain, &[("authorization", key)], "").await;
                 // Where there is a GET, a HEAD is answered too.
                 let is_served = documented.contains(method) || method == "HEAD" && documented.contains("GET");
                 assert_eq!(reply.status != 405, is_served, "{name}: {method} {path}: {}", reply.status);
@@ -121,7 +136,7 @@ async fn every_documented_call_is_served_and_no_other_method_is() {
 /// Routes are made together with what is said of them, and nowhere else; but for pages, sockets and what is switched off.
 #[test]
 fn no_call_is_routed_beside_the_documents() {
-    let undocumented = ["http/console.rs", "http/docs.rs", "http/upgrade.rs", "dialect/liveperson/mod.rs"];
+    let undocumented = ["http/console.rs", "http/docs.rs", "http/upgrade.rs", "dialect/dixa/mod.rs", "dialect/liveperson/mod.rs"];
     let mut folders = ["http", "files", "dialect"].map(|folder| root().join("src").join(folder)).to_vec();
     let mut found = BTreeSet::new();
     while let Some(folder) = folders.pop() {
@@ -139,16 +154,18 @@ fn no_call_is_routed_beside_the_documents() {
         }
     }
     assert_eq!(found, undocumented.map(str::to_owned).into());
-    // The dialect's: what answers while it is switched off.
-    let dialect = std::fs::read_to_string(root().join("src/dialect/liveperson/mod.rs")).unwrap();
-    assert_eq!(dialect.matches(".route(").count(), 1);
+    // The dialects': what answers while they are switched off, and where there is nothing.
+    for (dialect, count) in [("liveperson", 1), ("dixa", 4)] {
+        let text = std::fs::read_to_string(root().join(format!("src/dialect/{dialect}/mod.rs"))).unwrap();
+        assert_eq!(text.matches(".route(").count(), count, "{dialect}");
+    }
 }
 
 #[tokio::test]
 async fn what_is_switched_off_is_not_listed_and_operators_have_their_own_where_they_have_a_listener() {
     let port = free_port();
     let server = TestServer::with(&format!("[internal]\nlisten = \"127.0.0.1:{port}\"\nadmin_key = \"the-admin-key\"\n\n")).await;
-    assert_eq!(names(&server.api()).await, ["liveperson", "files", "webhooks"]);
+    assert_eq!(names(&server.api()).await, ["liveperson", "dixa", "files", "webhooks"]);
     assert_eq!(server.api().get("/docs/openapi/admin.json").await.status, 404);
     let internal = Api::new(([127, 0, 0, 1], port).into());
     assert_eq!(names(&internal).await, ["admin", "webhooks"]);
@@ -178,22 +195,10 @@ async fn the_viewer_comes_with_a_strict_policy_and_needs_nothing_from_elsewhere(
     assert_eq!(get("/docs/openapi/nothing.json").await.unwrap().status(), 404);
 }
 
-/// Of the double: an account with an administrator, and an application that fetches its webhooks.
-const FUZZED: &str = r#"[server]
-dev = true
-
-[internal]
-admin_key = "the-admin-key"
-
-[[accounts]]
-id = "shop"
-[[accounts.agents]]
-user_id = "1"
-login = "root"
-password = "root-demo"
-roles = ["admin"]
-
-# app demo-connector
+/// Of a double for tests.
+const DOUBLE: &str = "[server]\ndev = true\n\n";
+/// An application that fetches its webhooks.
+const FETCHING: &str = r#"# app demo-connector
 capabilities = ["webhooks"]
 webhooks = [{ event = "ms.MessagingEventNotification.ContentEvent", pull = true }]
 "#;
@@ -260,7 +265,7 @@ async fn a_fuzzer_finds_no_answer_that_the_documents_do_not_have() {
         println!("SKIPPED openapi (schemathesis): {} is missing; `cargo xtask test` installs it", schemathesis.display());
         return;
     }
-    let (folder, server) = (tempfile::tempdir().unwrap(), TestServer::with(FUZZED).await);
+    let (folder, server) = (tempfile::tempdir().unwrap(), TestServer::with(&format!("{DOUBLE}{ADMIN}{SHOP}{FETCHING}")).await);
     let api = server.api();
     let ann = api.speaker("ann").await;
     let conversation = ann.open().await;
@@ -312,6 +317,7 @@ async fn a_fuzzer_finds_no_answer_that_the_documents_do_not_have() {
         Run { document: "liveperson", tags: &["lookup", "consumers"], headers: Vec::new(), parameters: Vec::new() },
         Run { document: "liveperson", tags: &["lookup", "consumers"], headers: Vec::new(), parameters: [demo(), script()].concat() },
         Run { document: "liveperson", tags: &["agents"], headers: vec![("Authorization", bearer)], parameters: demo() },
+        Run { document: "dixa", tags: &[], headers: vec![("Authorization", "dixa-key".to_owned())], parameters: Vec::new() },
         Run {
             document: "liveperson",
             tags: &["installations"],

@@ -218,7 +218,7 @@ fn shown(consumer: &Consumer) -> EndUser {
     let private = |name| profile.get("privateData").and_then(|data| data.get(name));
     EndUser {
         id: consumer_uuid(&consumer.id),
-        created_at: Stamp(consumer.seen.unwrap_or_default()),
+        created_at: Stamp(consumer.seen),
         display_name: name(consumer),
         email: consumer.email().map(str::to_owned),
         phone_number: consumer.phone().map(str::to_owned),

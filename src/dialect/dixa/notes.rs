@@ -141,7 +141,8 @@ pub(super) fn calls() -> OpenApiRouter {
 }
 
 /// All notes about a conversation, by the times when they were written, the oldest first.
-#[utoipa::path(get, path = "/v1/conversations/{conversationId}/notes", tag = "notes", params(Named),
+#[utoipa::path(get, path = "/v1/conversations/{conversationId}/notes", operation_id = "notes_list", tag = "notes",
+    params(Named),
     responses((status = 200, description = "They.", body = Data<Vec<Note>>), Any, Absent))]
 async fn list(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Vec<Note>>>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
@@ -150,7 +151,8 @@ async fn list(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Vec<
 }
 
 /// Adds a note.
-#[utoipa::path(post, path = "/v1/conversations/{conversationId}/notes", tag = "notes", params(Named, Repeat), request_body = NewNote,
+#[utoipa::path(post, path = "/v1/conversations/{conversationId}/notes", operation_id = "notes_add", tag = "notes",
+    params(Named, Repeat), request_body = NewNote,
     responses((status = 200, description = "It.", body = Data<Note>), Any, Absent, Change))]
 async fn add(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<NewNote>) -> Result<Answer<Note>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;

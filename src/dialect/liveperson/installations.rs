@@ -171,6 +171,7 @@ impl Installations {
             retention,
             is_guarded: !self.allows_loopback,
             hooks: Hook::configured(&lines),
+            render: None,
         })
     }
 

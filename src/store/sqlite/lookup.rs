@@ -61,6 +61,34 @@ pub(super) fn by_number(
     Ok(taken)
 }
 
+/// The conversation in which something is booked: of several the one that was opened last.
+pub(super) fn booked(
+    connection: &Connection,
+    memory: &Memory,
+    account: &AccountId,
+    booking: &str,
+) -> rusqlite::Result<Option<Conversation>> {
+    let stands =
+        |state: &Conversation| state.details.account == *account && state.details.facts().bookings.iter().any(|known| known == booking);
+    // What is newer in memory counts as it is there, also where it says that the booking does not stand.
+    let (mut found, newer) = {
+        let memory = memory.read();
+        let here: Vec<Conversation> = memory.dirty_all().map(|(_, state)| state).filter(|state| stands(state)).cloned().collect();
+        (here, memory.dirty_ids(account))
+    };
+    let sql = "SELECT state, applied FROM conversations
+               WHERE id IN (SELECT conversation FROM bookings WHERE account = ?1 AND booking = ?2)";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map((account.as_str(), booking), row::conversation_at)?;
+    for at in rows {
+        let state = at?.state;
+        if stands(&state) && !newer.contains(&state.details.id) {
+            found.push(state);
+        }
+    }
+    Ok(found.into_iter().max_by_key(|state| state.details.number))
+}
+
 /// What changed a conversation and is no event.
 pub(super) fn changes(connection: &Connection, memory: &Memory, conversation: &ConversationId) -> rusqlite::Result<Vec<Arc<Sight>>> {
     let (floor, here) = {
@@ -142,6 +170,29 @@ pub(super) fn consumers(
     }
     found.extend(here.into_iter().map(|consumer| (consumer.id.clone(), consumer)));
     Ok(found.into_values().take(limit).collect())
+}
+
+/// The last consumers in front of one, in the order of their ids.
+pub(super) fn consumers_before(
+    connection: &Connection,
+    memory: &Memory,
+    account: &AccountId,
+    before: &ConsumerId,
+    limit: usize,
+) -> rusqlite::Result<Vec<Consumer>> {
+    let here: Vec<Consumer> = memory.read().dirty_consumers(account).filter(|consumer| consumer.id < *before).cloned().collect();
+    let mut statement =
+        connection.prepare_cached("SELECT state FROM consumers WHERE account = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3")?;
+    let rows = statement.query_map((account.as_str(), before.as_str(), count(limit)), |row| row::json::<Consumer>(row, 0))?;
+    let mut found: BTreeMap<ConsumerId, Consumer> = BTreeMap::new();
+    for consumer in rows {
+        let consumer = consumer?;
+        found.insert(consumer.id.clone(), consumer);
+    }
+    // What is newer in memory counts as it is there.
+    found.extend(here.into_iter().map(|consumer| (consumer.id.clone(), consumer)));
+    let skipped = found.len().saturating_sub(limit);
+    Ok(found.into_values().skip(skipped).collect())
 }
 
 fn contact(values: &mut Vec<String>, kind: &str, value: &str) -> String {

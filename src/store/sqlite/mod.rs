@@ -382,6 +382,19 @@ impl Store for SqliteStore {
         self.read(move |connection, memory| lookup::by_number(connection, memory, &account, between, is_up, limit))
     }
 
+    fn consumers_before(
+        &self,
+        account: AccountId,
+        before: ConsumerId,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Consumer>, ReadError>> {
+        self.read(move |connection, memory| lookup::consumers_before(connection, memory, &account, &before, limit))
+    }
+
+    fn booked(&self, account: AccountId, booking: String) -> BoxFuture<'static, Result<Option<Conversation>, ReadError>> {
+        self.read(move |connection, memory| lookup::booked(connection, memory, &account, &booking))
+    }
+
     fn changes(&self, conversation: ConversationId) -> BoxFuture<'static, Result<Vec<Arc<Sight>>, ReadError>> {
         self.read(move |connection, memory| lookup::changes(connection, memory, &conversation))
     }

@@ -4,7 +4,7 @@ use super::super::Retry;
 use super::super::memory::{At, Inner};
 use super::tail::{Frame, Kept, Resent};
 use super::{Memory, OpenError, erasure, lookup, row, run};
-use crate::domain::{AgentState, Consumer, Conversation, Entry, OpenState, Sight};
+use crate::domain::{AgentState, Change, Consumer, Conversation, Entry, OpenState, Sight};
 use crate::map::{Map, Set};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction};
 use std::path::Path;
@@ -450,6 +450,7 @@ fn write_beside(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Resul
             .execute((conversation.as_str(), position))?;
     }
     write_contacts(transaction, sight)?;
+    write_bookings(transaction, sight)?;
     write_erasures(transaction, sight)?;
     if let Some(state) = AgentState::of(&sight.account, &sight.entry, sight.at, sight.position) {
         transaction.prepare_cached("INSERT OR REPLACE INTO agents (account, agent, applied, state) VALUES (?1, ?2, ?3, ?4)")?.execute((
@@ -545,6 +546,27 @@ fn write_contacts(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Res
         }
         _ => Ok(()),
     }
+}
+
+/// What was booked, or called off, by an entry.
+fn write_bookings(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Result<()> {
+    let Entry::Changed { conversation, changes, .. } = &sight.entry else { return Ok(()) };
+    let (account, conversation) = (sight.account.as_str(), conversation.as_str());
+    for change in changes {
+        match change {
+            Change::Booked { booking, stands: true } => transaction
+                .prepare_cached("INSERT OR IGNORE INTO bookings (account, booking, conversation) VALUES (?1, ?2, ?3)")?
+                .execute((account, booking, conversation))?,
+            Change::Booked { booking, stands: false } => transaction
+                .prepare_cached("DELETE FROM bookings WHERE account = ?1 AND booking = ?2 AND conversation = ?3")?
+                .execute((account, booking, conversation))?,
+            Change::Anonymised { .. } => {
+                transaction.prepare_cached("DELETE FROM bookings WHERE conversation = ?1")?.execute([conversation])?
+            }
+            _ => continue,
+        };
+    }
+    Ok(())
 }
 
 /// What an entry asks to be erased.

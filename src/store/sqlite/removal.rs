@@ -126,7 +126,7 @@ pub(super) fn erase(connection: &Connection, id: &ConversationId) -> rusqlite::R
         take_from_feed(connection, &account, feed, &positions)?;
     }
     if positions.is_empty() {
-        for table in ["resends", "dead_letters", "named", "erasures"] {
+        for table in ["resends", "dead_letters", "named", "bookings", "erasures"] {
             connection.prepare_cached(&format!("DELETE FROM {table} WHERE conversation = ?1"))?.execute([id.as_str()])?;
         }
     }

@@ -47,6 +47,8 @@ contract!(
     what_is_erased_is_read_nowhere_and_its_place_is_kept,
     what_is_closed_is_not_opened_again_while_another_stands_under_its_name,
     a_file_goes_with_the_last_message_that_shows_it,
+    a_booking_is_known_by_the_last_conversation_in_which_it_stands,
+    consumers_are_listed_in_both_directions,
 );
 
 #[tokio::test]

@@ -227,6 +227,15 @@ CREATE TABLE contacts (
 ) WITHOUT ROWID;
 CREATE INDEX contacts_by_consumer ON contacts (account, consumer, kind);
 
+-- Conversations by what was booked in them. Whether it still stands the conversation itself says.
+CREATE TABLE bookings (
+    account TEXT NOT NULL,
+    booking TEXT NOT NULL,
+    conversation TEXT NOT NULL,
+    PRIMARY KEY (account, booking, conversation)
+) WITHOUT ROWID;
+CREATE INDEX bookings_by_conversation ON bookings (conversation);
+
 -- What is asked to be erased, of a whole conversation or of one message; kept when it is done, for whoever asks, as long as the
 -- conversation is.
 CREATE TABLE erasures (
