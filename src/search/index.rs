@@ -43,6 +43,11 @@ pub(super) fn mark(conversation: &ConversationId) -> String {
     digest.as_ref().iter().take(8).fold(String::with_capacity(16), |text, byte| text + &format!("{byte:02x}"))
 }
 
+/// What the row with a conversation's own words is found by, among many of its messages.
+pub(super) fn own_mark(conversation: &ConversationId) -> String {
+    format!("own{}", mark(conversation))
+}
+
 /// The name of the table of an account, if it has one.
 pub(super) fn table(connection: &Connection, account: &AccountId) -> rusqlite::Result<Option<String>> {
     Ok(number(connection, account)?.map(name))
@@ -176,7 +181,7 @@ impl Index {
         if let Some(number) = number(&transaction, account)? {
             let is_meant =
                 |row: &Row| only.is_none_or(|(dialog, sequence)| row.sequence == Some(*sequence) && row.dialog == dialog.as_str());
-            self.is_dirty |= forget(&transaction, number, conversation, is_meant)?;
+            self.is_dirty |= forget(&transaction, number, (&mark(conversation), conversation), is_meant)?;
         }
         transaction.commit()
     }
@@ -231,7 +236,7 @@ fn take_all(
         let Some(piece) = text::piece(sight) else { continue };
         if let Piece::Removed(conversation) = piece {
             if let Some(number) = number(transaction, &sight.account)? {
-                *is_dirty |= forget(transaction, number, conversation, |_| true)?;
+                *is_dirty |= forget(transaction, number, (&mark(conversation), conversation), |_| true)?;
             }
             continue;
         }
@@ -282,10 +287,20 @@ pub(super) fn put(
     match piece {
         Piece::Removed(_) => Ok(()),
         Piece::Fields { conversation, fields: Fields { subject } } => {
-            *is_dirty |= forget(transaction, number, conversation, |row| row.sequence.is_none())?;
+            let own = own_mark(conversation);
+            *is_dirty |= forget(transaction, number, (&own, conversation), |_| true)?;
             let (dialog, sequence): (&str, Option<i64>) = ("", None);
             let id = conversation.as_str();
-            transaction.prepare_cached(&insert)?.execute((position, mark(conversation), id, dialog, sequence, false, subject, ""))?;
+            transaction.prepare_cached(&insert)?.execute((
+                position,
+                format!("{} {own}", mark(conversation)),
+                id,
+                dialog,
+                sequence,
+                false,
+                subject,
+                "",
+            ))?;
             Ok(())
         }
         Piece::Message { conversation, dialog, sequence, whisper, text } => {
@@ -297,11 +312,11 @@ pub(super) fn put(
     }
 }
 
-/// Takes rows of a conversation out; whether there were any.
+/// Takes rows of a conversation out, of those that have a mark; whether there were any.
 fn forget(
     transaction: &Transaction<'_>,
     number: i64,
-    conversation: &ConversationId,
+    (mark, conversation): (&str, &ConversationId),
     is_meant: impl Fn(&Row) -> bool,
 ) -> rusqlite::Result<bool> {
     let name = name(number);
@@ -312,7 +327,7 @@ fn forget(
             let sequence = row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned);
             Ok(Row { rowid: row.get(0)?, conversation: row.get(1)?, dialog: row.get(2)?, sequence })
         };
-        statement.query_map([format!("mark : \"{}\"", mark(conversation))], read)?.collect::<Result<_, _>>()?
+        statement.query_map([format!("mark : \"{mark}\"")], read)?.collect::<Result<_, _>>()?
     };
     let mut was_any = false;
     for row in rows.iter().filter(|row| row.conversation == conversation.as_str() && is_meant(row)) {
