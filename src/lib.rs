@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Imports run this way and no other; `session`, `delivery` and `work` do not know each other. [`config`], [`faults`], [`map`],
-//! [`outbound`], [`random`], [`things`] and [`throttle`] lie beside it for anybody to use, and themselves use no more than [`domain`]
-//! and each other.
+//! [`openapi`], [`outbound`], [`random`], [`things`] and [`throttle`] lie beside it for anybody to use, and themselves use no more than
+//! [`domain`] and each other.
 //!
 //! | Module | What it is |
 //! |---|---|
@@ -29,7 +29,8 @@
 //! | [`session`] | one connected peer without its socket |
 //! | [`delivery`] | webhooks: what is owed to whom, attempts, signatures |
 //! | [`dialect`] | a folder per vendor: their frames to our operations and back |
-//! | [`http`] | the listener, its limits, the WebSocket loop, health and metrics, the admin's calls, the console's files |
+//! | [`http`] | the listener, its limits, the WebSocket loop, health and metrics, the admin's calls, the console's files, the documents of the calls |
+//! | [`openapi`] | what the documents of the HTTP calls have in common; each stands beside its handlers |
 //! | [`outbound`] | requests to where strangers say: public addresses only |
 //! | [`reload`] | another configuration, taken while running |
 //! | [`cli`] | the command line |
@@ -66,6 +67,7 @@ pub mod http;
 pub mod hub;
 pub mod identity;
 pub mod map;
+pub mod openapi;
 pub mod outbound;
 pub mod random;
 pub mod reload;
@@ -87,6 +89,7 @@ use crate::gateway::{Gateway, Notes, Parts};
 use crate::http::{AdminKey, Certificate, Front, Listener, Pages, Routes};
 use crate::hub::Hub;
 use crate::identity::{Identity, Issuer};
+use crate::openapi::Document;
 use crate::reload::{Reach, Reloader};
 use crate::search::{Follower, Search, SearchError};
 use crate::store::sqlite::SqliteStore;
@@ -418,6 +421,20 @@ impl Server {
         self.serves("liveperson")
     }
 
+    /// What is documented on the listener that strangers reach, and what on that of operators. Where there is but one, the first
+    /// has all.
+    fn documents(&self) -> (Vec<Document>, Vec<Document>) {
+        let webhooks = Document { name: "webhooks", api: Pages::webhooks_openapi() };
+        let operators = vec![Document { name: "admin", api: Pages::openapi() }, webhooks.clone()];
+        let mut strangers = dialect::documents(|name| self.serves(name));
+        strangers.push(Document { name: "files", api: files::http::openapi() });
+        match self.internal {
+            None => strangers.extend(operators.iter().cloned()),
+            Some(_) => strangers.push(webhooks),
+        }
+        (strangers, operators)
+    }
+
     fn routes(&self, listener: &Listener, pages: &Pages) -> Front {
         let mut routes = Routes::from(http::console());
         if self.serves_native() {
@@ -442,7 +459,7 @@ impl Server {
             None => routes.merge(pages.clone().routes()),
             Some(_) => routes.merge(pages.for_applications()),
         };
-        listener.finish(routes)
+        listener.finish(routes.merge(http::docs(&self.documents().0)))
     }
 
     /// Serves until `stop` is cancelled, then drains: not ready, no new connections, what was asked is answered,
@@ -473,7 +490,7 @@ impl Server {
             }));
         }
         let routes = self.routes(&listener, &pages);
-        let internal_routes = listener.finish(pages.routes());
+        let internal_routes = listener.finish(pages.routes().merge(http::docs(&self.documents().1)));
         let mut tasks: JoinSet<()> = JoinSet::new();
         for shard in 0..self.hub.announcers() {
             tasks.spawn(self.hub.clone().serve(shard));

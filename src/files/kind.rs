@@ -85,6 +85,11 @@ const ANYTHING: [&str; 3] = ["application/octet-stream", "binary/octet-stream", 
 /// Types that an operator may think of, and must not have.
 const UNSAFE: [&str; 10] = ["SVG", "SVGZ", "HTML", "HTM", "XHTML", "SHTML", "MHTML", "XML", "JS", "SWF"];
 
+/// Every type that files are served as.
+pub(super) fn mimes() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|kind| kind.mime)
+}
+
 /// The type with an extension, in any case.
 pub(super) fn find(extension: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.extension.eq_ignore_ascii_case(extension))

@@ -3,6 +3,7 @@
 mod admin;
 mod connection;
 mod console;
+mod docs;
 mod drain;
 mod facts;
 mod front;
@@ -18,6 +19,7 @@ mod ws;
 
 pub use admin::{AdminKey, Reload};
 pub use console::routes as console;
+pub use docs::routes as docs;
 pub use front::{Front, Routes};
 pub use pages::Pages;
 pub use tls::{Certificate, TlsError};
@@ -171,6 +173,7 @@ impl Listener {
 
 /// What a connection too many is told.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
 /// Refusals said at one time; beyond it a connection is dropped without a word.
 const REFUSALS: usize = 256;
 

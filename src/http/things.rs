@@ -3,7 +3,7 @@
 
 use super::admin::{Admin, to_the_end};
 use super::say;
-use super::webhooks::time;
+use super::webhooks::told;
 use crate::identity::{Account, Kept, Shelved, ThingError};
 use crate::things::{Attribute, Audience, Bot, ContactEndpoint, Flow, Hub, Kind, Tag, Thing, ThingId, Website};
 use axum::Router;
@@ -58,8 +58,8 @@ fn shown<T: Thing>(kept: &Kept<T>) -> Map<String, Value> {
     all.insert("id".into(), json!(kept.id));
     all.insert("source".into(), json!(kept.source()));
     all.insert("revision".into(), json!(kept.revision));
-    all.insert("created".into(), time(kept.created));
-    all.insert("updated".into(), time(kept.updated));
+    all.insert("created".into(), json!(told(kept.created)));
+    all.insert("updated".into(), json!(told(kept.updated)));
     if kept.is_deleted {
         all.insert("deleted".into(), Value::from(true));
     }

@@ -112,6 +112,17 @@ async fn an_administrator_installs_changes_and_removes_an_application() {
 }
 
 #[tokio::test]
+async fn regression_what_is_null_in_a_manifest_has_the_usual_value_and_is_shown_with_it() {
+    let server = TestServer::with(ADMIN).await;
+    let api = server.api();
+    let root = bearer(&api, "root").await;
+    let body = json!({"client_name": "silent", "scope": null, "enabled": null}).to_string();
+    let silent = api.call("POST", PATH, &[("authorization", &root)], body).await;
+    assert_eq!(silent.status, 201, "{}", silent.text);
+    assert_eq!((&silent.json()["scope"], &silent.json()["enabled"]), (&json!("msg.consumer"), &json!(true)));
+}
+
+#[tokio::test]
 async fn a_manifest_that_makes_no_sense_is_refused_with_the_reason() {
     let server = TestServer::guarded(ADMIN).await;
     let api = server.api();

@@ -28,6 +28,7 @@ mod identity;
 mod installations;
 mod life;
 mod oncehub;
+mod openapi;
 mod operate;
 mod ownership;
 mod packaging;

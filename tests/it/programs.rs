@@ -198,7 +198,7 @@ fn no_module_imports_one_above_it() {
         let inside = path.strip_prefix(root().join("src")).unwrap();
         let module = inside.components().next().unwrap().as_os_str().to_string_lossy().replace(".rs", "");
         // What lies beside the order may use the rules and nothing else.
-        let beside = ["config", "map", "outbound", "random", "throttle"].contains(&module.as_str());
+        let beside = ["config", "map", "openapi", "outbound", "random", "throttle"].contains(&module.as_str());
         let Some(own) = order.iter().position(|name| *name == module).or_else(|| beside.then_some(0)) else { continue };
         looked_at += 1;
         for line in std::fs::read_to_string(&path).unwrap().lines().filter(|line| !line.trim_start().starts_with("//")) {

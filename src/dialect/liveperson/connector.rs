@@ -30,6 +30,7 @@ use tieline_protocol::{body, notify, text};
 
 /// Most requests in one batch.
 const LONGEST_BATCH: usize = 100;
+
 /// Conversations of which a socket remembers the ConsumerJWS.
 const REMEMBERED: usize = 10_000;
 
@@ -294,6 +295,19 @@ fn is_query(kind: RequestKind) -> bool {
             | RequestKind::GenerateUploadToken
             | RequestKind::GenerateDownloadToken
     )
+}
+
+/// Whether SEND takes it, for whom it speaks for.
+pub(super) fn is_over_http(kind: RequestKind) -> bool {
+    let is_command = matches!(
+        kind,
+        RequestKind::ConsumerRequestConversation
+            | RequestKind::PublishEvent
+            | RequestKind::UpdateConversationField
+            | RequestKind::SetUserProfile
+    );
+    // What was filled in is for agents.
+    is_command || is_query(kind) && kind != RequestKind::GenerateDownloadToken
 }
 
 fn invalid_consumer() -> Error {

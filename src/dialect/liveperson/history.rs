@@ -1,5 +1,6 @@
 //! The history of one conversation, as consoles ask for it when it is over: everything in one answer.
 
+use super::openapi::{History, HistoryRefused};
 use super::socket::bare;
 use super::{Native, error, render};
 use crate::domain::{Actor, Conversation, Message, Millis, OpenState, ParticipantState, Person, Role, Sight};
@@ -17,20 +18,31 @@ use tieline_protocol::code::ErrorCode;
 use tieline_protocol::event::EventClass;
 use tieline_protocol::ids::{ConsumerId, ConversationId};
 use tieline_protocol::json::object;
+use utoipa::ToSchema;
 
 /// Most events of a dialog in one answer, and about the most bytes of what was published: an answer is put together in
 /// memory. What is over that is left out, the newest, and the answer says that it is partial.
 const MOST: usize = 10_000;
 const BYTES: usize = 2 * 1024 * 1024;
+
 /// Events in one read.
 const PAGE: usize = 1_000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = HistoryOf)]
 struct Asked {
     #[serde(rename = "conversationId")]
+    #[schema(value_type = String)]
     conversation_id: Option<String>,
 }
 
+/// The history of one conversation, everything in one answer.
+#[utoipa::path(
+    post, path = "/messaging_history/api/account/{account}/conversations/conversation/search",
+    operation_id = "conversation_history", tag = "agents", security(("bearer" = [])),
+    params(("account" = String, Path, description = "The account.")), request_body = Asked,
+    responses((status = 200, description = "It, or nothing.", body = History), HistoryRefused),
+)]
 pub(super) async fn conversation(
     State(native): State<Arc<Native>>,
     Path(account): Path<String>,
