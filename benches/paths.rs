@@ -25,11 +25,12 @@ use tieline::delivery::{Deliveries, Parts as DeliveryParts};
 use tieline::dialect::Socket;
 use tieline::dialect::liveperson::{Native, Webhooks};
 use tieline::faults::Faults;
-use tieline::files::{Files, Settings};
+use tieline::files::{FetchSettings, Files, Settings};
 use tieline::gateway::{Gateway, Notes, Parts, announcer};
 use tieline::http::{Front, Listener, Routes};
 use tieline::hub::Hub;
 use tieline::identity::{Account, Identity, Issuer};
+use tieline::outbound::Guard;
 use tieline::session::{Admission, Admitted, Codec, Doorway, Out, Session, SessionLimits};
 use tieline::store::Store;
 use tieline::store::sqlite::SqliteStore;
@@ -120,6 +121,12 @@ impl World {
             url_time: config.files.url_time.0,
             stall: config.limits.body_timeout.0,
             types: config.files.types.clone(),
+            fetch: FetchSettings {
+                timeout: config.files.fetch_timeout.0,
+                connect_timeout: config.files.fetch_connect_timeout.0,
+                concurrency: config.files.fetch_concurrency,
+                guard: Guard::of_files(&config),
+            },
         };
         let files = Arc::new(Files::open(&settings, &data, issuer.files_key()).unwrap());
         let identity = Arc::new(Identity::new(issuer, store.clone(), &config).unwrap());

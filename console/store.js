@@ -65,6 +65,7 @@ export function conversation({ convId, effectiveTTR, conversationDetails: detail
     context: details.context ?? null,
     campaign: details.campaignInfo ?? null,
     urgency: details.ttr?.ttrType ?? null,
+    facts: details.facts ?? {},
   };
 }
 
@@ -79,6 +80,9 @@ export function conversationsChanged(state, { changes }, { isSnapshot }) {
     if (type === 'UPSERT' || next.id === state.selected) conversations.set(next.id, next);
     else conversations.delete(next.id);
   }
+  // What was said in it is to be read nowhere any more, here neither.
+  const silenced = changes.filter(({ result }) => result.conversationDetails.facts?.anonymisedAt && state.logs.has(result.convId));
+  for (const { result } of silenced) state = withLog(state, result.convId, (log) => ({ ...log, rows: [] }));
   const shown = state.conversations.get(state.selected);
   if (shown && !conversations.has(shown.id)) conversations.set(shown.id, { ...shown, isOpen: false, isEnded: true, isSurvey: false });
   return { ...state, conversations };

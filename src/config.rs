@@ -3,16 +3,21 @@
 //! It is read and validated once. After that it is true: nothing that holds a [`Config`] checks it again. An error
 //! says which file or variable, where in it, what is wrong and what to write instead.
 
+mod api_key;
 mod sign_in;
+pub mod things;
 mod webhook;
 
+pub use api_key::{ApiKey, Dialect, KeyRate};
 pub use sign_in::{KeySource, SignIn, Signature};
-pub use webhook::{ANY_EVENT, Allowed, Endpoint, Header, Webhook, WebhookSecret, WebhookSignature, check_secrets};
+pub use webhook::{ANY_EVENT, Allowed, Endpoint, Header, Webhook, WebhookSecret, WebhookSignature, WrongUrl, check_secrets};
 
+use crate::domain::Channel;
+use crate::things::{check_email, check_phone};
 use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,11 +29,15 @@ pub const DEFAULTS: &str = include_str!("../config.toml");
 
 /// Bounds within which arithmetic with sizes and times cannot go wrong.
 const LARGEST_BODY: usize = 64 * 1024 * 1024;
+const MOST_FETCHES: usize = 256;
 const SHORTEST_OFFER: Duration = Duration::from_millis(100);
 const LONGEST_SPAN: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// The admin key of a double for tests that was given none.
 pub const DEV_ADMIN_KEY: &str = "dev";
+
+/// The dialects that may be served.
+const DIALECTS: [&str; 3] = ["liveperson", "dixa", "oncehub"];
 
 /// What environment variables of settings begin with.
 const PREFIX: &str = "TIELINE__";
@@ -136,7 +145,8 @@ section!(
         accounts: Vec<Account>,
     }
     beside
-    /// Whether webhooks may go to this machine without TLS. No file says so: whoever starts the gateway does.
+    /// Whether webhooks may go to this machine without TLS, and attachments be fetched from it. No file says so: whoever
+    /// starts the gateway does.
     allow_loopback_webhooks: bool
     beside
     /// What only a start can change.
@@ -244,6 +254,14 @@ section!(
         url_time: Span,
         /// The types that are taken.
         types: Vec<String>,
+        /// For all the attachments of one request that are given by URL to be fetched.
+        fetch_timeout: Span,
+        /// For a connection to where one is to be made.
+        fetch_connect_timeout: Span,
+        /// Attachments of one account that are fetched at a time.
+        fetch_concurrency: usize,
+        /// Where they may lie although it is not public.
+        fetch_allow: Vec<Allowed>,
     }
 );
 
@@ -300,6 +318,8 @@ section!(
         token_calls_per_minute: u32,
         /// Files that one consumer or agent may put into the store.
         uploads_per_minute: u32,
+        /// Calls of OnceHub's API of one address in five minutes.
+        oncehub_per_address: u32,
     }
 );
 
@@ -320,7 +340,7 @@ section!(
         concurrency: usize,
         /// Where an installed application's endpoint may lead although it is not public.
         allow: Vec<Allowed>,
-        /// The ports that an installed application's endpoint may have.
+        /// The ports that an installed application's endpoint may have, and where an attachment may be fetched.
         ports: Vec<u16>,
     }
 );
@@ -396,6 +416,9 @@ pub struct Account {
     /// How long nobody may write before a conversation is closed.
     #[serde(default)]
     pub silence: MaybeSpan,
+    /// How long a consumer may be silent before a conversation that it began counts as abandoned.
+    #[serde(default)]
+    pub abandoned_after: MaybeSpan,
     /// What consumers whose clients know automatic messages are told behind their first message.
     #[serde(default)]
     pub welcome: String,
@@ -405,6 +428,36 @@ pub struct Account {
     /// Where its consumers sign in.
     #[serde(default)]
     pub sign_in: Vec<SignIn>,
+    /// The keys of programs that use other vendors' APIs.
+    #[serde(default)]
+    pub api_keys: Vec<ApiKey>,
+    /// The queue of conversations whose opener names none; none: that of conversations without one.
+    #[serde(default)]
+    pub default_queue: Option<String>,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: Vec<things::Tag>,
+    /// What its conversations and consumers may have.
+    #[serde(default)]
+    pub attributes: Vec<things::Attribute>,
+    /// At what it can be reached.
+    #[serde(default)]
+    pub contact_endpoints: Vec<things::ContactEndpoint>,
+    /// How conversations come in.
+    #[serde(default)]
+    pub flows: Vec<things::Flow>,
+    /// Where its consumers write.
+    #[serde(default)]
+    pub websites: Vec<things::Website>,
+    /// Its groups of visitors.
+    #[serde(default)]
+    pub audiences: Vec<things::Audience>,
+    /// Its programs that answer.
+    #[serde(default)]
+    pub bots: Vec<things::Bot>,
+    /// Where its integrations meet.
+    #[serde(default)]
+    pub hubs: Vec<things::Hub>,
 }
 
 /// Questions behind a conversation.
@@ -471,6 +524,9 @@ pub struct App {
     /// What `sequence` means in its SEND replies.
     #[serde(default)]
     pub reply_sequence: ReplySequence,
+    /// By what way its consumers write, for dialects that show that. None: a messenger of the brand's own.
+    #[serde(default, deserialize_with = "channel")]
+    pub channel: Option<Channel>,
     /// What it may have beyond its scopes.
     #[serde(default)]
     pub capabilities: Vec<String>,
@@ -486,6 +542,12 @@ pub struct App {
     /// Where its events are posted.
     #[serde(default)]
     pub webhooks: Vec<Webhook>,
+}
+
+fn channel<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Channel>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let unknown = || de::Error::custom(format!("{name:?} is no channel; write one of {}", Channel::names().collect::<Vec<_>>().join(", ")));
+    Channel::parse(&name).map(Some).ok_or_else(unknown)
 }
 
 fn default_scopes() -> Vec<String> {
@@ -520,6 +582,12 @@ pub struct Agent {
     /// The name to show.
     #[serde(default)]
     pub name: String,
+    /// The mail address to show. None: one is made up that no mail reaches.
+    #[serde(default)]
+    pub email: Option<String>,
+    /// The telephone number to show.
+    #[serde(default)]
+    pub phone: Option<String>,
     /// What the agent may do.
     #[serde(default = "default_roles")]
     pub roles: Vec<crate::domain::AgentRole>,
@@ -752,7 +820,9 @@ impl Config {
         for account in &mut self.accounts {
             let secrets = account.apps.iter_mut().map(|app| (app.client_id.clone(), &mut app.client_secret));
             let passwords = account.agents.iter_mut().filter_map(|agent| Some((agent.login.clone(), agent.password.as_mut()?)));
-            for (name, secret) in secrets.chain(passwords) {
+            // A key has no name of its own that it must have.
+            let keys = account.api_keys.iter_mut().map(|key| (key.key.expose_secret().to_owned(), &mut key.key));
+            for (name, secret) in secrets.chain(passwords).chain(keys) {
                 if DEFAULTS.contains(&format!("\"{}\"", secret.expose_secret())) {
                     *secret = instead_of_demo(&name).into();
                 }
@@ -774,8 +844,8 @@ impl Config {
             return fail("server.tls", "a TLS listener needs cert and key, or self_signed = true".into());
         }
         for dialect in &self.server.dialects {
-            if dialect != "liveperson" {
-                return fail("server.dialects", format!("{dialect:?} is not served by this version; write \"liveperson\""));
+            if !DIALECTS.contains(&dialect.as_str()) {
+                return fail("server.dialects", format!("{dialect:?} is not served by this version; write any of {DIALECTS:?}"));
             }
         }
         for origin in &self.server.allowed_origins {
@@ -797,6 +867,7 @@ impl Config {
             ("logins_per_minute", limits.logins_per_minute as usize),
             ("token_calls_per_minute", limits.token_calls_per_minute as usize),
             ("uploads_per_minute", limits.uploads_per_minute as usize),
+            ("oncehub_per_address", limits.oncehub_per_address as usize),
         ];
         if let Some((name, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
             return fail(&format!("limits.{name}"), "it must be at least 1".into());
@@ -815,6 +886,8 @@ impl Config {
             ("limits.idle", limits.idle),
             ("limits.ping", limits.ping),
             ("limits.write_timeout", limits.write_timeout),
+            ("files.fetch_timeout", self.files.fetch_timeout),
+            ("files.fetch_connect_timeout", self.files.fetch_connect_timeout),
             ("webhooks.retry_wait", self.webhooks.retry_wait),
             ("webhooks.number_wait", self.webhooks.number_wait),
             ("webhooks.connect_timeout", self.webhooks.connect_timeout),
@@ -832,6 +905,9 @@ impl Config {
         ];
         if let Some((name, _)) = spans.into_iter().find(|(_, span)| span.0 > LONGEST_SPAN) {
             return fail(name, "it must be at most ten years".into());
+        }
+        if !(1..=MOST_FETCHES).contains(&self.files.fetch_concurrency) {
+            return fail("files.fetch_concurrency", format!("it must be between 1 and {MOST_FETCHES}"));
         }
         if let Err((name, reason)) = self.webhooks.validate() {
             return fail(&format!("webhooks.{name}"), reason);
@@ -859,6 +935,7 @@ impl Config {
     fn validate_accounts(&self) -> Result<(), ConfigError> {
         let fail = |key: String, reason: &str| Err(ConfigError::Value { key, reason: reason.to_owned() });
         let mut accounts = HashSet::new();
+        let mut keys = HashMap::new();
         for account in &self.accounts {
             let at = |what: &str| format!("accounts.{}.{what}", account.id);
             if account.id.is_empty() || !account.id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
@@ -897,6 +974,16 @@ impl Config {
                 if !agent.skills.iter().all(known) {
                     return fail(at(&format!("agents.{}", agent.login)), "skills must be ids of the account's queues, or \"-1\"");
                 }
+                let refused = |reason: String| ConfigError::Value { key: at(&format!("agents.{}", agent.login)), reason };
+                if let Some(email) = &agent.email {
+                    check_email(email).map_err(|reason| refused(format!("email {reason}")))?;
+                    if !seen.insert(format!("email {}", email.to_lowercase())) {
+                        return fail(at("agents"), "two agents have the same email");
+                    }
+                }
+                if let Some(phone) = &agent.phone {
+                    check_phone(phone).map_err(|reason| refused(format!("phone {reason}")))?;
+                }
                 if !seen.insert(format!("login {}", agent.login)) || !seen.insert(format!("user {}", agent.user_id)) {
                     return fail(at("agents"), "two agents have the same login or user_id");
                 }
@@ -909,6 +996,9 @@ impl Config {
                 }
                 validate_survey(survey).map_err(|reason| ConfigError::Value { key: at("survey"), reason })?;
             }
+            if account.abandoned_after.0.is_some_and(|silence| !(SHORTEST_OFFER..=LONGEST_SPAN).contains(&silence)) {
+                return fail(at("abandoned_after"), "it must be between 100ms and ten years");
+            }
             if account.silence.0.is_some_and(|silence| !(SHORTEST_OFFER..=LONGEST_SPAN).contains(&silence)) {
                 return fail(at("silence"), "it must be between 100ms and ten years");
             }
@@ -918,6 +1008,8 @@ impl Config {
                 }
             }
             sign_in::validate(&account.id, &account.sign_in)?;
+            api_key::validate(account, &mut keys).map_err(|reason| ConfigError::Value { key: at("api_keys"), reason })?;
+            things::validate(account).map_err(|(place, reason)| ConfigError::Value { key: at(&place), reason })?;
         }
         Ok(())
     }
@@ -1003,6 +1095,10 @@ fn hide(table: &mut toml::Table) {
         match value {
             toml::Value::Table(inner) => hide(inner),
             toml::Value::Array(list) if key == "webhook_secrets" => list.iter_mut().for_each(|secret| *secret = "(hidden)".into()),
+            toml::Value::Array(list) if key == "api_keys" => {
+                let keys = list.iter_mut().filter_map(toml::Value::as_table_mut);
+                keys.filter_map(|entry| entry.get_mut("key")).for_each(|secret| *secret = "(hidden)".into());
+            }
             toml::Value::Array(list) => list.iter_mut().filter_map(toml::Value::as_table_mut).for_each(hide),
             // Credentials may stand in a query.
             toml::Value::String(url) if ["url", "endpoint", "jwks_url"].contains(&key.as_str()) && url.contains('?') => {
@@ -1042,7 +1138,7 @@ fn located(file: &str, text: &str, error: &toml::de::Error) -> ConfigError {
 
 /// Whether a line names a setting that holds a secret, or goes on with one that an earlier line names.
 fn may_hold_secret(before: &str, line: &str) -> bool {
-    const SECRETS: [&str; 6] = ["secret", "password", "admin_key", "headers", "value", "url"];
+    const SECRETS: [&str; 6] = ["secret", "password", "key", "headers", "value", "url"];
     let names_one = |line: &str| SECRETS.iter().any(|name| line.contains(name));
     let begins = |line: &str| line.contains('=') || line.trim_start().starts_with('[');
     let opener = before.lines().rev().find(|line| begins(line)).filter(|_| !begins(line));
@@ -1170,6 +1266,7 @@ mod tests {
             ("[webhooks]\nretry_wait = \"0s\"", "my.toml:2:14", "such as \"15s\""),
             ("[webhooks]\nports = [65536]", "my.toml:2:10", "expected u16"),
             ("[webhooks]\nallow = [\"10.1.2.0/16\"]", "my.toml:2:9", "write \"10.1.0.0/16\""),
+            ("[files]\nfetch_allow = [\"10.1.2.0/16\"]", "my.toml:2:15", "write \"10.1.0.0/16\""),
             ("[[accounts]]\nnames = 1", "my.toml:2:1", "unknown field `names`"),
         ] {
             let said = load(text).unwrap_err().to_string();
@@ -1205,13 +1302,16 @@ mod tests {
         for (text, key) in [
             ("[server]\nlisten = \"\"", "server.listen"),
             ("[server.tls]\nlisten = \"127.0.0.1:1\"", "server.tls"),
-            ("[server]\ndialects = [\"dixa\"]", "server.dialects"),
+            ("[server]\ndialects = [\"smoke\"]", "server.dialects"),
             ("[limits]\nping = \"2m\"", "limits.ping"),
             ("[limits]\npending = 0", "limits.pending"),
             ("[limits]\nbad_frames = 0", "limits.bad_frames"),
             ("[webhooks]\nschedule = []", "webhooks.schedule"),
             ("[webhooks]\nschedule = [\"1000000000000000000s\"]", "webhooks.schedule"),
             ("[webhooks]\nretry_wait = \"1000000000000000000s\"", "webhooks.retry_wait"),
+            ("[files]\nfetch_timeout = \"1000000000000000000s\"", "files.fetch_timeout"),
+            ("[files]\nfetch_concurrency = 0", "files.fetch_concurrency"),
+            ("[files]\nfetch_concurrency = 257", "files.fetch_concurrency"),
             ("[webhooks]\nconcurrency = 0", "webhooks.concurrency"),
             ("[webhooks]\nconcurrency = 257", "webhooks.concurrency"),
             ("[webhooks]\nports = [443, 0]", "webhooks.ports"),
@@ -1232,6 +1332,89 @@ mod tests {
             let said = load(text).unwrap_err().to_string();
             assert!(said.starts_with(key), "{text}: {said}");
         }
+    }
+
+    /// An account with entries of some lists, each with its members, of which `|` separates the lines.
+    fn account(lists: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let entry = |(list, members): &(&str, &str)| format!("[[accounts.{list}]]\n{}\n", members.replace('|', "\n").replace('\'', "\""));
+        load(&format!("[[accounts]]\nid = \"a\"\n{}", lists.iter().map(entry).collect::<String>()))
+    }
+
+    #[test]
+    fn api_keys_that_cannot_be_are_refused_and_none_is_shown() {
+        let ada = ("agents", "user_id = '1'|login = 'ada'|password = 'x'");
+        let dixa = ("api_keys", "dialect = 'dixa'|key = 'hunter2'");
+        let once = ("api_keys", "dialect = 'oncehub'|key = 'hunter2'");
+        let good = account(&[ada, ("api_keys", "dialect = 'dixa'|key = 'hunter2'|agent = '1'"), once]).unwrap();
+        let rates: Vec<KeyRate> = good.accounts[0].api_keys.iter().map(ApiKey::rate).collect();
+        let rate = |per_second, burst, per_day| KeyRate { per_second, burst, per_day };
+        assert_eq!(rates, [rate(10, 4, Some(864_000)), rate(5, 5, None)]);
+        let own = account(&[("api_keys", "dialect = 'dixa'|key = 'x'|per_second = 20|per_day = 5")]).unwrap();
+        assert_eq!(own.accounts[0].api_keys[0].rate(), rate(20, 20, Some(5)));
+        for (lists, said) in [
+            (vec![dixa, dixa], "key 2 for dixa is there already, in this account"),
+            (vec![("api_keys", "dialect = 'dixa'|key = ''")], "key 1 is empty"),
+            (vec![("api_keys", "dialect = 'dixa'|key = 'hunter 2'")], "without spaces"),
+            (vec![("api_keys", "dialect = 'dixa'|key = 'hunter2'|agent = '9'")], "\"9\" is no agent of the account"),
+            (vec![("api_keys", "dialect = 'dixa'|key = 'hunter2'|burst = 0")], "at least 1"),
+            (vec![once, ("api_keys", "dialect = 'oncehub'|key = 'x'|per_second = 9")], "share one rate"),
+        ] {
+            let refused = account(&lists).unwrap_err().to_string();
+            assert!(refused.starts_with("accounts.a.api_keys: ") && refused.contains(said), "{lists:?}: {refused}");
+            assert!(!refused.contains("hunter"), "{refused}");
+        }
+        let two = "[[accounts]]\nid = \"a\"\n[[accounts.api_keys]]\ndialect = \"dixa\"\nkey = \"hunter2\"\n";
+        let refused = load(&format!("{two}{}", two.replacen("\"a\"", "\"b\"", 1))).unwrap_err().to_string();
+        assert!(refused.starts_with("accounts.b.api_keys: ") && refused.contains("in account \"a\""), "{refused}");
+        for wrong in ["key = hunter2hunter2", "key = 4242", "kee = \"hunter2\"\nkey = 1"] {
+            let refused =
+                load(&format!("[[accounts]]\nid = \"a\"\n[[accounts.api_keys]]\ndialect = \"dixa\"\n{wrong}")).unwrap_err().to_string();
+            assert!(!refused.contains("42") && (wrong.starts_with("kee") || !refused.contains("hunter2")), "{refused}");
+        }
+        let mut table = effective(None, []).unwrap();
+        assert!(toml::to_string(&table).unwrap().contains("demo-dixa-key"));
+        hide(&mut table);
+        let shown = toml::to_string(&table).unwrap();
+        assert!(!shown.contains("demo-dixa-key") && !shown.contains("demo-oncehub-key") && shown.contains("dialect = \"dixa\""), "{shown}");
+        // Where it is a file's name it is shown.
+        let mut table = toml::from_str::<toml::Table>("[server.tls]\nkey = \"key.pem\"").unwrap();
+        hide(&mut table);
+        assert!(toml::to_string(&table).unwrap().contains("key.pem"));
+    }
+
+    #[test]
+    fn things_that_cannot_be_are_refused_by_their_names() {
+        let mail = ("contact_endpoints", "id = 'mail'|address = 'a@b'");
+        let everything = [
+            ("tags", "id = 'vip'|name = 'VIP'|color = '#1e90ff'|active = false"),
+            ("attributes", "id = 'topic'|entity = 'contact'|identifier = 'topic'|label = 'Topic'|options = ['A', ['B', 'C']]"),
+            mail,
+            ("contact_endpoints", "id = 'phone'|number = '+45 1234'|functionality = ['Sms']"),
+            ("flows", "id = 'mail'|name = 'Mail'|channel = 'Email'|contact_endpoint = 'mail'"),
+            ("websites", "id = 'shop'|name = 'Shop'|url = 'https://shop.example'"),
+            ("audiences", "id = 'x'|name = 'X'"),
+            ("bots", "id = 'x'|name = 'X'"),
+            ("hubs", "id = 'x'|name = 'X'"),
+        ];
+        account(&everything).unwrap();
+        for (lists, key, said) in [
+            (vec![("tags", "id = ''|name = 'x'")], "tags.", "an id of its own"),
+            (vec![("tags", "id = 'x'|name = 'x'"), ("tags", "id = 'x'|name = 'y'")], "tags.x", "an id of its own"),
+            (vec![("tags", "id = 'x'|name = 'x'"), ("tags", "id = 'y'|name = 'X'")], "tags.y", "\"x\" has the same name"),
+            (vec![("tags", "id = 'x'|name = 'x'|color = 'red'")], "tags.x", "#1e90ff"),
+            (vec![("contact_endpoints", "id = 'x'")], "contact_endpoints.x", "either address or number"),
+            (vec![("contact_endpoints", "id = 'x'|address = 'a@b'|number = '123'")], "contact_endpoints.x", "either address or number"),
+            (vec![("contact_endpoints", "id = 'x'|address = 'a@b'|functionality = ['x']")], "contact_endpoints.x", "goes with number"),
+            (vec![mail, ("flows", "id = 'x'|name = 'x'|channel = 'x'|contact_endpoint = 'y'")], "flows.x", "\"y\" is the id of no"),
+            (vec![("websites", "id = 'x'|name = 'x'|url = 'shop'")], "websites.x", "https://shop.example/"),
+            (vec![("agents", "user_id = '1'|login = 'x'|password = 'x'|email = 'x'")], "agents.x", "email must be"),
+            (vec![("agents", "user_id = '1'|login = 'x'|password = 'x'|phone = 'x'")], "agents.x", "phone must be"),
+        ] {
+            let refused = account(&lists).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("accounts.a.{key}")) && refused.contains(said), "{lists:?}: {refused}");
+        }
+        let refused = load("[[accounts]]\nid = \"a\"\ndefault_queue = \"7\"").unwrap_err().to_string();
+        assert!(refused.starts_with("accounts.a.default_queue: \"7\" is no queue"), "{refused}");
     }
 
     #[test]
@@ -1257,5 +1440,7 @@ mod tests {
         let config = load("[server]\nlisten = \"0.0.0.0:8080\"").unwrap();
         assert_ne!(config.accounts[0].apps[0].client_secret.expose_secret(), "demo-connector-secret");
         assert_ne!(config.accounts[0].agents[0].password.as_ref().unwrap().expose_secret(), "ada-demo");
+        let keys: Vec<&str> = config.accounts[0].api_keys.iter().map(|key| key.key.expose_secret()).collect();
+        assert!(keys.len() == 2 && keys[0] != keys[1] && keys.iter().all(|key| key.len() > 24), "{keys:?}");
     }
 }

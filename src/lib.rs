@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Imports run this way and no other; `session`, `delivery` and `work` do not know each other. [`config`], [`faults`], [`map`],
-//! [`random`] and [`throttle`] lie beside it for anybody to use, and themselves use no more than [`domain`].
+//! [`openapi`], [`outbound`], [`random`], [`things`] and [`throttle`] lie beside it for anybody to use, and themselves use no more
+//! than [`domain`] and each other.
 //!
 //! | Module | What it is |
 //! |---|---|
@@ -21,13 +22,16 @@
 //! | [`search`] | an index of what is said, in a file of its own; highlighted fragments |
 //! | [`files`] | attachments: local disk or S3-compatible, signed URLs |
 //! | [`hub`] | who is connected, who wants to hear what, fan-out |
-//! | [`identity`] | tokens, keys, sessions, leases |
+//! | [`things`] | what an account has set up beside people and queues: values and their rules |
+//! | [`identity`] | tokens, keys, sessions, leases; who and what there is |
 //! | [`gateway`] | the operations: every command and query there is |
-//! | [`work`] | what runs by itself: the search for agents, what falls due, and the removal of what is kept no longer |
+//! | [`work`] | what runs by itself: the search for agents, what falls due, the removal of what is kept no longer, erasure |
 //! | [`session`] | one connected peer without its socket |
 //! | [`delivery`] | webhooks: what is owed to whom, attempts, signatures |
 //! | [`dialect`] | a folder per vendor: their frames to our operations and back |
-//! | [`http`] | the listener, its limits, the WebSocket loop, health and metrics, the admin's calls, the console's files |
+//! | [`http`] | the listener, its limits, the WebSocket loop, health and metrics, the admin's calls, the console's files, the documents of the calls |
+//! | [`openapi`] | what the documents of the HTTP calls have in common; each stands beside its handlers |
+//! | [`outbound`] | requests to where strangers say: public addresses only |
 //! | [`reload`] | another configuration, taken while running |
 //! | [`cli`] | the command line |
 //!
@@ -63,29 +67,35 @@ pub mod http;
 pub mod hub;
 pub mod identity;
 pub mod map;
+pub mod openapi;
+pub mod outbound;
 pub mod random;
 pub mod reload;
 pub mod search;
 pub mod session;
 pub mod store;
+pub mod things;
 pub mod throttle;
 pub mod work;
 
 use crate::config::{Config, LiveLimits, LiveRetention};
 use crate::delivery::{Deliveries, Worker};
+use crate::dialect::dixa::Dixa;
 use crate::dialect::liveperson::{Native, Webhooks};
+use crate::dialect::oncehub::{Begin, OnceHub};
 use crate::faults::Faults;
 use crate::files::{Files, FilesError};
 use crate::gateway::{Gateway, Notes, Parts};
 use crate::http::{AdminKey, Certificate, Front, Listener, Pages, Routes};
 use crate::hub::Hub;
 use crate::identity::{Identity, Issuer};
+use crate::openapi::Document;
 use crate::reload::{Reach, Reloader};
 use crate::search::{Follower, Search, SearchError};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Clock, Health, Store};
 use crate::throttle::Throttle;
-use crate::work::{Absence, Retention, Router as AgentRouter};
+use crate::work::{Absence, Eraser, Retention, Router as AgentRouter};
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::net::SocketAddr;
@@ -129,7 +139,7 @@ pub enum ServeError {
     #[error("a write to disk was not confirmed; start again when the disk is well")]
     StoreFailed,
     /// What was set up while running cannot be read.
-    #[error("the installed applications, or the revoked consumers, cannot be read from the database")]
+    #[error("the installed applications, the revoked consumers, or what accounts have set up, cannot be read from the database")]
     Unreadable,
     /// A part of the gateway ended that never ends.
     #[error("a task of the gateway ended: {0}")]
@@ -174,6 +184,7 @@ fn describe_metrics() {
     gauge!("tieline_config_last_reload_successful", "Whether the last reload was applied");
     gauge!("tieline_config_last_reload_timestamp_seconds", "When the configuration was last applied, at the start or by a reload");
     counter!("tieline_retention_removed_total", "What was removed because it was kept long enough");
+    counter!("tieline_erasures_total", "Conversations and messages whose words were erased because that was asked for");
     gauge!("tieline_retention_last_run_timestamp_seconds", "When it was last looked for what is kept no longer");
     gauge!("tieline_backup_last_success_timestamp_seconds", "When the data folder was last copied by `tieline backup`");
     gauge!("tieline_connections", "Open TCP connections");
@@ -199,6 +210,8 @@ fn describe_metrics() {
     counter!("tieline_store_failures_total", "Batches or projections that failed");
     counter!("tieline_deliveries_total", "Announcements to sessions: written to their sockets, or put into their outboxes");
     counter!("tieline_conversation_encodings_total", "States of conversations that were encoded for those who follow them");
+    counter!("tieline_fetches_total", "Attachments that were given by URL, by result: fetched, or why not");
+    histogram!("tieline_fetch_seconds", "Time to fetch one attachment");
     counter!("tieline_webhook_deliveries_total", "Attempts to post a webhook, by result: delivered, or why not");
     histogram!("tieline_webhook_seconds", "Time to a webhook's answer");
     counter!("tieline_webhook_given_up_total", "Webhooks given up, by reason; they are in the list of dead letters");
@@ -229,6 +242,7 @@ pub struct Server {
     store: Arc<SqliteStore>,
     hub: Arc<Hub>,
     native: Arc<Native>,
+    oncehub: Option<Arc<OnceHub>>,
     gateway: Arc<Gateway>,
     deliveries: Deliveries,
     delivering: Worker,
@@ -247,8 +261,15 @@ impl std::fmt::Debug for Server {
 }
 
 fn file_settings(config: &Config) -> files::Settings {
-    let config::FileSettings { url, largest, url_time, types } = config.files.clone();
-    files::Settings { url, largest: largest.0, url_time: url_time.0, stall: config.limits.body_timeout.0, types }
+    let config::FileSettings { url, largest, url_time, types, fetch_timeout, fetch_connect_timeout, fetch_concurrency, .. } =
+        config.files.clone();
+    let fetch = files::FetchSettings {
+        timeout: fetch_timeout.0,
+        connect_timeout: fetch_connect_timeout.0,
+        concurrency: fetch_concurrency,
+        guard: outbound::Guard::of_files(config),
+    };
+    files::Settings { url, largest: largest.0, url_time: url_time.0, stall: config.limits.body_timeout.0, types, fetch }
 }
 
 async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, ServeError> {
@@ -300,6 +321,8 @@ impl Server {
             twice: Arc::new(move |account| faults.doubles_webhook(account)),
         });
         let native = Native::new(gateway.clone(), &config, limits.clone(), deliveries.clone());
+        let is_on = config.server.dialects.iter().any(|dialect| dialect == "oncehub");
+        let oncehub = is_on.then(|| OnceHub::new(gateway.clone(), &config, limits.clone(), &deliveries));
         let plain = listen(config.server.listen.0).await?;
         let tls = match listen(config.server.tls.listen.0).await? {
             Some(listener) => Some((listener, Certificate::new(Certificate::read(&config)?))),
@@ -315,6 +338,7 @@ impl Server {
             store,
             hub,
             native,
+            oncehub,
             gateway,
             deliveries,
             delivering,
@@ -357,6 +381,12 @@ impl Server {
         self.search.clone()
     }
 
+    /// The operations, for whoever asks for some in this process.
+    #[must_use]
+    pub fn gateway(&self) -> Arc<Gateway> {
+        self.gateway.clone()
+    }
+
     /// Whether the gateway does its work, for whoever watches it from outside.
     #[must_use]
     pub fn pulse(&self) -> Pulse {
@@ -383,8 +413,26 @@ impl Server {
         self.store.epoch()
     }
 
+    fn serves(&self, name: &str) -> bool {
+        self.config.server.dialects.iter().any(|dialect| dialect == name)
+    }
+
     fn serves_native(&self) -> bool {
-        self.config.server.dialects.iter().any(|dialect| dialect == "liveperson")
+        self.serves("liveperson")
+    }
+
+    /// What is documented on the listener that strangers reach, and what on that of operators. Where there is but one, the first
+    /// has all.
+    fn documents(&self) -> (Vec<Document>, Vec<Document>) {
+        let webhooks = Document { name: "webhooks", api: Pages::webhooks_openapi() };
+        let operators = vec![Document { name: "admin", api: Pages::openapi() }, webhooks.clone()];
+        let mut strangers = dialect::documents(|name| self.serves(name));
+        strangers.push(Document { name: "files", api: files::http::openapi() });
+        match self.internal {
+            None => strangers.extend(operators.iter().cloned()),
+            Some(_) => strangers.push(webhooks),
+        }
+        (strangers, operators)
     }
 
     fn routes(&self, listener: &Listener, pages: &Pages) -> Front {
@@ -401,12 +449,17 @@ impl Server {
         } else {
             routes = routes.merge(Native::switched_off());
         }
+        routes = routes.merge(match self.serves("dixa") {
+            true => Dixa::new(self.gateway.clone(), &self.config, self.limits.clone()).routes(),
+            false => Dixa::switched_off(),
+        });
+        routes = routes.merge(self.oncehub.as_ref().map_or_else(OnceHub::switched_off, OnceHub::routes));
         routes = routes.merge(files::http::routes(self.gateway.files().clone(), wall_clock()));
         routes = match self.internal {
             None => routes.merge(pages.clone().routes()),
             Some(_) => routes.merge(pages.for_applications()),
         };
-        listener.finish(routes)
+        listener.finish(routes.merge(http::docs(&self.documents().0)))
     }
 
     /// Serves until `stop` is cancelled, then drains: not ready, no new connections, what was asked is answered,
@@ -421,6 +474,7 @@ impl Server {
             reloader.serve(Reach {
                 gateway: self.gateway.clone(),
                 native: self.native.clone(),
+                oncehub: self.oncehub.clone(),
                 listener: listener.clone(),
                 certificate: self.tls.as_ref().map(|(_, certificate)| certificate.clone()),
                 limits: self.limits.clone(),
@@ -436,7 +490,7 @@ impl Server {
             }));
         }
         let routes = self.routes(&listener, &pages);
-        let internal_routes = listener.finish(pages.routes());
+        let internal_routes = listener.finish(pages.routes().merge(http::docs(&self.documents().1)));
         let mut tasks: JoinSet<()> = JoinSet::new();
         for shard in 0..self.hub.announcers() {
             tasks.spawn(self.hub.clone().serve(shard));
@@ -451,7 +505,9 @@ impl Server {
                 None
             }
         };
-        tasks.spawn(Retention::new(self.gateway.clone(), self.retention.clone(), Arc::new(hold)).run());
+        let hold: work::Hold = Arc::new(hold);
+        tasks.spawn(Retention::new(self.gateway.clone(), self.retention.clone(), hold.clone()).run());
+        tasks.spawn(Eraser::new(self.gateway.clone(), hold).run());
         tasks.spawn(housekeeping(self.native.clone(), self.gateway.clone(), self.metrics.clone(), self.config.server.data_dir.clone()));
         let serves_native = self.serves_native();
         // On a set of its own, because it ends by itself, and a token of its own, because it ends after the peers have.
@@ -461,6 +517,13 @@ impl Server {
         tasks.spawn(self.follower.run(self.store.clone()));
         // Before anybody can be answered: what is acked from here on is delivered.
         self.gateway.identity().restore().await.map_err(|_| ServeError::Unreadable)?;
+        for reason in self.gateway.identity().take_things(&self.config).await.map_err(|_| ServeError::Unreadable)? {
+            tracing::warn!(reason, "an entry of the configuration is left out");
+        }
+        if let Some(oncehub) = &self.oncehub {
+            let begin = if serves_native { Begin::WithOthers } else { Begin::Now };
+            oncehub.restore(begin).await.map_err(|_| ServeError::Unreadable)?;
+        }
         if serves_native {
             self.native.restore().await.map_err(|_| ServeError::Unreadable)?;
         }

@@ -6,6 +6,7 @@
 
 use crate::config::{Config, ConfigError, LiveLimits, LiveRetention};
 use crate::dialect::liveperson::Native;
+use crate::dialect::oncehub::{Begin, OnceHub};
 use crate::domain::Actor;
 use crate::gateway::Gateway;
 use crate::http::{AdminKey, Certificate, Listener, TlsError};
@@ -36,7 +37,7 @@ pub enum ReloadError {
     Tls(#[from] TlsError),
     /// The store could not be read or written.
     #[error(
-        "the configuration holds, but the store did not end all logins of changed agents, or tell which applications are installed; reload again"
+        "the configuration holds, but the store did not end all logins of changed agents, or tell what is installed or set up; reload again"
     )]
     Store,
 }
@@ -45,6 +46,7 @@ pub enum ReloadError {
 pub(crate) struct Reach {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) native: Arc<Native>,
+    pub(crate) oncehub: Option<Arc<OnceHub>>,
     pub(crate) listener: Arc<Listener>,
     pub(crate) certificate: Option<Certificate>,
     pub(crate) limits: LiveLimits,
@@ -148,12 +150,19 @@ impl Reloader {
         for account in reach.gateway.identity().directory().accounts() {
             reach.gateway.notes().stir(&account.id);
         }
-        let installed = reach.native.accounts_changed(&config).await;
-        *now = config;
-        if !is_kept || installed.is_err() {
-            return Err(ReloadError::Store);
+        let mut is_restored = true;
+        if let Some(oncehub) = &reach.oncehub {
+            is_restored = oncehub.restore(Begin::WithOthers).await.is_ok();
         }
-        Ok(format!("{closed} sockets must come back or sign in again; every other goes on"))
+        let installed = reach.native.accounts_changed(&config).await;
+        let things = reach.gateway.identity().take_things(&config).await;
+        *now = config;
+        let left_out = match things {
+            Ok(left_out) if is_kept && is_restored && installed.is_ok() => left_out,
+            _ => return Err(ReloadError::Store),
+        };
+        let left_out: String = left_out.iter().map(|reason| format!("; left out: {reason}")).collect();
+        Ok(format!("{closed} sockets must come back or sign in again; every other goes on{left_out}"))
     }
 }
 

@@ -9,11 +9,13 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A limit that is kept for each caller.
 #[derive(Debug)]
 pub struct Throttle {
     limiter: ArcSwap<(u32, DefaultKeyedRateLimiter<(String, IpAddr)>)>,
+    period: Duration,
     clock: DefaultClock,
 }
 
@@ -43,13 +45,19 @@ impl Throttle {
     /// So many a minute, all of which may come at once.
     #[must_use]
     pub fn per_minute(times: u32) -> Self {
-        Self { limiter: ArcSwap::from_pointee((times, keyed(times))), clock: DefaultClock::default() }
+        Self::over(Duration::from_secs(60), times)
     }
 
-    /// So many a minute from now on.
+    /// So many in a time, all of which may come at once.
+    #[must_use]
+    pub fn over(period: Duration, times: u32) -> Self {
+        Self { limiter: ArcSwap::from_pointee((times, keyed(period, times))), period, clock: DefaultClock::default() }
+    }
+
+    /// So many in the same time from now on.
     pub fn set(&self, times: u32) {
         if self.limiter.load().0 != times {
-            self.limiter.store(Arc::new((times, keyed(times))));
+            self.limiter.store(Arc::new((times, keyed(self.period, times))));
         }
     }
 
@@ -72,8 +80,16 @@ impl Throttle {
     }
 }
 
-fn keyed(times: u32) -> DefaultKeyedRateLimiter<(String, IpAddr)> {
-    RateLimiter::keyed(Quota::per_minute(NonZeroU32::new(times).unwrap_or(NonZeroU32::MIN)))
+/// What lets so many come in a time, at once or evenly.
+#[must_use]
+pub fn quota(period: Duration, times: u32) -> Quota {
+    let times = NonZeroU32::new(times).unwrap_or(NonZeroU32::MIN);
+    let each = period.checked_div(times.get()).filter(|each| !each.is_zero()).unwrap_or(Duration::from_nanos(1));
+    Quota::with_period(each).unwrap_or_else(|| Quota::per_minute(times)).allow_burst(times)
+}
+
+fn keyed(period: Duration, times: u32) -> DefaultKeyedRateLimiter<(String, IpAddr)> {
+    RateLimiter::keyed(quota(period, times))
 }
 
 #[cfg(test)]

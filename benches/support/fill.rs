@@ -31,6 +31,7 @@ pub async fn fill(folder: &Path, count: usize) {
             campaign: None,
             features: Vec::new(),
             binding: None,
+            origin: None,
         };
         let publish = Command::Publish {
             dialog: id.main_dialog(),

@@ -18,6 +18,8 @@ function Facts({ facts }) {
 
 const entries = (value) => (value && typeof value === 'object' ? Object.entries(value).filter(([name]) => !SILENT.has(name)) : []);
 
+const rating = ({ scale, score, comment }) => `${scale} ${score ?? 'asked for'}${comment ? ` (${comment})` : ''}`;
+
 export function Details({ state, close }) {
   const one = state.conversations.get(state.selected);
   const profile = state.profiles.get(one.consumer);
@@ -36,8 +38,20 @@ export function Details({ state, close }) {
         ['Began', moment(one.startTs)],
         ['Answer due', moment(one.due)],
         ['Urgency', one.urgency],
+        ['Number', one.facts.number],
+        ['Channel', typeof one.facts.channel === 'string' ? one.facts.channel : one.facts.channel?.Other],
+        ['Subject', one.facts.subject],
+        ['Language', one.facts.language],
+        ['Tags', one.facts.tags?.map(({ id, name }) => name ?? id).join(', ')],
+        ['Ratings', one.facts.ratings?.map(rating).join(', ')],
+        ['Bookings', one.facts.bookings?.join(', ')],
+        ['Notes', one.facts.notes],
+        ['Abandoned', moment(one.facts.abandonedAt)],
+        ['Anonymised', moment(one.facts.anonymisedAt)],
         ['Id', one.id],
       ]} />
+      ${one.facts.attributes && html`<h3>Attributes</h3><${Facts} facts=${one.facts.attributes.map(({ id, label, value }) => [label ?? id, [value].flat().join(' / ')])} />`}
+      ${one.facts.answers && html`<h3>Answers</h3><${Facts} facts=${one.facts.answers.map(({ label, question, value }) => [label || question, value])} />`}
       ${one.context && html`<h3>Context</h3><${Facts} facts=${entries(one.context)} />`}
       ${one.campaign && html`<h3>Campaign</h3><${Facts} facts=${entries(one.campaign)} />`}
     </div>

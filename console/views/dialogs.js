@@ -24,7 +24,7 @@ export function Close({ state, desk, close }) {
     await desk.close(id);
   };
   return html`<${Dialog} title="Close the conversation?" close=${close}>
-    <p>${name} can then write only in a new one. What is closed stays closed.</p>
+    <p>${name} can then write only in a new one.</p>
     ${waits > 0 && html`<p class="fault">${waits} of your messages have not arrived yet.</p>`}
     <p class="actions"><button type="button" class="primary confirm" onClick=${confirm}>Close it</button>
       <button type="button" onClick=${close}>Keep it open</button></p><//>`;

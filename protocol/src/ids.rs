@@ -86,6 +86,27 @@ text_id!(
     RingId
 );
 
+text_id!(
+    /// A tag: a UUID.
+    TagId
+);
+text_id!(
+    /// A custom attribute's definition: a UUID.
+    AttributeId
+);
+text_id!(
+    /// A rating that was offered: a UUID.
+    RatingId
+);
+text_id!(
+    /// An agents' note: a UUID.
+    NoteId
+);
+text_id!(
+    /// Something of an account's directory that has no type of its own here, such as a website or a bot.
+    ThingId
+);
+
 impl RingId {
     /// The conversation that is offered, as the id says.
     #[must_use]

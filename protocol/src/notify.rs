@@ -148,9 +148,12 @@ pub struct ConversationDetails<'a> {
     /// The consumer's rating.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub csat: Option<Csat<'a>>,
-    /// The agents' note; v2 only.
+    /// The agents' last note; v2 only, and only for the brand's side.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<&'a str>,
+    /// What else is known of it, such as its tags; only for the brand's side, and only where there is something. An extension.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub facts: Option<&'a RawValue>,
     /// The context it was opened with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<&'a RawValue>,

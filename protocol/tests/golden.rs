@@ -559,6 +559,7 @@ fn conversation(version: Version, is_full: bool) -> notify::ConversationResult<'
             manual_ettr: Some(1_924_992_030_000).filter(|_| is_full && is_v2),
             csat: is_full.then_some(notify::Csat { csat_rate: Some(4), csat_resolution_confirmation: Some(true), status: "FILLED" }),
             note: Some("vip").filter(|_| is_full && is_v2),
+            facts: is_full.then(|| raw(r#"{"number":17,"tags":["5b28d1f0-7c4e-4e8b-8a11-0f9c2d3b4a55"]}"#)),
             context: is_full.then(|| raw(r#"{"type":"CustomContext"}"#)),
             campaign_info: is_full.then(|| raw(r#"{"campaignId":1,"engagementId":2}"#)),
             app_inst_id: is_full.then_some("demo-connector"),

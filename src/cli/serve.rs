@@ -165,12 +165,15 @@ fn welcome(server: &Server) {
     }
     println!("  data                 {} (log {})", data.display(), server.epoch());
     let demo = crate::config::Config::defaults().accounts;
-    let is_demo = |secret: &secrecy::SecretString| {
-        let known = demo.iter().flat_map(|account| account.apps.iter().map(|app| app.client_secret.expose_secret()));
-        known
-            .chain(demo.iter().flat_map(|account| account.agents.iter().filter_map(|agent| Some(agent.password.as_ref()?.expose_secret()))))
-            .any(|known| known == secret.expose_secret())
-    };
+    let known: Vec<&str> = demo
+        .iter()
+        .flat_map(|account| {
+            let passwords = account.agents.iter().filter_map(|agent| agent.password.as_ref());
+            let keys = account.api_keys.iter().map(|key| &key.key);
+            account.apps.iter().map(|app| &app.client_secret).chain(passwords).chain(keys).map(ExposeSecret::expose_secret)
+        })
+        .collect();
+    let is_demo = |secret: &secrecy::SecretString| known.contains(&secret.expose_secret());
     for account in &config.accounts {
         for app in account.apps.iter().filter(|app| is_demo(&app.client_secret)) {
             println!(
@@ -184,6 +187,13 @@ fn welcome(server: &Server) {
             if let Some(password) = agent.password.as_ref().filter(|password| is_demo(password)) {
                 println!("  demo agent           account {}, login {}, password {}", account.id, agent.login, password.expose_secret());
             }
+        }
+        for key in account
+            .api_keys
+            .iter()
+            .filter(|key| is_demo(&key.key) && config.server.dialects.iter().any(|dialect| dialect == key.dialect.name()))
+        {
+            println!("  demo API key         account {}, dialect {}, key {}", account.id, key.dialect, key.key.expose_secret());
         }
     }
     if let Some(account) = config.accounts.first() {

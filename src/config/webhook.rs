@@ -71,8 +71,8 @@ fn yes() -> bool {
     true
 }
 
-/// A URL that webhooks may be posted to: https or http, a host, perhaps a port; no user. Where it may lead, and whether it
-/// may be http, others say.
+/// A URL that webhooks may be posted to, or that an attachment may be fetched from: https or http, a host, perhaps a port; no
+/// user. Where it may lead, and whether it may be http, others say.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint(pub Url);
 
@@ -112,6 +112,28 @@ struct Written {
 }
 
 impl Endpoint {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// [`WrongUrl`].
+    pub fn read(text: &str) -> Result<Self, WrongUrl> {
+        if text.len() > LONGEST_URL {
+            return Err(WrongUrl::Long);
+        }
+        // The parser would take some of them out without a word, and it would be another URL than the one that was written.
+        if text.contains(|c: char| c.is_control() || c.is_whitespace()) {
+            return Err(WrongUrl::Characters);
+        }
+        let url = Url::parse(text).map_err(WrongUrl::Unreadable)?;
+        if !["https", "http"].contains(&url.scheme()) {
+            return Err(WrongUrl::Scheme);
+        }
+        if has_user(text) {
+            return Err(WrongUrl::User);
+        }
+        Ok(Self(url))
+    }
+
     /// The address, if the host is one.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
@@ -149,25 +171,36 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
+/// Why a text is no URL that is asked for anything, whatever it leads to. Nothing of the text is in it: that may hold a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WrongUrl {
+    /// It is too long.
+    #[error("it has more than {LONGEST_URL} bytes")]
+    Long,
+    /// It holds what is not written into URLs.
+    #[error("it holds spaces or control characters; write them as %20 and the like")]
+    Characters,
+    /// It cannot be read.
+    #[error("it is no URL: {0}; write one such as \"https://files.example/a.png\"")]
+    Unreadable(<Url as std::str::FromStr>::Err),
+    /// It is of another scheme.
+    #[error("it must be https")]
+    Scheme,
+    /// It names a user.
+    #[error("it holds a user or a password, which are not sent")]
+    User,
+}
+
 impl std::str::FromStr for Endpoint {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.len() > LONGEST_URL {
-            return Err(format!("an endpoint has at most {LONGEST_URL} bytes"));
-        }
-        // The parser would take some of them out without a word, and it would be another URL than the one that was written.
-        if text.contains(|c: char| c.is_control() || c.is_whitespace()) {
-            return Err("an endpoint holds no spaces and no control characters; write them as %20 and the like".into());
-        }
-        let url =
-            Url::parse(text).map_err(|error| format!("{text:?} is no URL: {error}; write one such as \"https://shop.example/lp\""))?;
-        if !["https", "http"].contains(&url.scheme()) {
-            return Err(format!("{text:?} is not understood: an endpoint must be https, such as \"https://shop.example/lp\""));
-        }
-        if has_user(text) {
-            return Err("an endpoint holds no user and no password; write them as a header".into());
-        }
-        Ok(Self(url))
+        Self::read(text).map_err(|wrong| match wrong {
+            WrongUrl::Long => format!("an endpoint has at most {LONGEST_URL} bytes"),
+            WrongUrl::Characters => "an endpoint holds no spaces and no control characters; write them as %20 and the like".into(),
+            WrongUrl::Unreadable(error) => format!("{text:?} is no URL: {error}; write one such as \"https://shop.example/lp\""),
+            WrongUrl::Scheme => format!("{text:?} is not understood: an endpoint must be https, such as \"https://shop.example/lp\""),
+            WrongUrl::User => "an endpoint holds no user and no password; write them as a header".into(),
+        })
     }
 }
 
@@ -222,6 +255,12 @@ impl<'de> Deserialize<'de> for WebhookSecret {
 }
 
 impl Allowed {
+    /// This machine, by its addresses and its name.
+    pub(crate) fn this_machine() -> [Self; 3] {
+        let network = |first: IpAddr, bits| Self::Network { first, bits };
+        [network(Ipv4Addr::new(127, 0, 0, 0).into(), 8), network(Ipv6Addr::LOCALHOST.into(), 128), Self::Name("localhost".into())]
+    }
+
     /// Whether an address is in this network.
     #[must_use]
     pub fn holds(&self, address: IpAddr) -> bool {

@@ -1,7 +1,7 @@
 //! What others may do with webhooks: say which are wanted, look at them, pause them, have entries owed again, fetch.
 
 use super::worker::{Left, written};
-use super::{AppWebhooks, Parts, Settings, Shared, Status, Target, Worker, runner};
+use super::{AppWebhooks, Made, Parts, Settings, Shared, Status, Target, Worker, runner};
 use crate::domain::Millis;
 use crate::store::{Attempt, Balance, DeadLetter, EndpointId, EndpointRow, EndpointState, Owed, ReadError, Settlement};
 use hyper::body::Bytes;
@@ -139,7 +139,7 @@ pub struct PulledEvent {
 type Tell<T> = oneshot::Sender<Result<T, DeliveryError>>;
 
 pub(super) enum Command {
-    Apply { apps: Vec<AppWebhooks>, tell: oneshot::Sender<()> },
+    Apply { part: &'static str, apps: Vec<AppWebhooks>, holds: bool, tell: oneshot::Sender<()> },
     List { tell: oneshot::Sender<Vec<(EndpointRow, Status)>> },
     Look { id: EndpointId, tell: Tell<Look> },
     Set { id: EndpointId, state: EndpointState, tell: Tell<()> },
@@ -161,6 +161,7 @@ pub(super) struct Look {
 pub struct Deliveries {
     commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
+    part: &'static str,
 }
 
 impl Deliveries {
@@ -169,16 +170,32 @@ impl Deliveries {
     pub fn new(parts: Parts) -> (Self, Worker) {
         let (commands, taken) = mpsc::channel(COMMANDS);
         let shared = Arc::new(Shared::new(parts));
-        (Self { commands, shared: shared.clone() }, Worker::new(shared, taken))
+        (Self { commands, shared: shared.clone(), part: "" }, Worker::new(shared, taken))
     }
 
-    /// Replaces the whole set. An endpoint that is new is owed what happens from now on. One whose address changed is
+    /// The same for a part of the set, which is said and replaced by itself.
+    #[must_use]
+    pub fn part(&self, part: &'static str) -> Self {
+        Self { part, ..self.clone() }
+    }
+
+    /// Says what this part of the set is from the next [`Deliveries::apply`] of another part on: so that at a start no endpoint
+    /// seems to be gone only because its part comes last.
+    pub async fn announce(&self, apps: Vec<AppWebhooks>) {
+        self.send(apps, false).await;
+    }
+
+    /// Replaces this part of the set. An endpoint that is new is owed what happens from now on. One whose address changed is
     /// owed what it was. One that is gone from the set is owed nothing new; if it comes back it is owed what is then
     /// left, and what happens from then on. Other settings hold from the next attempt on.
     pub async fn apply(&self, apps: Vec<AppWebhooks>) {
+        self.send(apps, true).await;
+    }
+
+    async fn send(&self, apps: Vec<AppWebhooks>, holds: bool) {
         let (tell, applied) = oneshot::channel();
         // A worker that has stopped delivers nothing more; the journal keeps what is owed.
-        if self.commands.send(Command::Apply { apps, tell }).await.is_ok() {
+        if self.commands.send(Command::Apply { part: self.part, apps, holds, tell }).await.is_ok() {
             let _ = applied.await;
         }
     }
@@ -194,13 +211,30 @@ impl Deliveries {
     /// # Errors
     /// [`DeliveryError`]
     pub async fn list(&self) -> Result<Vec<View>, DeliveryError> {
-        let (tell, answer) = oneshot::channel();
-        self.commands.send(Command::List { tell }).await.map_err(|_| DeliveryError::Stopping)?;
-        let all = answer.await.map_err(|_| DeliveryError::Stopping)?;
+        let all = self.rows().await?;
         // Read here, where it holds up nobody who is delivered to.
         let balances: HashMap<_, _> = self.shared.parts.store.balances().await?.into_iter().collect();
         let balance = |id| balances.get(&id).copied().unwrap_or_default();
         Ok(all.into_iter().map(|(row, status)| View { balance: balance(row.id), row, status }).collect())
+    }
+
+    async fn rows(&self) -> Result<Vec<(EndpointRow, Status)>, DeliveryError> {
+        let (tell, answer) = oneshot::channel();
+        self.commands.send(Command::List { tell }).await.map_err(|_| DeliveryError::Stopping)?;
+        answer.await.map_err(|_| DeliveryError::Stopping)
+    }
+
+    /// Forgets the endpoints that are off and of such an account and application, with what they are owed.
+    ///
+    /// # Errors
+    /// [`DeliveryError`]
+    pub async fn forget_apps(&self, is_meant: impl Fn(&EndpointRow) -> bool) -> Result<(), DeliveryError> {
+        for (row, _) in self.rows().await? {
+            if row.state == EndpointState::Off && is_meant(&row) {
+                self.forget(row.id).await?;
+            }
+        }
+        Ok(())
     }
 
     /// An endpoint, without what it is owed.
@@ -301,7 +335,7 @@ impl Deliveries {
         if settings.target == Target::Pull {
             return Err(DeliveryError::IsPulled);
         }
-        let body = Bytes::from(self.shared.parts.render.test(self.shared.now()));
+        let body = Bytes::from(self.shared.render(&settings.app).test(self.shared.now()));
         let (id, began) = (format!("test:{}", uuid::Uuid::new_v4().simple()), Instant::now());
         let posted = runner::post(&self.shared, &settings, hook, &id, &body).await;
         let took = began.elapsed();
@@ -320,10 +354,9 @@ impl Deliveries {
     /// [`DeliveryError`]
     pub async fn pull(&self, id: EndpointId, after: Option<&str>, limit: usize, until: Instant) -> Result<Pulled, DeliveryError> {
         let mut look = self.look(id).await?;
-        match look.settings.as_ref().map(|settings| &settings.target) {
-            Some(Target::Pull) => {}
-            Some(Target::Post(_)) => return Err(DeliveryError::IsPosted),
-            None => return Err(DeliveryError::IsOff),
+        let settings = look.settings.take().ok_or(DeliveryError::IsOff)?;
+        if settings.target != Target::Pull {
+            return Err(DeliveryError::IsPosted);
         }
         if look.row.state == EndpointState::Paused {
             return Err(DeliveryError::IsPaused);
@@ -338,7 +371,7 @@ impl Deliveries {
         loop {
             look.news.borrow_and_update();
             let owed = self.shared.parts.store.owed(id, after, limit).await?;
-            let (events, reached) = self.shown(&owed).await?;
+            let (events, reached) = self.shown(&settings.app, &owed).await?;
             if !events.is_empty() {
                 return Ok(Pulled { events, cursor: self.cursor(reached) });
             }
@@ -366,16 +399,16 @@ impl Deliveries {
     }
 
     /// What is shown of debts, and the turn of the last that was looked at.
-    async fn shown(&self, owed: &[Owed]) -> Result<(Vec<PulledEvent>, u64), DeliveryError> {
+    async fn shown(&self, app: &AppWebhooks, owed: &[Owed]) -> Result<(Vec<PulledEvent>, u64), DeliveryError> {
         let (mut events, mut reached, mut bytes) = (Vec::new(), 0, 0);
         for one in owed {
             let sight = self.shared.parts.store.entry(one.position).await?;
-            let rendered = match &sight {
-                Some(sight) => self.shared.render(sight).await?,
-                None => None,
+            let made = match &sight {
+                Some(sight) => self.shared.made(app, sight).await?,
+                None => Made::Lost,
             };
             reached = one.turn;
-            let Some((event, body)) = rendered else { continue };
+            let Made::This((event, body)) = made else { continue };
             bytes += body.len();
             let (id, cursor) = (self.shared.message_id(one.position), self.cursor(one.turn));
             events.push(PulledEvent { id, cursor, event: event.0, body });

@@ -13,7 +13,6 @@
 //!
 //! What a body looks like is the dialect's business ([`Render`]). [`post`] signs and sends it.
 
-pub mod address;
 mod handle;
 mod post;
 mod retry;
@@ -29,6 +28,7 @@ use crate::config::{self, ANY_EVENT, Config, Endpoint, WebhookSecret, WebhookSet
 use crate::domain::{Conversation, Millis, Sight};
 use crate::hub::{Hub, Typing};
 use crate::store::{Clock, EndpointId, ReadError, Store};
+use futures::future::BoxFuture;
 use reqwest::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,13 +43,46 @@ pub struct EventKey(pub &'static str);
 /// What is posted: its type and the body, byte for byte.
 pub type Rendered = (EventKey, Vec<u8>);
 
+/// What a dialect makes of an entry when it is to be posted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Made {
+    /// This.
+    This(Rendered),
+    /// By what has happened since, or before, it is not told.
+    Untold,
+    /// It cannot be told any more: what it is about is gone.
+    Lost,
+}
+
+/// Whose way of signing webhooks, of naming who sends them and of taking answers is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Manner {
+    /// LivePerson's, with the signatures of Standard Webhooks beside its own. Taken is what is answered as the application's retries
+    /// have it; 410 ends an endpoint, and what is given up is one event.
+    LivePerson,
+    /// OnceHub's. Taken is what is answered 2xx; an event that is given up ends the endpoint.
+    OnceHub,
+}
+
 /// What a dialect makes of what happened. Nothing, if webhooks do not tell it.
 pub trait Render: Send + Sync + std::fmt::Debug {
+    /// In whose manner it is posted.
+    fn manner(&self) -> Manner {
+        Manner::LivePerson
+    }
+
     /// The type of what [`Render::entry`] makes of an entry.
     fn key(&self, sight: &Sight) -> Option<EventKey>;
 
-    /// An entry of the journal; one that is about a conversation comes with the conversation as it is now.
-    fn entry(&self, now: Millis, sight: &Sight, conversation: Option<&Conversation>) -> Option<Rendered>;
+    /// An entry of the journal; one that is about a conversation comes with the conversation as it is now. `id` is the same in
+    /// each attempt, and another for each entry. It fails if the store cannot be read now.
+    fn entry<'r>(
+        &'r self,
+        now: Millis,
+        id: &'r str,
+        sight: &'r Sight,
+        conversation: Option<&'r Conversation>,
+    ) -> BoxFuture<'r, Result<Made, ReadError>>;
 
     /// A typing state.
     fn typing(&self, typing: &Typing) -> Option<Rendered>;
@@ -136,6 +169,8 @@ pub struct AppWebhooks {
     pub is_guarded: bool,
     /// Where they go.
     pub hooks: Vec<Hook>,
+    /// Makes their bodies; none: as the deliveries' own.
+    pub render: Option<Arc<dyn Render>>,
 }
 
 impl AppWebhooks {
@@ -153,6 +188,7 @@ impl AppWebhooks {
                 retention: app.webhook_retention.map(|retention| retention.0),
                 is_guarded: false,
                 hooks: Hook::configured(&app.webhooks),
+                render: None,
             })
             .collect()
     }
@@ -168,7 +204,7 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Says when there is something to read.
     pub hub: Arc<Hub>,
-    /// Makes the bodies.
+    /// Makes the bodies, where an application's webhooks say nothing else.
     pub render: Arc<dyn Render>,
     /// The wall clock.
     pub clock: Clock,
@@ -209,13 +245,21 @@ impl Shared {
         (self.parts.clock)()
     }
 
+    /// What makes the bodies of an application's webhooks.
+    fn render<'a>(&'a self, app: &'a AppWebhooks) -> &'a dyn Render {
+        app.render.as_deref().unwrap_or(&*self.parts.render)
+    }
+
     /// What is posted of an entry, with the conversation as it is now where the entry is about that.
-    async fn render(&self, sight: &Sight) -> Result<Option<Rendered>, ReadError> {
+    async fn made(&self, app: &AppWebhooks, sight: &Sight) -> Result<Made, ReadError> {
+        let render = self.render(app);
+        // Natively an event says all that is told of it.
         let conversation = match (sight.message(), sight.entry.conversation()) {
-            (None, Some(id)) => self.parts.store.conversation(id.clone()).await?,
+            (Some(_), Some(_)) if render.manner() == Manner::LivePerson => None,
+            (_, Some(id)) => self.parts.store.conversation(id.clone()).await?,
             _ => None,
         };
-        Ok(self.parts.render.entry(self.now(), sight, conversation.as_ref()))
+        render.entry(self.now(), &self.message_id(sight.position), sight, conversation.as_ref()).await
     }
 
     /// The id that every attempt at an entry carries, in each log its own.
@@ -228,6 +272,15 @@ impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.parts.fmt(f)
     }
+}
+
+/// Of which conversations something is told.
+#[derive(Debug)]
+enum Of {
+    /// Of every one of the account.
+    All,
+    /// Of those that were opened through an application.
+    Its(ClientId),
 }
 
 /// How one endpoint is delivered to now.
@@ -247,6 +300,11 @@ impl Settings {
     /// Where events of a type go here that happen in a conversation of an application, or of none.
     fn wants(&self, event: EventKey, app: Option<&ClientId>) -> Option<&Hook> {
         self.hook(event).filter(|hook| hook.all || app == Some(&self.app.client_id))
+    }
+
+    /// Of which conversations a hook tells.
+    fn of(&self, hook: &Hook) -> Of {
+        if hook.all { Of::All } else { Of::Its(self.app.client_id.clone()) }
     }
 
     fn is_as(&self, other: &Self) -> bool {

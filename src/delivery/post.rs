@@ -1,29 +1,25 @@
 //! One attempt: signed over the bytes that are sent, bounded in time and in what is read of the answer.
 //!
-//! An endpoint that a tenant chose is guarded: it leads to public addresses ([`address`](super::address)) or nowhere, unless
-//! the operator allowed it. Its name is resolved for each connection, and the addresses that were checked are those that
-//! are connected to, so that an answer that changes changes nothing. Guarded connections are kept apart from the others:
-//! the same name may lead an endpoint of the operator's inside.
+//! An endpoint that a tenant chose is [guarded](crate::outbound): it leads to public addresses or nowhere, unless the operator
+//! allowed it.
 //!
-//! Two signatures go along: the vendor's, and that of [Standard Webhooks](https://www.standardwebhooks.com), which holds the
-//! message's id and the time of the attempt as well.
+//! By LivePerson's manner two signatures go along: the vendor's, and that of [Standard
+//! Webhooks](https://www.standardwebhooks.com), which holds the message's id and the time of the attempt as well. By OnceHub's goes
+//! its own, of the time and the body.
 
-use super::address::{Guard, Refusal, is_public};
+use super::Manner;
 use super::retry::LONGEST_ASKED_FOR;
 use crate::config::{Endpoint, WebhookSecret, WebhookSettings, WebhookSignature};
+use crate::outbound::{Clients, Guard, Unanswered, is_public};
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::body::Bytes;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Client, ClientBuilder, Response, StatusCode};
+use reqwest::{Client, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 use tieline_protocol::ids::{AccountId, ClientId};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// How much of an answer's body is read, and for how long: so that the connection can be used again.
@@ -39,6 +35,7 @@ pub(super) struct Request<'r> {
     pub(super) headers: &'r HeaderMap,
     pub(super) account: &'r AccountId,
     pub(super) client_id: &'r ClientId,
+    pub(super) manner: Manner,
     pub(super) signing: Signing<'r>,
     /// Whether a tenant chose the endpoint.
     pub(super) is_guarded: bool,
@@ -85,31 +82,15 @@ pub(super) enum Failure {
         /// For how long it asked to be left alone.
         retry_after: Option<Duration>,
     },
-    #[error("it did not answer in time")]
-    TimedOut,
-    /// A tenant chose an endpoint that is not public; no connection was made.
-    #[error("the endpoint is refused: {0}")]
-    Refused(Refusal),
-    /// There is no connection to it.
-    #[error("it cannot be reached: {0}")]
-    Unreachable(String),
-    /// The connection ended before the answer; whether it was taken nobody knows.
-    #[error("it did not answer: {0}")]
-    Broken(String),
-    /// The system's certificates cannot be used, or something as basic.
-    #[error("no request can be made: {0}")]
-    Client(String),
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
 }
 
 impl Failure {
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Status { .. } => "status",
-            Self::TimedOut => "timeout",
-            Self::Refused(_) => "refused",
-            Self::Unreachable(_) => "unreachable",
-            Self::Broken(_) => "broken",
-            Self::Client(_) => "client",
+            Self::Unanswered(why) => why.label(),
         }
     }
 
@@ -135,106 +116,27 @@ impl Failure {
 
     /// Whether there was not even a connection.
     pub(super) fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Refused(_) | Self::Client(_))
+        matches!(self, Self::Unanswered(Unanswered::Unreachable(_) | Unanswered::Refused(_) | Unanswered::Client(_)))
     }
 }
 
 impl From<reqwest::Error> for Failure {
     fn from(error: reqwest::Error) -> Self {
-        if error.is_timeout() {
-            return Self::TimedOut;
-        }
-        let is_connected = !error.is_connect();
-        // The innermost reason says most, and none of them may show the URL, in whose query there may be a key.
-        let error = error.without_url();
-        let mut reason: &dyn std::error::Error = &error;
-        while let Some(source) = reason.source() {
-            reason = source;
-        }
-        match reason.downcast_ref() {
-            Some(refusal) => Self::Refused(*refusal),
-            None if is_connected => Self::Broken(reason.to_string()),
-            None => Self::Unreachable(reason.to_string()),
-        }
+        Unanswered::from(error).into()
     }
 }
 
 /// Sends.
 #[derive(Debug)]
 pub(super) struct Poster {
-    connect_timeout: Duration,
     answer_timeout: Duration,
-    guard: Arc<Guard>,
-    /// Made with the first webhook: a gateway without webhooks needs no certificates to trust.
-    client: OnceLock<Result<Client, String>>,
-    /// For endpoints that tenants chose.
-    guarded: OnceLock<Result<Client, String>>,
-}
-
-/// Every client goes straight to the endpoint: a redirect or a proxy would lead where nobody has looked.
-fn builder(connect_timeout: Duration) -> ClientBuilder {
-    Client::builder()
-        .user_agent(concat!("tieline/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(connect_timeout)
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-}
-
-fn build(builder: ClientBuilder) -> Result<Client, String> {
-    builder.build().map_err(|error| error.to_string())
-}
-
-/// Names that are looked up at one time. Each takes a thread until it is answered, also when nobody waits any more, and the store
-/// reads with such threads, too.
-const LOOKUPS: usize = 32;
-static LOOKING_UP: Semaphore = Semaphore::const_new(LOOKUPS);
-
-/// The system's resolver.
-#[derive(Debug)]
-struct System;
-
-impl Resolve for System {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let place = LOOKING_UP.acquire().await?;
-            let found = tokio::task::spawn_blocking(move || {
-                let _place = place;
-                // Port 0 becomes the URL's.
-                (name.as_str(), 0).to_socket_addrs()
-            });
-            Ok(Box::new(found.await??) as Addrs)
-        })
-    }
-}
-
-/// Another resolver's answers, as long as they may be led to. One address that is refused speaks against the whole name:
-/// who mixes them means that one.
-#[derive(Debug)]
-struct Guarded<R>(R, Arc<Guard>);
-
-impl<R: Resolve> Resolve for Guarded<R> {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (host, guard) = (name.as_str().to_owned(), self.1.clone());
-        let answer = self.0.resolve(name);
-        Box::pin(async move {
-            let addresses: Vec<SocketAddr> = answer.await?.collect();
-            match addresses.iter().find_map(|address| guard.refuses_address(&host, address.ip())) {
-                Some(refusal) => Err(refusal.into()),
-                None => Ok(Box::new(addresses.into_iter()) as Addrs),
-            }
-        })
-    }
+    clients: Clients,
 }
 
 impl Poster {
     pub(super) fn new(settings: &WebhookSettings) -> Self {
-        Self {
-            connect_timeout: settings.connect_timeout.0,
-            answer_timeout: settings.answer_timeout.0,
-            guard: Arc::new(Guard::new(settings)),
-            client: OnceLock::new(),
-            guarded: OnceLock::new(),
-        }
+        let clients = Clients::new(settings.connect_timeout.0, Guard::of_webhooks(settings));
+        Self { answer_timeout: settings.answer_timeout.0, clients }
     }
 
     /// Makes one attempt; `now` is the time in seconds since 1970. It may be dropped at any time; what was sent may have
@@ -249,33 +151,25 @@ impl Poster {
     }
 
     /// The client that may send to an endpoint.
-    fn client(&self, request: &Request<'_>) -> Result<&Client, Failure> {
-        let client = if request.is_guarded {
-            // The resolver is not asked about an address.
-            if let Some(refusal) = self.guard.refuses(request.endpoint) {
-                return Err(Failure::Refused(refusal));
-            }
-            self.guarded.get_or_init(|| build(builder(self.connect_timeout).dns_resolver(Guarded(System, self.guard.clone()))))
-        } else {
-            self.client.get_or_init(|| build(builder(self.connect_timeout).dns_resolver(System)))
-        };
-        client.as_ref().map_err(|reason| Failure::Client(reason.clone()))
+    fn client(&self, request: &Request<'_>) -> Result<&Client, Unanswered> {
+        if request.is_guarded { self.clients.guarded(request.endpoint) } else { self.clients.free() }
     }
 
     async fn try_to_send(&self, request: Request<'_>, now: i64) -> Result<Answer, Failure> {
-        let sent = self
-            .client(&request)?
-            .post(request.endpoint.0.clone())
-            .headers(request.headers.clone())
-            .header("content-type", "application/json")
-            .header("x-liveperson-account-id", request.account.as_str())
-            .header("x-liveperson-client-id", request.client_id.as_str())
-            .header("x-liveperson-signature", request.signing.vendors(request.body))
-            .header("webhook-id", request.id)
-            .header("webhook-timestamp", now)
-            .header("webhook-signature", request.signing.standard(request.id, now, request.body))
-            .body(request.body.clone());
-        let response = timeout(self.answer_timeout, sent.send()).await.map_err(|_| Failure::TimedOut)??;
+        let sent = self.client(&request)?.post(request.endpoint.0.clone()).headers(request.headers.clone());
+        let sent = sent.header("content-type", "application/json");
+        let sent = match request.manner {
+            Manner::LivePerson => sent
+                .header("x-liveperson-account-id", request.account.as_str())
+                .header("x-liveperson-client-id", request.client_id.as_str())
+                .header("x-liveperson-signature", request.signing.vendors(request.body))
+                .header("webhook-id", request.id)
+                .header("webhook-timestamp", now)
+                .header("webhook-signature", request.signing.standard(request.id, now, request.body)),
+            Manner::OnceHub => sent.header("oncehub-signature", request.signing.oncehubs(now, request.body)),
+        };
+        let sent = sent.body(request.body.clone());
+        let response = timeout(self.answer_timeout, sent.send()).await.map_err(|_| Unanswered::TimedOut)??;
         let status = response.status();
         let retry_after = retry_after(response.headers(), now);
         // What is inside shows nothing of itself to a tenant.
@@ -331,6 +225,15 @@ impl Signing<'_> {
         format!("{name}={}", STANDARD.encode(tag))
     }
 
+    /// OnceHub's signature: of the time and the body.
+    fn oncehubs(&self, timestamp: i64, body: &[u8]) -> String {
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.secret.expose_secret().as_bytes()));
+        context.update(format!("{timestamp}.").as_bytes());
+        context.update(body);
+        let hex: String = context.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("t={timestamp},s={hex}")
+    }
+
     /// The signatures of Standard Webhooks, one for each key.
     fn standard(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let sign = |key: &[u8]| {
@@ -348,43 +251,11 @@ impl Signing<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::address::hostile::HOSTILE;
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use crate::outbound::hostile::HOSTILE;
+    use crate::outbound::tests::{Answers, trap};
+    use std::sync::atomic::Ordering;
     use tokio::net::TcpListener;
-
-    /// Gives one answer for every name, whatever it is, and the next one when it is asked again; the last one remains.
-    #[derive(Debug)]
-    struct Answers(Vec<Vec<SocketAddr>>, AtomicUsize);
-
-    impl Answers {
-        fn new(answers: &[&[&str]]) -> Self {
-            let address = |text: &&str| SocketAddr::new(text.parse().unwrap(), 0);
-            Self(answers.iter().map(|answer| answer.iter().map(address).collect()).collect(), AtomicUsize::new(0))
-        }
-    }
-
-    impl Resolve for Answers {
-        fn resolve(&self, _: Name) -> Resolving {
-            let asked = self.1.fetch_add(1, Ordering::Relaxed);
-            let answer = self.0[asked.min(self.0.len() - 1)].clone();
-            Box::pin(std::future::ready(Ok(Box::new(answer.into_iter()) as Addrs)))
-        }
-    }
-
-    /// A listener on loopback that hangs up: its port, and how often it was called.
-    async fn trap() -> (u16, Arc<AtomicUsize>) {
-        let calls = Arc::new(AtomicUsize::new(0));
-        let counted = calls.clone();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move {
-            while listener.accept().await.is_ok() {
-                counted.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        (port, calls)
-    }
 
     fn settings() -> WebhookSettings {
         crate::config::Config::from_parts(None, []).unwrap().webhooks
@@ -405,6 +276,7 @@ mod tests {
             headers: &HeaderMap::new(),
             account: &"demo".into(),
             client_id: &"connector".into(),
+            manner: Manner::LivePerson,
             signing: Signing { secret: &"s".to_owned().into(), kind: WebhookSignature::Sha1, keys: &[] },
             is_guarded,
             id: "log:1",
@@ -425,14 +297,17 @@ mod tests {
         settings.allow = allow.iter().map(|text| text.parse().unwrap()).collect();
         // The traps listen on ports that the system chooses.
         settings.ports = (1..=u16::MAX).collect();
-        let poster = Poster::new(&settings);
-        let open = build(builder(poster.connect_timeout).dns_resolver(Answers::new(answers)));
-        let guarded = build(builder(poster.connect_timeout).dns_resolver(Guarded(Answers::new(answers), poster.guard.clone())));
-        Poster { client: OnceLock::from(open), guarded: OnceLock::from(guarded), ..poster }
+        let clients = Clients::answering(&Answers::new(answers), settings.connect_timeout.0, Guard::of_webhooks(&settings));
+        Poster { answer_timeout: settings.answer_timeout.0, clients }
     }
 
     fn was_refused(failure: &Failure, because: &str) -> bool {
-        matches!(failure, Failure::Refused(refusal) if refusal.rule() == because) && failure.label() == "refused"
+        matches!(failure, Failure::Unanswered(Unanswered::Refused(refusal)) if refusal.rule() == because) && failure.label() == "refused"
+    }
+
+    /// Whether a trap took the call.
+    fn is_trapped(failure: &Failure) -> bool {
+        matches!(failure, Failure::Unanswered(Unanswered::Unreachable(_) | Unanswered::Broken(_)))
     }
 
     #[tokio::test]
@@ -451,49 +326,11 @@ mod tests {
         assert!(was_refused(&send(&poster, true, &format!("https://shop.example:{port}/lp")).await, "loopback"));
         // The operator may send there, and the trap counts: this call is the first.
         let failure = send(&poster, false, &format!("https://shop.example:{port}/lp")).await;
-        assert!(matches!(failure, Failure::Unreachable(_) | Failure::Broken(_)), "{failure}");
+        assert!(is_trapped(&failure), "{failure}");
         assert_eq!(calls.load(Ordering::Relaxed), 1);
         let failure = send(&poster, false, &format!("http://2130706433:{port}/lp")).await;
-        assert!(matches!(failure, Failure::Unreachable(_) | Failure::Broken(_)), "{failure}");
+        assert!(is_trapped(&failure), "{failure}");
         assert_eq!(calls.load(Ordering::Relaxed), 2);
-    }
-
-    #[tokio::test]
-    async fn every_address_of_a_name_is_checked_at_each_connection() {
-        let asked = |resolver: &Guarded<Answers>| resolver.resolve("shop.example".parse().unwrap());
-        // An answer that changes, and some that hide the one that is meant behind others.
-        let guard = Arc::new(Guard::new(&settings()));
-        let resolver = Guarded(
-            Answers::new(&[
-                &["1.1.1.1", "2606:4700::1111"],
-                &["127.0.0.1"],
-                &["1.1.1.1", "::ffff:10.0.0.1"],
-                &["2606:4700::1111", "1.1.1.1", "169.254.169.254"],
-                &[],
-            ]),
-            guard,
-        );
-        let found: Vec<String> = asked(&resolver).await.unwrap().map(|address| address.ip().to_string()).collect();
-        assert_eq!(found, ["1.1.1.1", "2606:4700::1111"]);
-        for because in ["loopback", "private", "link-local"] {
-            let Err(error) = asked(&resolver).await else { panic!("{because} is taken") };
-            assert_eq!(error.downcast_ref::<Refusal>().map(|refusal| refusal.rule()), Some(because));
-        }
-        assert_eq!(asked(&resolver).await.unwrap().count(), 0);
-    }
-
-    #[tokio::test]
-    async fn the_systems_names_are_guarded() {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let (port, calls) = trap().await;
-        // Past the check of what an endpoint names, as a name would be that the system knows from its own table.
-        let guard = Arc::new(Guard::new(&settings()));
-        let guarded = build(builder(Duration::from_secs(5)).dns_resolver(Guarded(System, guard))).unwrap();
-        let error = guarded.get(format!("http://localhost:{port}/")).send().await.unwrap_err();
-        assert!(was_refused(&Failure::from(error), "loopback"));
-        let failure = send(&Poster::new(&settings()), false, &format!("http://localhost:{port}/")).await;
-        assert!(matches!(failure, Failure::Unreachable(_) | Failure::Broken(_)), "{failure}");
-        assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]

@@ -7,9 +7,10 @@
 
 use super::post::{Failure, Request, Signing, Taken};
 use super::retry::{Circuit, Retries, jittered};
-use super::{Hook, Settings, Shared, Status, Target, lock};
+use super::{Hook, Made, Manner, Settings, Shared, Status, Target, lock};
 use crate::domain::Millis;
 use crate::hub::Typing;
+use crate::outbound::Unanswered;
 use crate::store::{Attempt, DeadLetter, GivenUp, Owed, ReadError, Settlement, StoreError};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -61,8 +62,17 @@ pub(super) struct Reins {
 pub(super) enum Ended {
     /// It was told to.
     Stopped,
-    /// The endpoint said that it is gone for good.
-    Gone(Target),
+    /// There is nothing more to be done for this address.
+    Over(Target, Over),
+}
+
+/// Why nothing is delivered to an endpoint any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// It said that it is gone for good.
+    Gone,
+    /// An event was given up, and by the manner of its webhooks that ends it.
+    GivenUp,
 }
 
 /// The debts of one conversation, the first of which is dealt with.
@@ -91,14 +101,15 @@ enum Place {
 /// What came of an attempt.
 struct Landed {
     owed: Owed,
-    /// Where it was posted to, which may have changed since.
+    /// Where it was posted to, which may have changed since, and in which manner.
     target: Target,
+    manner: Manner,
     result: Result<Delivered, Missed>,
 }
 
 enum Delivered {
     Taken(Attempt),
-    /// The subscription has changed since: nobody wants it.
+    /// Nobody is to be told it: the subscription has changed since, or what it is about has.
     Unwanted,
 }
 
@@ -182,8 +193,8 @@ impl Runner {
     async fn deliver(&mut self, show: &mpsc::Sender<(Instant, Arc<Typing>)>) -> Ended {
         let mut flying = FuturesUnordered::new();
         let stop = self.reins.stop.clone();
-        let mut gone = None;
-        while gone.is_none() && !stop.is_cancelled() {
+        let mut over = None;
+        while over.is_none() && !stop.is_cancelled() {
             self.load().await;
             while let Some(owed) = self.next(flying.len()) {
                 let (shared, settings) = (self.shared.clone(), self.reins.settings.borrow().clone());
@@ -193,7 +204,7 @@ impl Runner {
             let next = self.next_time();
             tokio::select! {
                 () = stop.cancelled() => {}
-                Some(landed) = flying.next() => gone = self.land(landed),
+                Some(landed) = flying.next() => over = self.land(landed),
                 written = written(&mut self.writing) => self.written(written),
                 Some((heard, state)) = self.reins.typing.recv() => {
                     if !self.is_stuck(&state.audience.conversation) {
@@ -210,12 +221,12 @@ impl Runner {
         // What is under way may still be taken, and then need not be sent again.
         let finish = async {
             while let Some(landed) = flying.next().await {
-                gone = self.land(landed).or(gone.take());
+                over = self.land(landed).or(over.take());
             }
         };
         let _ = timeout(GRACE, finish).await;
         self.write_all().await;
-        gone.map_or(Ended::Stopped, Ended::Gone)
+        over.map_or(Ended::Stopped, |(target, why)| Ended::Over(target, why))
     }
 
     /// Whether a conversation's events wait because one was not taken: what is typed meanwhile would come before them.
@@ -391,8 +402,9 @@ impl Runner {
         }
     }
 
-    /// Takes in what came of an attempt; the address, if it is gone.
-    fn land(&mut self, Landed { owed, target, result }: Landed) -> Option<Target> {
+    /// Takes in what came of an attempt; the address, if nothing more is to be delivered there.
+    fn land(&mut self, Landed { owed, target, manner, result }: Landed) -> Option<(Target, Over)> {
+        let is_lenient = manner == Manner::LivePerson;
         match result {
             Ok(delivered) => {
                 if let Delivered::Taken(attempt) = delivered {
@@ -414,13 +426,13 @@ impl Runner {
             }
             Err(Missed::Failed { failure, retries, attempt }) => {
                 self.unwritten.attempts.push(attempt);
-                if failure.is_gone() {
+                if failure.is_gone() && is_lenient {
                     // It stays owed, for whoever resumes the endpoint.
                     self.note_failure(&failure, self.shared.now(), &owed);
-                    return Some(target);
+                    return Some((target, Over::Gone));
                 }
-                self.failed(owed, &failure, retries);
-                None
+                let is_given_up = self.failed(owed, &failure, retries);
+                (is_given_up && !is_lenient).then_some((target, Over::GivenUp))
             }
         }
     }
@@ -442,7 +454,9 @@ impl Runner {
         }
     }
 
-    fn failed(&mut self, mut owed: Owed, failure: &Failure, retries: Retries) {
+    /// Whether anything is given up by that.
+    fn failed(&mut self, mut owed: Owed, failure: &Failure, retries: Retries) -> bool {
+        let buried = self.unwritten.dead.len();
         owed.attempts = owed.attempts.saturating_add(1);
         let now = self.shared.now();
         self.note_failure(failure, now, &owed);
@@ -487,6 +501,7 @@ impl Runner {
                 self.pass(&conversation);
             }
         }
+        self.unwritten.dead.len() > buried
     }
 
     fn note_failure(&mut self, failure: &Failure, now: Millis, owed: &Owed) {
@@ -635,14 +650,18 @@ async fn until(time: Option<Instant>) {
 /// One attempt at a debt.
 async fn attempt(shared: Arc<Shared>, settings: Arc<Settings>, owed: Owed) -> Landed {
     let result = try_once(&shared, &settings, &owed).await;
-    Landed { owed, target: settings.target.clone(), result }
+    Landed { owed, target: settings.target.clone(), manner: shared.render(&settings.app).manner(), result }
 }
 
 async fn try_once(shared: &Shared, settings: &Settings, owed: &Owed) -> Result<Delivered, Missed> {
     let Ok(sight) = shared.parts.store.entry(owed.position).await else { return Err(Missed::NotRead) };
     let Some(sight) = sight else { return Err(Missed::Unreadable) };
-    let Ok(rendered) = shared.render(&sight).await else { return Err(Missed::NotRead) };
-    let Some((event, body)) = rendered else { return Err(Missed::Unreadable) };
+    let (event, body) = match shared.made(&settings.app, &sight).await {
+        Ok(Made::This(rendered)) => rendered,
+        Ok(Made::Untold) => return Ok(Delivered::Unwanted),
+        Ok(Made::Lost) => return Err(Missed::Unreadable),
+        Err(ReadError) => return Err(Missed::NotRead),
+    };
     let Some(hook) = settings.hook(event) else { return Ok(Delivered::Unwanted) };
     let (id, body, at, began) = (shared.message_id(owed.position), Bytes::from(body), shared.now(), Instant::now());
     let posted = post(shared, settings, hook, &id, &body).await;
@@ -680,16 +699,18 @@ pub(super) async fn post(
     id: &str,
     body: &Bytes,
 ) -> Result<super::post::Answer, Failure> {
-    let Target::Post(endpoint) = &hook.target else { return Err(Failure::Client("this endpoint is fetched from".into())) };
-    let taken = match Retries::of(settings.app.retention, hook.max_retries) {
-        Retries::Scheduled => Taken::Any2xx,
-        Retries::Timed(_) | Retries::Counted(_) => Taken::TwoHundredAndOne,
+    let Target::Post(endpoint) = &hook.target else { return Err(Unanswered::Client("this endpoint is fetched from".into()).into()) };
+    let manner = shared.render(&settings.app).manner();
+    let taken = match (manner, Retries::of(settings.app.retention, hook.max_retries)) {
+        (Manner::OnceHub, _) | (_, Retries::Scheduled) => Taken::Any2xx,
+        (Manner::LivePerson, Retries::Timed(_) | Retries::Counted(_)) => Taken::TwoHundredAndOne,
     };
     let request = Request {
         endpoint,
         headers: &hook.headers,
         account: &settings.app.account,
         client_id: &settings.app.client_id,
+        manner,
         signing: Signing { secret: &settings.app.secret, kind: settings.app.signature, keys: &settings.app.keys },
         is_guarded: settings.app.is_guarded,
         id,
@@ -706,8 +727,8 @@ async fn show_typing(
     mut typing: mpsc::Receiver<(Instant, Arc<Typing>)>,
 ) -> Infallible {
     while let Some((heard, state)) = typing.recv().await {
-        let Some((event, body)) = shared.parts.render.typing(&state).filter(|_| heard.elapsed() <= STALE) else { continue };
         let settings = settings.borrow().clone();
+        let Some((event, body)) = shared.render(&settings.app).typing(&state).filter(|_| heard.elapsed() <= STALE) else { continue };
         let Some(hook) = settings.wants(event, state.audience.app.as_ref()) else { continue };
         let id = format!("typing:{}", uuid::Uuid::new_v4().simple());
         if let Err(failure) = post(&shared, &settings, hook, &id, &body.into()).await {

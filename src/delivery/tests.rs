@@ -4,8 +4,9 @@ use super::*;
 use crate::domain::fixtures::{open, publish};
 use crate::domain::{Actor, Command, decide};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Committed, Debts, Decision};
+use crate::store::{Committed, Debts, Decision, ReadError};
 use axum::Router;
+use futures::future::BoxFuture;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -21,8 +22,9 @@ impl Render for Plain {
     fn test(&self, _: Millis) -> Vec<u8> {
         Vec::new()
     }
-    fn entry(&self, _: Millis, sight: &Sight, _: Option<&Conversation>) -> Option<Rendered> {
-        sight.message().map(|message| (EventKey("event"), message.sequence.to_string().into_bytes()))
+    fn entry<'r>(&'r self, _: Millis, _: &'r str, sight: &'r Sight, _: Option<&'r Conversation>) -> BoxFuture<'r, Result<Made, ReadError>> {
+        let made = |message: &crate::domain::Message| Made::This((EventKey("event"), message.sequence.to_string().into_bytes()));
+        Box::pin(std::future::ready(Ok(sight.message().map_or(Made::Lost, made))))
     }
     fn typing(&self, _: &Typing) -> Option<Rendered> {
         None
@@ -102,6 +104,93 @@ async fn a_webhook_is_sent_twice_when_that_is_asked_for() {
         format!("{}:{}:3:1", store.epoch(), store.head()),
         "kept at the end"
     );
+}
+
+/// As [`Plain`], in another's manner: of the first event, and not of what was said second.
+#[derive(Debug)]
+struct Strict;
+
+impl Render for Strict {
+    fn manner(&self) -> Manner {
+        Manner::OnceHub
+    }
+    fn key(&self, sight: &Sight) -> Option<EventKey> {
+        Plain.key(sight)
+    }
+    fn test(&self, now: Millis) -> Vec<u8> {
+        Plain.test(now)
+    }
+    fn entry<'r>(
+        &'r self,
+        now: Millis,
+        id: &'r str,
+        sight: &'r Sight,
+        conversation: Option<&'r Conversation>,
+    ) -> BoxFuture<'r, Result<Made, ReadError>> {
+        assert!(conversation.is_some(), "it comes with the conversation");
+        if sight.message().is_some_and(|message| message.sequence == 1) {
+            return Box::pin(std::future::ready(Ok(Made::Untold)));
+        }
+        Plain.entry(now, id, sight, None)
+    }
+    fn typing(&self, _: &Typing) -> Option<Rendered> {
+        None
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_the_set_says_nothing_of_the_others_and_an_endpoint_that_gives_up_ends_where_that_is_the_manner() {
+    let (_dir, hub, store) = begin();
+    let (lenient, mut came) = receiver().await;
+    let (tell, mut asked) = mpsc::unbounded_channel();
+    let strict = serve(Router::new().fallback(move |headers: axum::http::HeaderMap, body: String| {
+        let _ = tell.send((headers, body.clone()));
+        // Another's way to end an endpoint is not this one's, and neither is what counts as taken.
+        std::future::ready(if body == "0" { axum::http::StatusCode::ACCEPTED } else { axum::http::StatusCode::GONE })
+    }))
+    .await;
+    let (deliveries, running) = run(&store, &hub, Arc::new(|_| false));
+    let mut own = webhooks(strict);
+    own.client_id = "strict".into();
+    own.render = Some(Arc::new(Strict));
+    own.retention = Some(Duration::from_millis(50));
+    own.hooks.iter_mut().for_each(|hook| hook.all = true);
+    deliveries.part("other").announce(vec![own.clone()]).await;
+    assert!(deliveries.list().await.unwrap().is_empty(), "it holds from the next on");
+    deliveries.apply(vec![webhooks(lenient.clone())]).await;
+    assert_eq!(deliveries.list().await.unwrap().len(), 2);
+    // The other part is said anew, and as it was.
+    deliveries.apply(vec![webhooks(lenient)]).await;
+    take(&store, open("a")).await;
+    for _ in 0..3 {
+        take(&store, publish("a", "x")).await;
+    }
+    for expected in ["0", "1", "2"] {
+        assert_eq!(came.recv().await.unwrap(), expected);
+    }
+    let (headers, body) = asked.recv().await.unwrap();
+    let signature = headers["oncehub-signature"].to_str().unwrap();
+    let (time, hex) = signature.strip_prefix("t=").and_then(|rest| rest.split_once(",s=")).unwrap();
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, b"s");
+    let tag: Vec<u8> = (0..hex.len()).step_by(2).map(|place| u8::from_str_radix(&hex[place..place + 2], 16).unwrap()).collect();
+    aws_lc_rs::hmac::verify(&key, format!("{time}.{body}").as_bytes(), &tag).unwrap();
+    assert!(body == "0" && headers.keys().all(|name| !name.as_str().contains("liveperson")), "{headers:?}");
+    // What is second is not told; the third is tried until it is given up.
+    assert_eq!(asked.recv().await.unwrap().1, "2");
+    let state = async || {
+        let all = deliveries.list().await.unwrap();
+        all.into_iter().find(|view| view.row.app.as_str() == "strict").map(|view| view.row.state)
+    };
+    while state().await != Some(crate::store::EndpointState::Gone) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let is_strict = |row: &crate::store::EndpointRow| row.app.as_str() == "strict";
+    deliveries.forget_apps(is_strict).await.unwrap();
+    assert!(state().await.is_some(), "what is wanted is not forgotten");
+    deliveries.part("other").apply(Vec::new()).await;
+    deliveries.forget_apps(is_strict).await.unwrap();
+    assert_eq!(state().await, None);
+    running.end().await;
 }
 
 #[tokio::test]
@@ -236,6 +325,7 @@ fn webhooks(endpoint: Endpoint) -> AppWebhooks {
             max_retries: None,
             headers: HeaderMap::new(),
         }],
+        render: None,
     }
 }
 

@@ -5,8 +5,8 @@
 //! locked, and a debt is never written twice.
 
 use super::handle::{Command, DeliveryError, Look};
-use super::runner::{self, Ended, Reins, Runner};
-use super::{AppWebhooks, EventKey, Settings, Shared, Status, Target, lock};
+use super::runner::{self, Ended, Over, Reins, Runner};
+use super::{AppWebhooks, EventKey, Of, Settings, Shared, Status, Target, lock};
 use crate::domain::{Entry, Millis, Sight};
 use crate::hub::{Interest, Item, Membership, Topic};
 use crate::store::{Balance, DeadLetter, EndpointId, EndpointRow, EndpointState, Owed, Owing, ReadError, StoreError};
@@ -40,6 +40,8 @@ const CURSOR: &str = "webhooks";
 pub struct Worker {
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
+    /// What is wanted, by the parts in which it is said.
+    parts: BTreeMap<&'static str, Vec<AppWebhooks>>,
     endpoints: BTreeMap<EndpointId, Known>,
     /// The endpoints of an account, of those that somebody wants.
     by_account: HashMap<AccountId, Vec<EndpointId>>,
@@ -123,8 +125,11 @@ impl Known {
             && self.row.state == EndpointState::On
     }
 
-    fn wants(&self, event: EventKey, app: Option<&ClientId>) -> bool {
-        self.settings.as_ref().is_some_and(|settings| settings.borrow().wants(event, app).is_some())
+    /// Whether it is to be looked at whether an entry goes there, and then of which conversations.
+    fn asks_for(&self, shared: &Shared, sight: &Sight) -> Option<Of> {
+        let settings = self.settings.as_ref()?.borrow();
+        let hook = settings.hook(shared.render(&settings.app).key(sight)?)?;
+        Some(settings.of(hook))
     }
 
     /// Sets the state. One that is owed nothing new remembers how far it was, by the position up to which entries are
@@ -149,6 +154,7 @@ impl Worker {
         Self {
             shared,
             commands,
+            parts: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             by_account: HashMap::new(),
             cursor: Cursor::default(),
@@ -274,12 +280,25 @@ impl Worker {
         let mut owed = Vec::new();
         let mut cursor = Cursor { position: reached, ..self.cursor };
         for sight in &sights {
-            let Some((conversation, event)) = self.told(sight) else { continue };
+            let Some(conversation) = sight.entry.conversation() else { continue };
             let Some(ids) = self.by_account.get(&sight.account) else { continue };
-            let app = self.app_of(sight, conversation).await.map_err(|ReadError| ())?;
+            let mut opener = None;
             for id in ids {
                 let Some(known) = self.endpoints.get(id) else { continue };
-                if !known.row.is_behind && known.is_owed() && known.row.since < sight.position && known.wants(event, app.as_ref()) {
+                if known.row.is_behind || !known.is_owed() || known.row.since >= sight.position {
+                    continue;
+                }
+                let is_owed = match known.asks_for(&self.shared, sight) {
+                    None => false,
+                    Some(Of::All) => true,
+                    Some(Of::Its(app)) => {
+                        if opener.is_none() {
+                            opener = Some(self.app_of(sight, conversation).await.map_err(|ReadError| ())?);
+                        }
+                        opener.as_ref().is_some_and(|opener| opener.as_ref() == Some(&app))
+                    }
+                };
+                if is_owed {
                     cursor.turn += 1;
                     owed.push(self.debt(*id, cursor.turn, sight.position, conversation));
                 }
@@ -314,11 +333,6 @@ impl Worker {
             (known.row, known.is_unsaved) = (row, false);
         }
         Ok(())
-    }
-
-    /// The conversation of an entry and the type of what is told of it, if anything is.
-    fn told<'s>(&self, sight: &'s Sight) -> Option<(&'s ConversationId, EventKey)> {
-        Some((sight.entry.conversation()?, self.shared.parts.render.key(sight)?))
     }
 
     /// The application through which an entry's conversation was opened.
@@ -365,10 +379,13 @@ impl Worker {
 
     async fn take(&mut self, command: Command, stop: &CancellationToken) {
         match command {
-            Command::Apply { apps, tell } => {
-                self.apply(apps, stop);
-                // Whoever waits for it does not wait for a sick disk: it is tried again.
-                self.work().await;
+            Command::Apply { part, apps, holds, tell } => {
+                self.parts.insert(part, apps);
+                if holds {
+                    self.apply(stop);
+                    // Whoever waits for it does not wait for a sick disk: it is tried again.
+                    self.work().await;
+                }
                 let _ = tell.send(());
             }
             Command::List { tell } => {
@@ -388,11 +405,11 @@ impl Worker {
     }
 
     /// Brings the endpoints to what is wanted now.
-    fn apply(&mut self, apps: Vec<AppWebhooks>, stop: &CancellationToken) {
+    fn apply(&mut self, stop: &CancellationToken) {
         let (now, head, matched) = (self.shared.now(), self.shared.parts.store.head(), self.cursor.position);
         let mut by_app: BTreeMap<(AccountId, ClientId), Vec<Wanted>> = BTreeMap::new();
-        for app in apps {
-            by_app.insert(app.key(), grouped(&app));
+        for app in self.parts.values().flatten() {
+            by_app.insert(app.key(), grouped(app));
         }
         let was_followed = !self.by_account.is_empty();
         self.by_account.clear();
@@ -525,7 +542,7 @@ impl Worker {
     }
 
     fn ended(&mut self, ended: Result<(EndpointId, Ended), tokio::task::JoinError>, stop: &CancellationToken) {
-        let Some((id, Ended::Gone(target))) = surface(ended) else { return };
+        let Some((id, Ended::Over(target, why))) = surface(ended) else { return };
         let (now, matched) = (self.shared.now(), self.cursor.position);
         let Some(known) = self.endpoints.get_mut(&id).filter(|known| known.row.state == EndpointState::On) else { return };
         known.running = None;
@@ -533,7 +550,15 @@ impl Worker {
         if known.row.target != target.name() {
             return self.run_all(stop);
         }
-        tracing::warn!(account = %known.row.account, client_id = %known.row.app, endpoint = id, "an endpoint answered 410 (gone): what it is owed waits until it is resumed");
+        let (account, client_id) = (&known.row.account, &known.row.app);
+        match why {
+            Over::Gone => {
+                tracing::warn!(%account, %client_id, endpoint = id, "an endpoint answered 410 (gone): what it is owed waits until it is resumed");
+            }
+            Over::GivenUp => {
+                tracing::warn!(%account, %client_id, endpoint = id, "an endpoint is switched off, because it did not take an event for too long; it can be resumed");
+            }
+        }
         known.set(EndpointState::Gone, now, matched);
         self.run_all(stop);
     }
@@ -683,12 +708,17 @@ impl Worker {
     /// The conversation of an entry that an endpoint would be owed, had it happened now.
     async fn is_for<'s>(&self, endpoint: EndpointId, sight: &'s Sight) -> Result<Option<&'s ConversationId>, ReadError> {
         let settings = self.endpoints.get(&endpoint).and_then(|known| known.settings.as_ref()).map(|settings| settings.borrow().clone());
-        let Some((settings, (conversation, event))) = settings.zip(self.told(sight)) else { return Ok(None) };
+        let Some((settings, conversation)) = settings.zip(sight.entry.conversation()) else { return Ok(None) };
         if settings.app.account != sight.account {
             return Ok(None);
         }
-        let app = self.app_of(sight, conversation).await?;
-        Ok(settings.wants(event, app.as_ref()).map(|_| conversation))
+        let key = self.shared.render(&settings.app).key(sight);
+        let is_for = match key.and_then(|key| settings.hook(key)).map(|hook| settings.of(hook)) {
+            None => false,
+            Some(Of::All) => true,
+            Some(Of::Its(app)) => self.app_of(sight, conversation).await? == Some(app),
+        };
+        Ok(is_for.then_some(conversation))
     }
 }
 

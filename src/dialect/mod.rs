@@ -4,15 +4,40 @@
 //! A dialect gives the listener a router for its HTTP calls and, for each socket it has, a [`Socket`]: a path, and
 //! what an upgrade request says about who it is. The upgrade itself and the loop are the listener's. A [`Call`] is one of the
 //! router's calls once more, for it is made so often.
+//!
+//! Each dialect has a function `openapi`, which says what its document says, and makes it by the router that serves its calls: a
+//! handler that is not documented is not served.
 
+pub mod dixa;
+pub mod ids;
 pub mod liveperson;
+pub mod oncehub;
 
+use crate::openapi::Document;
 use crate::session::{Admission, Doorway};
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{Method, Uri};
 use axum::response::Response;
 use futures::future::BoxFuture;
+use utoipa::openapi::OpenApi;
+
+/// Makes a dialect's document.
+type Describe = fn() -> OpenApi;
+
+/// What each dialect's document says, by the name that the configuration has for it.
+const DOCUMENTS: [(&str, Describe); 3] = [("liveperson", liveperson::openapi), ("dixa", dixa::openapi), ("oncehub", oncehub::openapi)];
+
+/// The documents of the dialects that are switched on.
+#[must_use]
+pub fn documents(is_on: impl Fn(&str) -> bool) -> Vec<Document> {
+    let on = DOCUMENTS.into_iter().filter(|(name, _)| is_on(name));
+    on.map(|(name, openapi)| Document { name, api: openapi() }).collect()
+}
+
+/// Among a request's extensions: that it came by TLS of our own.
+#[derive(Debug, Clone, Copy)]
+pub struct Https;
 
 /// A WebSocket that a dialect serves.
 pub trait Socket: Clone + Send + Sync + 'static {

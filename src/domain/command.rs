@@ -5,15 +5,20 @@ use super::access::visible;
 use super::conversation::{Closer, Conversation, Csat, OpenState, ParticipantState, Ttr};
 use super::draft::Draft;
 use super::entry::{Change, Entry, Message, Opened};
+use super::facts::{Answer, AttributeValue, LinkKind, Place, Rating, RatingGiven};
+use super::origin::{Channel, Direction, Origin};
 use super::outcome::Outcome;
 use super::people::{Actor, Availability, Person, Role};
 use super::policy::{Policy, WELCOME_WITHIN, text_event};
 use super::refusal::Refusal;
 use super::routing::Candidate;
-use super::{offer, survey};
+use super::{offer, record, survey};
 use serde_json::value::RawValue;
+use std::sync::Arc;
 use tieline_protocol::event::EventClass;
-use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, QueueId, RingId, UserId};
+use tieline_protocol::ids::{
+    AccountId, AttributeId, ClientId, ConsumerId, ConversationId, DialogId, NoteId, QueueId, RatingId, RingId, TagId, ThingId, UserId,
+};
 use tieline_protocol::text;
 
 /// Most bytes of a consumer's profile, as JSON.
@@ -36,8 +41,10 @@ pub enum Command {
         /// A JSON object.
         claims: Box<RawValue>,
     },
-    /// A consumer sets members of its own profile.
+    /// A consumer sets members of its own profile, or whoever acts for the account those of a consumer's.
     SetProfile {
+        /// Whose, if not the actor's own.
+        consumer: Option<ConsumerId>,
         /// A JSON object.
         profile: Box<RawValue>,
     },
@@ -59,6 +66,9 @@ pub enum Command {
         features: Vec<String>,
         /// The opener's own name for it: while a conversation of this name is open, it is found instead of opened.
         binding: Option<String>,
+        /// Where it comes from, if the opener says. Of one that the consumer began, that began earlier, or in which the consumer is to be
+        /// called, no agent has charge by opening it.
+        origin: Option<Arc<Origin>>,
     },
     /// Publishes an event that is stored.
     Publish {
@@ -80,6 +90,33 @@ pub enum Command {
         file: Option<String>,
         /// Whether only the brand's side may see it.
         whisper: bool,
+    },
+    /// Writes a content down in the MAIN dialog that somebody wrote elsewhere: for managers and for the account itself, in anybody's
+    /// name, and for agents who take part in their own.
+    Record {
+        /// The conversation.
+        conversation: ConversationId,
+        /// Who wrote it: the conversation's consumer, or an agent.
+        from: Person,
+        /// The event.
+        event: Box<RawValue>,
+        /// Shown as it is.
+        metadata: Option<Box<RawValue>>,
+        /// The path of the file that it shows, if it shows one of ours.
+        file: Option<String>,
+        /// When it was written, if that was not now.
+        written: Option<Millis>,
+        /// Its writer's own name for it: refused, if a message of the conversation has it already.
+        external: Option<String>,
+    },
+    /// Links a conversation to another.
+    Link {
+        /// The conversation.
+        child: ConversationId,
+        /// The one that it belongs to from now on.
+        parent: ConversationId,
+        /// As what.
+        kind: LinkKind,
     },
     /// Shows a typing state: checked like an event, and not stored.
     Type {
@@ -201,6 +238,72 @@ pub enum FieldChange {
     Rate(Csat),
     /// An agent's note.
     Note(String),
+    /// A note of an agent's, as it was written elsewhere.
+    AddNote {
+        /// Its id.
+        id: NoteId,
+        /// The text.
+        note: String,
+        /// Whose it is.
+        author: Person,
+        /// When it was written, if that was not now.
+        written: Option<Millis>,
+    },
+    /// Opens again what is closed, in its queue and without an agent.
+    Reopen,
+    /// Gives it to an agent.
+    Claim {
+        /// The agent.
+        person: Person,
+        /// Also if another has it.
+        takes_over: bool,
+        /// Since when the agent has it, if that is not now.
+        since: Option<Millis>,
+    },
+    /// Puts it into a queue, without an agent, open again if it is closed.
+    Transfer(QueueId),
+    /// Adds a tag.
+    Tag(TagId),
+    /// Takes a tag off.
+    Untag(TagId),
+    /// Sets values of custom attributes, or takes them away. That they fit their definitions is known before.
+    SetAttributes(Vec<(AttributeId, Option<AttributeValue>)>),
+    /// Asks the consumer for a rating.
+    OfferRating(Rating),
+    /// The consumer's answer to that.
+    AnswerRating {
+        /// Which.
+        rating: RatingId,
+        /// What it says.
+        given: RatingGiven,
+    },
+    /// Sets what of the directory it has to do with, or takes that away.
+    SetPlace(Place, Option<ThingId>),
+    /// Writes down what the consumer was asked and said.
+    Answer(Answer),
+    /// Something was booked in it, or that was called off.
+    Book {
+        /// The other system's name for it.
+        booking: String,
+        /// Whether it stands.
+        stands: bool,
+    },
+    /// Has all that was said in it erased.
+    Anonymise {
+        /// The request's id.
+        request: ThingId,
+        /// Also if it is open; then it is closed first.
+        closes: bool,
+    },
+    /// Has erased what was said in one message.
+    AnonymiseMessage {
+        /// The request's id.
+        request: ThingId,
+        /// The dialog.
+        dialog: DialogId,
+        /// The message's place in it.
+        sequence: u64,
+    },
     /// A consumer that has signed in takes over what it began before.
     TakeOver,
 }
@@ -218,6 +321,8 @@ pub enum ScopeKey {
     Agent(AccountId, UserId),
     /// The open conversation of a consumer that the opener has named so.
     Binding(AccountId, ConsumerId, String),
+    /// Whether a message of a conversation has this name of its writer's.
+    Named(ConversationId, String),
 }
 
 impl Command {
@@ -234,6 +339,7 @@ impl Command {
         };
         match self {
             Self::SeeConsumer { consumer, .. } => vec![ScopeKey::Consumer(account, consumer.clone())],
+            Self::SetProfile { consumer: Some(consumer), .. } => vec![ScopeKey::Consumer(account, consumer.clone())],
             Self::SetProfile { .. } | Self::SeeClaims { .. } => own.map(|id| ScopeKey::Consumer(account, id)).into_iter().collect(),
             Self::Open { consumer, binding, .. } => {
                 let whose = consumer.clone().or(own);
@@ -253,6 +359,11 @@ impl Command {
                 scope.push(ScopeKey::Conversation(conversation.clone()));
                 scope
             }
+            Self::Record { conversation, external, .. } => {
+                let named = external.clone().map(|name| ScopeKey::Named(conversation.clone(), name));
+                [ScopeKey::Conversation(conversation.clone())].into_iter().chain(named).collect()
+            }
+            Self::Link { child, parent, .. } => [child, parent].map(|id| ScopeKey::Conversation(id.clone())).into(),
             Self::Publish { conversation, .. }
             | Self::Type { conversation, .. }
             | Self::Update { conversation, .. }
@@ -282,9 +393,11 @@ fn one(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<'_>)
             Ok(Outcome::ConsumerSeen)
         }
         Command::SeeClaims { claims } => see_claims(actor, claims, draft),
-        Command::SetProfile { profile } => set_profile(actor, profile, draft),
+        Command::SetProfile { consumer, profile } => set_profile(actor, consumer.as_ref(), profile, draft),
         Command::Open { .. } => open(actor, command, policy, draft),
         Command::Publish { .. } => publish(actor, command, policy, draft),
+        Command::Record { .. } => record::record(actor, command, draft),
+        Command::Link { child, parent, kind } => record::link(actor, child, parent, *kind, draft),
         Command::Type { conversation, dialog, whisper, .. } => {
             let (conversation, dialog) = draft.meant(conversation, dialog);
             let may = may_publish(actor, &conversation, &dialog, EventClass::Content, draft)?;
@@ -335,12 +448,21 @@ fn silent_application() -> Refusal {
 /// Members of a profile that others say of a consumer, and it not of itself.
 const OTHERS_SAY: [&str; 4] = ["userId", "claims", "acr", "role"];
 
-fn set_profile(actor: &Actor, profile: &RawValue, draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
-    let (consumer, app) = speaking_consumer(actor)?;
+fn set_profile(actor: &Actor, whose: Option<&ConsumerId>, profile: &RawValue, draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
+    let (consumer, knows) = match whose {
+        Some(consumer) if !actor.is_manager() => {
+            return Err(Refusal::NotPermitted(format!("only a manager may change what is known of consumer {consumer}").into()));
+        }
+        Some(consumer) if !draft.knows_consumer(actor.account(), consumer) => {
+            return Err(Refusal::NobodyThere(format!("Consumer {consumer}").into()));
+        }
+        Some(consumer) => (consumer, true),
+        None => speaking_consumer(actor).map(|(consumer, app)| (consumer, app.is_some()))?,
+    };
     let object = || Refusal::Invalid("a profile must be an object".into());
     let mut given: serde_json::Map<String, serde_json::Value> = serde_json::from_str(profile.get()).map_err(|_| object())?;
     // What is known for certain of a consumer an application says that knows it; a web page does not.
-    let is_theirs = |name: &String| !OTHERS_SAY.contains(&name.as_str()) && (app.is_some() || name != "authenticatedData");
+    let is_theirs = |name: &String| !OTHERS_SAY.contains(&name.as_str()) && (knows || name != "authenticatedData");
     given.retain(|name, _| is_theirs(name));
     let mut merged = draft.consumer(actor.account(), consumer).profile.clone();
     merged.extend(given.clone());
@@ -391,7 +513,7 @@ fn set_availability(actor: &Actor, command: &Command, draft: &mut Draft<'_>) -> 
 }
 
 fn open(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
-    let Command::Open { conversation, consumer, queue, ttr, context, campaign, features, binding } = command else {
+    let Command::Open { conversation, consumer, queue, ttr, context, campaign, features, binding, origin } = command else {
         return Ok(Outcome::Updated);
     };
     let account = actor.account();
@@ -402,7 +524,12 @@ fn open(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<'_>
             if !draft.knows_consumer(account, consumer) {
                 return Err(Refusal::NobodyThere(format!("Consumer {consumer}").into()));
             }
-            (consumer.clone(), draft.consumer(account, consumer).app.clone(), actor.person())
+            // Nobody has charge by opening of what the consumer began, of what is over, and of a call that is still to be made.
+            let takes = |origin: &Arc<Origin>| {
+                origin.direction == Direction::Outbound && origin.channel != Channel::Callback && origin.began.is_none()
+            };
+            let takes = matches!(actor, Actor::Agent { .. }) && origin.as_ref().is_none_or(takes);
+            (consumer.clone(), draft.consumer(account, consumer).app.clone(), actor.person().filter(|_| takes))
         }
         Actor::Application { .. } => return Err(silent_application()),
     };
@@ -411,6 +538,7 @@ fn open(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<'_>
         draft.stands_for(conversation, &found);
         return Ok(Outcome::Opened { conversation: found, found: true });
     }
+    origin.as_deref().map_or(Ok(()), record::fits)?;
     let opened = Opened {
         conversation: conversation.clone(),
         number: draft.take_number(account),
@@ -425,6 +553,8 @@ fn open(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<'_>
         features: features.clone(),
         binding: binding.clone(),
         silence: policy.silence,
+        patience: policy.patience,
+        origin: origin.clone(),
     };
     draft.open(account, opened);
     Ok(Outcome::Opened { conversation: conversation.clone(), found: false })
@@ -447,6 +577,7 @@ fn may_publish(
 ) -> Result<MayPublish, Refusal> {
     let conversation = visible(actor, draft.conversation(conversation))?;
     let Some(from) = actor.person() else { return Err(silent_application()) };
+    record::is_not_erased(conversation)?;
     let Some((place, found)) = conversation.dialog(dialog) else { return Err(Refusal::NoSuchDialog) };
     let Some(role) = conversation.details.role_in(found, &from) else { return Err(Refusal::NotAParticipant) };
     // A receipt may come late: it says what happened to a message, and adds none.
@@ -480,12 +611,15 @@ fn publish(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<
         from,
         role,
         whisper: *whisper,
+        begins: false,
         event: event.clone(),
         metadata: metadata.clone(),
         encoded_metadata: encoded_metadata.clone(),
         client: client.clone(),
         file: file.clone(),
         app,
+        written: None,
+        external: None,
     });
     if is_consumers {
         if dialog == conversation.main_dialog() {
@@ -522,6 +656,8 @@ fn wake(actor: &Actor, id: &ConversationId, policy: &Policy, draft: &mut Draft<'
         survey::ended(conversation, &dialog.id.clone(), Closer::Timeout, "Timeout")
     } else if is_due(details.ring.as_ref().map(|ring| ring.until)) {
         offer::expired(conversation, now, policy)
+    } else if let Some(change) = conversation.patience_ran_out(now) {
+        vec![change]
     } else if details.refused.iter().any(|refused| refused.until <= now) {
         vec![Change::RefusalsForgotten { now }]
     } else {
@@ -535,28 +671,35 @@ fn update(actor: &Actor, id: &ConversationId, wanted: &[FieldChange], policy: &P
     if wanted.contains(&FieldChange::TakeOver) {
         return take_over(actor, id, draft);
     }
+    let now = draft.now();
     let (id, _) = draft.meant(id, &id.main_dialog());
     let mut after = visible(actor, draft.conversation(&id))?.clone();
     let Some(by) = actor.person() else { return Err(silent_application()) };
-    let had_main = after.details.main_is_open();
+    let mut had_main = after.details.main_is_open();
     // Whoever leaves with one field of a request may still say with another what becomes of the conversation.
     let present = after.details.participant(&by).map(|participant| participant.state);
     let mut changes = Vec::new();
     for field in wanted {
+        record::is_not_erased(&after)?;
         // Whoever is only invited may come, or not.
         let may = present == Some(ParticipantState::Active)
             || match field {
-                FieldChange::Join { person, .. } => *person == by,
+                FieldChange::Join { person, .. } | FieldChange::Claim { person, .. } => *person == by,
                 FieldChange::Leave { person, .. } => *person == by && present.is_some(),
                 _ => false,
             };
         if by.is_agent() && !may && !actor.is_manager() {
             return Err(Refusal::NotAParticipant);
         }
-        let made = field_change(actor, &by, &after, field, policy)?;
+        let made = field_change(actor, &by, &after, field, policy, now)?;
+        if after.details.binding.is_some() && made.contains(&Change::Reopened) {
+            is_unbound(&after, draft)?;
+        }
         // The next field is judged by what this one makes of the conversation; times and versions are the draft's.
         let (at, version) = (after.last_at, after.version);
         after.change(&made, at, version);
+        had_main |= after.details.main_is_open();
+        record::is_not_too_much(&made, &after)?;
         changes.extend(made);
     }
     let opens_survey = had_main && !after.details.main_is_open() && after.details.stage == OpenState::Open;
@@ -566,6 +709,18 @@ fn update(actor: &Actor, id: &ConversationId, wanted: &[FieldChange], policy: &P
         survey::begin(&id, &host, policy, draft);
     }
     Ok(Outcome::Updated)
+}
+
+/// While another conversation stands under its opener's name for it, one is not opened again: two would answer to it.
+fn is_unbound(closed: &Conversation, draft: &Draft<'_>) -> Result<(), Refusal> {
+    let details = &closed.details;
+    let name = details.binding.as_deref().unwrap_or_default();
+    match draft.bound(&details.account, &details.consumer, name) {
+        Some(other) if other != details.id => {
+            Err(Refusal::NotNow(format!("conversation {other} is open under the same name ({name}); go on with that").into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A consumer that has signed in goes on with a conversation that it began before.
@@ -593,6 +748,7 @@ fn field_change(
     conversation: &Conversation,
     field: &FieldChange,
     policy: &Policy,
+    now: Millis,
 ) -> Result<Vec<Change>, Refusal> {
     let details = &conversation.details;
     let closer = match actor {
@@ -617,14 +773,39 @@ fn field_change(
             false => Ok(vec![Change::Rated { csat: csat.clone() }]),
         },
         FieldChange::SetTtr(ttr) => open_only().map(|()| vec![Change::TtrSet { ttr: ttr.clone() }]),
-        FieldChange::Note(note) => brand_only().map(|()| vec![Change::Noted { note: note.clone() }]),
+        FieldChange::Note(note) => brand_only().map(|()| vec![Change::Noted { note: note.clone(), id: None, author: None, written: None }]),
         FieldChange::SetDue(at) => brand_only().and_then(|()| open_only()).map(|()| vec![Change::DueSet { at: *at }]),
-        FieldChange::SetQueue(queue) => brand_only().and_then(|()| open_only()).map(|()| vec![Change::QueueSet { queue: queue.clone() }]),
+        FieldChange::SetQueue(queue) => {
+            brand_only().and_then(|()| open_only()).map(|()| vec![Change::QueueSet { queue: queue.clone(), asks: false }])
+        }
         FieldChange::Join { .. } | FieldChange::Leave { .. } | FieldChange::Suggest { .. } | FieldChange::SetRole { .. } => {
             brand_only()?;
             open_only()?;
             participation(conversation, field)
         }
+        FieldChange::AnswerRating { rating, given } => match by.is_agent() && !actor.is_manager() {
+            true => Err(Refusal::NotPermitted("only the consumer, or a manager for it, gives a rating".into())),
+            false => record::answer_rating(conversation, rating, given),
+        },
+        FieldChange::AddNote { author, .. } if author != by && !actor.is_manager() => {
+            Err(Refusal::NotPermitted("only a manager writes in another's name".into()))
+        }
+        FieldChange::Anonymise { .. } | FieldChange::AnonymiseMessage { .. } if !actor.is_manager() => {
+            Err(Refusal::NotPermitted("only a manager has something erased".into()))
+        }
+        FieldChange::AddNote { .. }
+        | FieldChange::Reopen
+        | FieldChange::Claim { .. }
+        | FieldChange::Transfer(_)
+        | FieldChange::Tag(_)
+        | FieldChange::Untag(_)
+        | FieldChange::SetAttributes(_)
+        | FieldChange::OfferRating(_)
+        | FieldChange::SetPlace(..)
+        | FieldChange::Answer(_)
+        | FieldChange::Book { .. }
+        | FieldChange::Anonymise { .. }
+        | FieldChange::AnonymiseMessage { .. } => brand_only().and_then(|()| record::field_change(conversation, field, closer, now)),
     }
 }
 

@@ -2,12 +2,14 @@
 
 use super::Millis;
 use super::entry::{Change, Entry, Message, Opened};
+use super::facts::{Facts, Link};
+use super::origin::{Channel, Direction, Origin};
 use super::people::{Person, Role};
 use super::routing::{Refused, Ring, RingState};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_with::skip_serializing_none;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tieline_protocol::event::EventClass;
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, QueueId, UserId};
 
@@ -33,6 +35,8 @@ pub struct Conversation {
     pub shown: u64,
     /// When somebody last wrote into the MAIN dialog; at first when it was opened.
     pub spoken: Millis,
+    /// When the consumer last wrote into the MAIN dialog since it is open.
+    pub heard: Option<Millis>,
     /// The last content that everybody may see.
     pub last_content: Option<LastContent>,
     /// How many contents of others each participant has not answered or marked as read.
@@ -88,8 +92,11 @@ pub struct Details {
     pub manual_due: Option<Millis>,
     /// The consumer's rating.
     pub csat: Option<Csat>,
-    /// The agents' note.
+    /// The agents' last note.
     pub note: Option<String>,
+    /// How many notes there are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub notes: u32,
     /// Given at opening.
     pub context: Option<Box<RawValue>>,
     /// Given at opening.
@@ -116,6 +123,31 @@ pub struct Details {
     pub last_ring: Option<Ring>,
     /// Agents who did not take it, and until when they are not asked again.
     pub refused: Vec<Refused>,
+    /// Where it comes from, if its opener said.
+    pub origin: Option<Arc<Origin>>,
+    /// Whether an agent opened it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_agent: bool,
+    /// When it came into its queue.
+    pub queued: Millis,
+    /// Since when its agent has it.
+    pub assigned: Option<Millis>,
+    /// Since when it is open, or closed.
+    pub staged: Millis,
+    /// How long the consumer may be silent before it counts as abandoned.
+    pub patience: Option<Millis>,
+    /// When it is looked at whether the consumer has been silent for so long.
+    pub patient_until: Option<Millis>,
+    /// When it counted as abandoned.
+    pub abandoned: Option<Millis>,
+    /// When it was said that what was said in it is to be erased.
+    pub anonymised: Option<Millis>,
+    /// What else is known of it.
+    facts: Option<Arc<Facts>>,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A part of a conversation with a log of its own.
@@ -166,7 +198,7 @@ impl DialogKind {
     }
 }
 
-/// Open or closed. What is closed never reopens.
+/// Open or closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum OpenState {
     /// Takes events.
@@ -309,7 +341,8 @@ impl Conversation {
     /// A conversation as it is opened.
     #[must_use]
     pub fn open(account: &AccountId, opened: &Opened, at: Millis, position: u64) -> Self {
-        let main = Dialog::open(opened.conversation.main_dialog(), DialogKind::Main, None, None, at);
+        let began = opened.origin.as_ref().and_then(|origin| origin.began).map_or(at, |began| began.min(at));
+        let main = Dialog::open(opened.conversation.main_dialog(), DialogKind::Main, None, None, began);
         let consumer =
             Participant { person: Person::Consumer(opened.consumer.clone()), role: Role::Consumer, state: ParticipantState::Active };
         let agent = opened.agent.iter().map(|agent| Participant {
@@ -334,7 +367,7 @@ impl Conversation {
             context: opened.context.clone(),
             campaign: opened.campaign.clone(),
             first: opened.first,
-            started: at,
+            started: began,
             ended: None,
             closed_by: None,
             was_assigned: opened.agent.is_some(),
@@ -344,18 +377,33 @@ impl Conversation {
             ring: None,
             last_ring: None,
             refused: Vec::new(),
+            notes: 0,
+            origin: opened.origin.clone(),
+            by_agent: opened.agent.is_some(),
+            queued: at,
+            assigned: opened.agent.is_some().then_some(at),
+            staged: began,
+            patience: opened.patience,
+            patient_until: None,
+            abandoned: None,
+            anonymised: None,
+            facts: None,
         };
+        // Who asked to be called waits without a word.
+        let is_callback = opened.origin.as_ref().is_some_and(|origin| origin.channel == Channel::Callback);
+        let waiting = (is_callback && opened.agent.is_none()).then_some(at);
         let audience = Arc::new(details.audience());
         Self {
             details: Arc::new(details),
             next: vec![0],
             due: -1,
-            waiting: None,
+            waiting,
             last_at: at,
             updated: at,
             version: position,
             shown: position,
             spoken: at,
+            heard: None,
             last_content: None,
             unread: Vec::new(),
             audience,
@@ -429,7 +477,17 @@ impl Conversation {
         let ring = details.ring.as_ref().map(|ring| ring.until);
         let refusals = details.refused.iter().map(|refused| refused.until).min().filter(|_| ring.is_none() && self.is_pending());
         let dialogs = details.dialogs.iter().filter(|dialog| dialog.state == OpenState::Open).filter_map(|dialog| dialog.until).min();
-        [ring, refusals, dialogs, self.falls_silent()].into_iter().flatten().min()
+        let patience = details.patient_until.filter(|_| details.main_is_open());
+        [ring, refusals, dialogs, self.falls_silent(), patience].into_iter().flatten().min()
+    }
+
+    /// What becomes of a consumer's patience that has run out; nothing, if it has not.
+    #[must_use]
+    pub fn patience_ran_out(&self, now: Millis) -> Option<Change> {
+        let details = &self.details;
+        details.patient_until.filter(|until| *until <= now && details.main_is_open())?;
+        let until = self.heard?.saturating_add(details.patience?);
+        Some(if until <= now { Change::Abandoned } else { Change::PatienceRenewed { until } })
     }
 
     /// When it is closed because nobody writes.
@@ -437,6 +495,13 @@ impl Conversation {
     pub fn falls_silent(&self) -> Option<Millis> {
         let silence = self.details.silence.filter(|_| self.details.main_is_open())?;
         Some(self.spoken.saturating_add(silence))
+    }
+
+    /// Whether a message that is to be added is the first that the consumer says in it.
+    #[must_use]
+    pub fn begins_with(&self, message: &Message) -> bool {
+        let is_said = message.class != EventClass::Receipt && !message.whisper && message.role == Role::Consumer;
+        self.heard.is_none() && is_said && message.dialog == self.details.id.main_dialog()
     }
 
     /// Adds an event of the dialog. An answer from the brand's side settles what was due. What subscribers see of the
@@ -470,6 +535,12 @@ impl Conversation {
         if message.from.is_agent() {
             self.due = self.details.manual_due.unwrap_or(-1);
         } else {
+            if self.heard.is_none()
+                && let Some(patience) = self.details.patience
+            {
+                Arc::make_mut(&mut self.details).patient_until = Some(at.saturating_add(patience));
+            }
+            self.heard = Some(at);
             if self.due < 0 {
                 let seconds = Millis::try_from(self.details.ttr.seconds).unwrap_or(Millis::MAX);
                 self.due = at.saturating_add(seconds.saturating_mul(1000));
@@ -514,11 +585,23 @@ impl Conversation {
     /// Adds changes that were made together.
     pub fn change(&mut self, changes: &[Change], at: Millis, position: u64) {
         let details = Arc::make_mut(&mut self.details);
-        let had_agent = details.assignee().is_some();
+        let (had_agent, was_open) = (details.assignee().is_some(), details.main_is_open());
         let queue = details.queue.clone();
         for change in changes {
             details.change(change, at);
         }
+        if details.main_is_open() && !was_open {
+            // It is as fresh as one that was just opened.
+            (self.spoken, self.heard) = (at, None);
+        }
+        let is_erased = |last: &LastContent| {
+            changes.iter().any(|change| match change {
+                Change::Anonymised { .. } => true,
+                Change::MessageAnonymised { dialog, sequence, .. } => last.message.dialog == *dialog && last.message.sequence == *sequence,
+                _ => false,
+            })
+        };
+        self.last_content.take_if(|last| is_erased(last));
         self.next.resize(details.dialogs.len(), 0);
         if let Some(due) = details.manual_due {
             self.due = due;
@@ -527,8 +610,9 @@ impl Conversation {
             match details.assignee() {
                 Some(_) => self.waiting = None,
                 // Whoever loses its agent waits, also if the consumer has not said anything yet.
-                None if had_agent => self.waiting = Some(at),
+                None if had_agent || !was_open => self.waiting = Some(at),
                 None if queue != details.queue && self.waiting.is_some() => self.waiting = Some(at),
+                None if changes.iter().any(|change| matches!(change, Change::QueueSet { asks: true, .. })) => self.waiting = Some(at),
                 None => {}
             }
         } else {
@@ -597,6 +681,13 @@ impl Details {
         self.participants.iter().find(|participant| participant.state == ParticipantState::Suggested)
     }
 
+    /// Who began it: as its opener says, else who opened it.
+    #[must_use]
+    pub fn direction(&self) -> Direction {
+        let opened = if self.by_agent { Direction::Outbound } else { Direction::Inbound };
+        self.origin.as_ref().map_or(opened, |origin| origin.direction)
+    }
+
     /// Whether the MAIN dialog takes events.
     #[must_use]
     pub fn main_is_open(&self) -> bool {
@@ -621,7 +712,29 @@ impl Details {
         }
     }
 
+    /// What else is known of it.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        static NONE: LazyLock<Facts> = LazyLock::new(Facts::default);
+        self.facts.as_deref().unwrap_or(&NONE)
+    }
+
+    fn facts_mut(&mut self) -> &mut Facts {
+        Arc::make_mut(self.facts.get_or_insert_default())
+    }
+
     fn change(&mut self, change: &Change, at: Millis) {
+        let had = self.assignee().map(|assignee| assignee.person.clone());
+        self.make(change, at);
+        if self.assignee().map(|assignee| &assignee.person) != had.as_ref() {
+            self.assigned = self.assignee().is_some().then_some(at);
+        }
+        if let Change::Claimed { since: Some(since), .. } = change {
+            self.assigned = Some(*since);
+        }
+    }
+
+    fn make(&mut self, change: &Change, at: Millis) {
         match change {
             Change::DialogClosed { dialog, by, cause } => {
                 self.close_dialogs(Some(dialog), *by, cause.as_deref(), at);
@@ -633,6 +746,7 @@ impl Details {
             Change::Closed { by } => {
                 self.close_dialogs(None, *by, None, at);
                 self.stage = OpenState::Closed;
+                self.staged = at;
                 self.ended = Some(at);
                 self.closed_by.get_or_insert(*by);
                 self.withdraw();
@@ -651,16 +765,86 @@ impl Details {
                 }
                 self.was_assigned |= self.assignee().is_some();
             }
-            Change::QueueSet { queue } => {
+            Change::QueueSet { queue, .. } => {
                 if *queue != self.queue {
                     self.refused.clear();
                 }
                 self.queue = queue.clone();
+                self.queued = at;
             }
             Change::TtrSet { ttr } => self.ttr = ttr.clone(),
             Change::DueSet { at } => self.manual_due = Some(*at),
             Change::Rated { csat } => self.csat = Some(csat.clone()),
-            Change::Noted { note } => self.note = Some(note.clone()),
+            Change::Noted { note, .. } => {
+                self.note = Some(note.clone());
+                self.notes = self.notes.saturating_add(1);
+            }
+            Change::Reopened => {
+                self.stage = OpenState::Open;
+                (self.staged, self.queued) = (at, at);
+                (self.ended, self.closed_by) = (None, None);
+                // Nobody has said anything since, so there is nobody whose patience could end.
+                (self.abandoned, self.patient_until, self.manual_due) = (None, None, None);
+                self.participants.retain(|participant| participant.role != Role::AssignedAgent);
+                // Whoever is asked how it was finds that it goes on.
+                self.close_dialogs(None, Closer::System, None, at);
+                if let Some(main) = self.dialogs.first_mut() {
+                    main.state = OpenState::Open;
+                    (main.ended, main.closed_by, main.closed_cause) = (None, None, None);
+                    main.updated = at;
+                }
+            }
+            Change::Claimed { person, .. } => {
+                self.participants.retain(|participant| participant.role != Role::AssignedAgent && participant.person != *person);
+                self.participants.push(Participant { person: person.clone(), role: Role::AssignedAgent, state: ParticipantState::Active });
+                self.participants.sort_by_key(|participant| participant.state);
+                self.was_assigned = true;
+            }
+            Change::Tagged { tag } => {
+                let facts = self.facts_mut();
+                if !facts.tags.contains(tag) {
+                    facts.tags.push(tag.clone());
+                }
+            }
+            Change::Untagged { tag } => self.facts_mut().tags.retain(|kept| kept != tag),
+            Change::AttributesSet { values } => {
+                let attributes = &mut self.facts_mut().attributes;
+                for (id, value) in values {
+                    match value {
+                        Some(value) => attributes.insert(id.clone(), value.clone()),
+                        None => attributes.remove(id),
+                    };
+                }
+            }
+            Change::RatingOffered { rating } => self.facts_mut().ratings.push(rating.as_ref().clone()),
+            Change::RatingAnswered { rating, given } => {
+                for known in self.facts_mut().ratings.iter_mut().filter(|known| known.id == *rating) {
+                    known.given = Some(given.clone());
+                }
+            }
+            Change::LinkedToParent { parent, number, kind } => {
+                self.facts_mut().parent = Some(Link { parent: parent.clone(), number: *number, kind: *kind });
+            }
+            Change::LinkedFromChild { child, .. } => self.facts_mut().children.push(child.clone()),
+            Change::PlaceSet { place, id } => self.facts_mut().place(*place).clone_from(id),
+            Change::Answered { answer } => {
+                let answers = &mut self.facts_mut().answers;
+                match answers.iter_mut().find(|known| known.id == answer.id) {
+                    Some(known) => known.clone_from(answer),
+                    None => answers.push(answer.clone()),
+                }
+            }
+            Change::Booked { booking, stands } => {
+                let bookings = &mut self.facts_mut().bookings;
+                bookings.retain(|known| known != booking);
+                if *stands {
+                    bookings.push(booking.clone());
+                }
+            }
+            Change::Abandoned => (self.abandoned, self.patient_until) = (Some(at), None),
+            Change::PatienceRenewed { until } => self.patient_until = Some(*until),
+            Change::Anonymised { .. } => self.forget_words(at),
+            Change::MessageAnonymised { .. } => {}
             Change::Offered { ring, agent, until } => {
                 let is_invited = self.suggested().is_some_and(|suggested| suggested.person == *agent);
                 self.ring = Some(Ring {
@@ -700,6 +884,25 @@ impl Details {
         }
     }
 
+    /// Forgets what people said or could be known by. Tags, times and scores stay: they say nothing of anybody.
+    fn forget_words(&mut self, at: Millis) {
+        self.anonymised = Some(at);
+        (self.note, self.notes, self.context, self.campaign, self.binding) = (None, 0, None, None, None);
+        for dialog in &mut self.dialogs {
+            dialog.closed_cause = None;
+        }
+        self.origin = self.origin.as_ref().map(|origin| Arc::new(origin.without_words()));
+        if self.facts.is_some() {
+            let facts = self.facts_mut();
+            facts.attributes.clear();
+            facts.answers.clear();
+            facts.bookings.clear();
+            for given in facts.ratings.iter_mut().filter_map(|rating| rating.given.as_mut()) {
+                given.comment = None;
+            }
+        }
+    }
+
     /// Nobody is invited or asked any more.
     fn withdraw(&mut self) {
         self.participants.retain(|participant| participant.state == ParticipantState::Active);
@@ -735,17 +938,55 @@ pub struct Consumer {
     pub claims: Option<Box<RawValue>>,
     /// How many conversations it has had.
     pub opened: u64,
+    /// When it was seen first.
+    #[serde(default)]
+    pub seen: Millis,
+    /// When what is known of it was last changed.
+    #[serde(default)]
+    pub updated: Millis,
 }
 
 impl Consumer {
     /// A consumer of whom nothing is known yet.
     #[must_use]
     pub fn unknown(account: &AccountId, id: &ConsumerId) -> Self {
-        Self { account: account.clone(), id: id.clone(), app: None, ext_id: None, profile: serde_json::Map::new(), claims: None, opened: 0 }
+        Self {
+            account: account.clone(),
+            id: id.clone(),
+            app: None,
+            ext_id: None,
+            profile: serde_json::Map::new(),
+            claims: None,
+            opened: 0,
+            seen: 0,
+            updated: 0,
+        }
     }
 
-    /// Adds an entry that names this consumer.
-    pub fn apply(&mut self, entry: &Entry) {
+    /// Its e-mail address, by its profile.
+    #[must_use]
+    pub fn email(&self) -> Option<&str> {
+        self.private("mail")
+    }
+
+    /// Its telephone number, by its profile.
+    #[must_use]
+    pub fn phone(&self) -> Option<&str> {
+        self.private("mobileNum")
+    }
+
+    fn private(&self, name: &str) -> Option<&str> {
+        self.profile.get("privateData")?.get(name)?.as_str().filter(|text| !text.is_empty())
+    }
+
+    /// Adds an entry that names this consumer, and was written at a time.
+    pub fn apply(&mut self, entry: &Entry, at: Millis) {
+        if self.seen == 0 {
+            (self.seen, self.updated) = (at, at);
+        }
+        if !matches!(entry, Entry::Opened(_)) {
+            self.updated = at;
+        }
         match entry {
             Entry::ConsumerSeen { app, ext_id, .. } => {
                 self.app.clone_from(app);

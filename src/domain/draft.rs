@@ -29,6 +29,8 @@ pub trait View {
     fn load(&self, account: &AccountId, agent: &UserId) -> usize;
     /// The open conversation of a consumer that its opener named so.
     fn bound(&self, account: &AccountId, consumer: &ConsumerId, name: &str) -> Option<ConversationId>;
+    /// Whether a message of a conversation has this name of its writer's.
+    fn has_message(&self, conversation: &ConversationId, name: &str) -> bool;
 }
 
 /// A decision in the making: it reads through the view and sees what it has itself written.
@@ -125,6 +127,14 @@ impl<'v> Draft<'v> {
         here.or_else(there)
     }
 
+    /// Whether a message of a conversation has this name of its writer's.
+    #[must_use]
+    pub fn has_message(&self, conversation: &ConversationId, name: &str) -> bool {
+        let mut written = self.sights.iter().filter_map(Sight::message);
+        written.any(|message| message.conversation == *conversation && message.external.as_deref() == Some(name))
+            || self.view.has_message(conversation, name)
+    }
+
     /// From here on one conversation's id means another.
     pub fn stands_for(&mut self, id: &ConversationId, found: &ConversationId) {
         self.aliases.insert(id.clone(), found.clone());
@@ -178,8 +188,8 @@ impl<'v> Draft<'v> {
 
     /// Writes down that a consumer was seen, or its profile set.
     pub fn about_consumer(&mut self, account: &AccountId, consumer: &ConsumerId, entry: Entry) {
-        self.consumer(account, consumer).apply(&entry);
         let at = self.now;
+        self.consumer(account, consumer).apply(&entry, at);
         self.write(account, at, entry);
     }
 
@@ -191,16 +201,17 @@ impl<'v> Draft<'v> {
         let (id, consumer) = (opened.conversation.clone(), opened.consumer.clone());
         self.conversations.insert(id, conversation);
         let entry = Entry::Opened(Box::new(opened));
-        self.consumer(account, &consumer).apply(&entry);
+        self.consumer(account, &consumer).apply(&entry, at);
         self.write(account, at, entry);
     }
 
     /// Writes down an event of a conversation that was looked up in this draft before.
-    pub fn publish(&mut self, message: Message) {
+    pub fn publish(&mut self, mut message: Message) {
         let now = self.now;
         let position = self.next_position();
         let Some(conversation) = self.conversations.get_mut(&message.conversation) else { return };
         let at = conversation.event_time(now);
+        message.begins = conversation.begins_with(&message);
         let message = Arc::new(message);
         conversation.add_message(&message, at, position);
         let account = conversation.details.account.clone();
@@ -230,12 +241,15 @@ impl<'v> Draft<'v> {
             from: bot.clone(),
             role,
             whisper: false,
+            begins: false,
             event,
             metadata,
             encoded_metadata: None,
             client: None,
             file: None,
             app,
+            written: None,
+            external: None,
         });
         // It repeats no request.
         self.stored = stored;

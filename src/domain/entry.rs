@@ -1,6 +1,8 @@
 //! The journal's entries: everything that ever changes a conversation or a person.
 
 use super::conversation::{Closer, Csat, DialogKind, Ttr};
+use super::facts::{Answer, AttributeValue, LinkKind, Place, Rating, RatingGiven};
+use super::origin::Origin;
 use super::people::{Availability, Person, Role};
 use super::routing::RingState;
 use super::{Audience, Millis};
@@ -9,7 +11,9 @@ use serde_json::value::RawValue;
 use serde_with::skip_serializing_none;
 use std::sync::Arc;
 use tieline_protocol::event::EventClass;
-use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, QueueId, RingId, UserId};
+use tieline_protocol::ids::{
+    AccountId, AttributeId, ClientId, ConsumerId, ConversationId, DialogId, NoteId, QueueId, RatingId, RingId, TagId, ThingId, UserId,
+};
 
 /// One thing that happened. Serialised, it is a row of the journal: variants and members may be added, and
 /// never change their meaning.
@@ -103,6 +107,10 @@ pub struct Opened {
     pub binding: Option<String>,
     /// How long nobody may write before it is closed.
     pub silence: Option<Millis>,
+    /// How long the consumer may be silent before it counts as abandoned.
+    pub patience: Option<Millis>,
+    /// Where it comes from, if its opener said.
+    pub origin: Option<Arc<Origin>>,
 }
 
 /// A stored event. What it lacks is not written: each of them is stored three times.
@@ -124,6 +132,9 @@ pub struct Message {
     /// Whether only the brand's side may see it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub whisper: bool,
+    /// Whether it is the first that the consumer says in the conversation. [`super::Draft::publish`] knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begins: bool,
     /// The event as published.
     pub event: Box<RawValue>,
     /// As published.
@@ -136,9 +147,26 @@ pub struct Message {
     pub file: Option<String>,
     /// The application through which the conversation was opened: whose feed this belongs to.
     pub app: Option<ClientId>,
+    /// When it was written, where that was before it was written down here.
+    pub written: Option<Millis>,
+    /// Its writer's own name for it, which no other message of the conversation has.
+    pub external: Option<String>,
 }
 
 impl Message {
+    /// The same without what was said. A receipt says nothing but what it is, and stays.
+    #[must_use]
+    pub fn without_words(&self) -> Self {
+        let mut message = self.clone();
+        if message.class != EventClass::Receipt {
+            message.class = EventClass::Content;
+            message.event = super::policy::text_event("");
+        }
+        (message.metadata, message.encoded_metadata, message.client) = (None, None, None);
+        (message.file, message.external) = (None, None);
+        message
+    }
+
     /// Bytes of what was published: the event, its metadata, and what came with it.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -189,6 +217,9 @@ pub enum Change {
     QueueSet {
         /// The queue.
         queue: QueueId,
+        /// Whether an agent is looked for from now on, also if nobody has said anything yet.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        asks: bool,
     },
     /// How soon an answer is due was changed.
     TtrSet {
@@ -209,6 +240,108 @@ pub enum Change {
     Noted {
         /// The text.
         note: String,
+        /// Its id; none, where the place of the entry names it.
+        id: Option<NoteId>,
+        /// Whose it is, if it is not theirs who wrote it down.
+        author: Option<Person>,
+        /// When it was written, where that was before it was written down here.
+        written: Option<Millis>,
+    },
+    /// What was closed is open again, in its queue and without an agent.
+    Reopened,
+    /// An agent took it, from whoever had it.
+    Claimed {
+        /// The agent.
+        person: Person,
+        /// Who had it.
+        from: Option<Person>,
+        /// Since when it has it, where that was before it was written down here.
+        since: Option<Millis>,
+    },
+    /// A tag was added.
+    Tagged {
+        /// The tag.
+        tag: TagId,
+    },
+    /// A tag was taken off.
+    Untagged {
+        /// The tag.
+        tag: TagId,
+    },
+    /// Values of custom attributes were set, or taken away.
+    AttributesSet {
+        /// Which, and what they are now.
+        values: Vec<(AttributeId, Option<AttributeValue>)>,
+    },
+    /// The consumer was asked for a rating.
+    RatingOffered {
+        /// What it was asked.
+        rating: Box<Rating>,
+    },
+    /// The consumer gave a rating that it was asked for.
+    RatingAnswered {
+        /// Which.
+        rating: RatingId,
+        /// What it said.
+        given: RatingGiven,
+    },
+    /// It belongs to another from now on.
+    LinkedToParent {
+        /// That one.
+        parent: ConversationId,
+        /// That one's number.
+        number: i64,
+        /// As what.
+        kind: LinkKind,
+    },
+    /// Another belongs to it from now on.
+    LinkedFromChild {
+        /// That one.
+        child: ConversationId,
+        /// That one's number.
+        number: i64,
+        /// As what.
+        kind: LinkKind,
+    },
+    /// What of the directory it has to do with was set, or taken away.
+    PlaceSet {
+        /// What kind.
+        place: Place,
+        /// Which.
+        id: Option<ThingId>,
+    },
+    /// What the consumer was asked and said was written down, in place of what was known of that question.
+    Answered {
+        /// Question and answer.
+        answer: Answer,
+    },
+    /// Something was booked in it, or that was called off.
+    Booked {
+        /// The other system's name for it.
+        booking: String,
+        /// Whether it stands.
+        stands: bool,
+    },
+    /// The consumer has been silent for too long.
+    Abandoned,
+    /// The consumer was not silent: it is looked at again at this time.
+    PatienceRenewed {
+        /// The time.
+        until: Millis,
+    },
+    /// What was said in it is to be erased. Nothing may be added any more.
+    Anonymised {
+        /// The request's id.
+        request: ThingId,
+    },
+    /// What was said in one message is to be erased.
+    MessageAnonymised {
+        /// The request's id.
+        request: ThingId,
+        /// The dialog.
+        dialog: DialogId,
+        /// The message's place in it.
+        sequence: u64,
     },
     /// It was offered to an agent, who may accept until a time.
     Offered {
@@ -257,10 +390,31 @@ pub enum Change {
 }
 
 impl Change {
+    /// Takes away what people said.
+    fn forget_words(&mut self) {
+        match self {
+            Self::Noted { note, .. } => note.clear(),
+            Self::AttributesSet { values } => values.iter_mut().for_each(|(_, value)| *value = None),
+            Self::RatingAnswered { given, .. } => given.comment = None,
+            Self::RatingOffered { rating } => rating.given = None,
+            Self::Answered { answer } => (answer.question, answer.value) = (String::new(), String::new()),
+            Self::Booked { booking, .. } => booking.clear(),
+            Self::DialogClosed { cause, .. } => *cause = None,
+            _ => {}
+        }
+    }
+
     /// Whether a conversation's subscribers can see it. Offers are their agents' business, and a question is an event.
     #[must_use]
     pub fn is_shown(&self) -> bool {
-        !matches!(self, Self::Offered { .. } | Self::RingEnded { .. } | Self::RefusalsForgotten { .. } | Self::Asked { .. })
+        !matches!(
+            self,
+            Self::Offered { .. }
+                | Self::RingEnded { .. }
+                | Self::RefusalsForgotten { .. }
+                | Self::Asked { .. }
+                | Self::PatienceRenewed { .. }
+        )
     }
 }
 
@@ -279,7 +433,31 @@ pub struct Sight {
     pub audience: Option<Arc<Audience>>,
 }
 
+impl Entry {
+    /// The same without what people said in it, or could be known by.
+    #[must_use]
+    pub fn without_words(&self) -> Self {
+        let mut entry = self.clone();
+        match &mut entry {
+            Self::Published(message) => *message = Arc::new(message.without_words()),
+            Self::Opened(opened) => {
+                (opened.context, opened.campaign, opened.binding) = (None, None, None);
+                opened.origin = opened.origin.as_ref().map(|origin| Arc::new(origin.without_words()));
+            }
+            Self::Changed { changes, .. } => changes.iter_mut().for_each(Change::forget_words),
+            _ => {}
+        }
+        entry
+    }
+}
+
 impl Sight {
+    /// When an event was written: where that is said of it, before it was stored.
+    #[must_use]
+    pub fn said_at(&self) -> Millis {
+        self.message().and_then(|message| message.written).unwrap_or(self.at)
+    }
+
     /// The stored event, if this is one.
     #[must_use]
     pub fn message(&self) -> Option<&Message> {

@@ -16,6 +16,7 @@ pub(crate) fn open(id: &str) -> Command {
         campaign: None,
         features: Vec::new(),
         binding: None,
+        origin: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What became of commands.
 
+use super::Millis;
 use serde::{Deserialize, Serialize};
 use tieline_protocol::ids::ConversationId;
 
@@ -23,6 +24,13 @@ pub enum Outcome {
         sequence: u64,
         /// How often the very same request was stored before, where the application counts that.
         resends: u64,
+    },
+    /// The message is stored in the MAIN dialog.
+    Recorded {
+        /// Its position there.
+        sequence: u64,
+        /// When it counts as written.
+        at: Millis,
     },
     /// The conversation is changed.
     Updated,

@@ -91,6 +91,19 @@ impl Actor {
         }
     }
 
+    /// This actor's powers in an agent's name, as a program has them that acts for the account: for anybody, if it is a manager,
+    /// else only for itself.
+    #[must_use]
+    pub fn in_the_name_of(&self, agent: &Person) -> Option<Self> {
+        let Person::Agent { user, pid } = agent else { return None };
+        let roles: Arc<[AgentRole]> = match self {
+            Self::Agent { user: own, roles, .. } if own == user || self.is_manager() => roles.clone(),
+            Self::System { .. } => Arc::new([AgentRole::Manager]),
+            _ => return None,
+        };
+        Some(Self::Agent { account: self.account().clone(), user: user.clone(), pid: pid.clone(), roles })
+    }
+
     /// A name that is unique within the account, for retry keys.
     #[must_use]
     pub fn sender(&self) -> String {

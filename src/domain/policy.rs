@@ -17,6 +17,8 @@ pub struct Policy {
     pub refusal: Millis,
     /// How long nobody may write before a conversation is closed.
     pub silence: Option<Millis>,
+    /// How long a consumer may be silent before a conversation counts as abandoned.
+    pub patience: Option<Millis>,
     /// What a consumer is told behind its first message.
     pub welcome: Option<String>,
     /// What a consumer is asked when the conversation is closed.
@@ -31,6 +33,7 @@ impl Default for Policy {
             ring: 72_000,
             refusal: 120_000,
             silence: None,
+            patience: None,
             welcome: None,
             survey: None,
         }

@@ -28,6 +28,15 @@ pub enum Refusal {
     /// What is asked for is not possible in the present state.
     #[error("{0}")]
     NotNow(Cow<'static, str>),
+    /// Somebody else has it.
+    #[error("Conversation is assigned to another agent")]
+    Taken,
+    /// There is one of that name already.
+    #[error("{0} exists already")]
+    Duplicate(Cow<'static, str>),
+    /// What was said is erased; nothing may be added.
+    #[error("Conversation is anonymised")]
+    Anonymised,
     /// The request is not understood.
     #[error("{0}")]
     Invalid(Cow<'static, str>),
@@ -40,6 +49,7 @@ impl Refusal {
         match self {
             Self::NoSuchConversation => ErrorCode::InvalidConsumerJws,
             Self::NoSuchDialog | Self::NotAParticipant | Self::DialogClosed | Self::NobodyThere(_) | Self::NotNow(_) => ErrorCode::Refused,
+            Self::Taken | Self::Duplicate(_) | Self::Anonymised => ErrorCode::Refused,
             Self::NotPermitted(_) => ErrorCode::NotPermitted,
             Self::Invalid(_) => ErrorCode::InvalidRequest,
         }

@@ -1,10 +1,12 @@
 //! Whatever is asked in whatever order, the rules keep their promises.
 
+use super::policy::text_event;
 use super::*;
 use proptest::prelude::*;
 use std::collections::HashMap;
+use std::sync::Arc;
 use tieline_protocol::event::EventClass;
-use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, UserId};
+use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, TagId, UserId};
 
 /// A store of nothing but the fold of what was written.
 #[derive(Default)]
@@ -14,6 +16,7 @@ struct World {
     agents: HashMap<UserId, AgentState>,
     next: i64,
     position: u64,
+    named: std::collections::HashSet<(ConversationId, String)>,
 }
 
 impl View for World {
@@ -34,6 +37,9 @@ impl View for World {
     }
     fn load(&self, _: &AccountId, agent: &UserId) -> usize {
         self.conversations.values().filter(|conversation| conversation.details.occupies().any(|user| user == agent)).count()
+    }
+    fn has_message(&self, conversation: &ConversationId, name: &str) -> bool {
+        self.named.contains(&(conversation.clone(), name.to_owned()))
     }
     fn bound(&self, account: &AccountId, consumer: &ConsumerId, name: &str) -> Option<ConversationId> {
         let is_it = |details: &Details| {
@@ -57,9 +63,15 @@ impl World {
                 let conversation = Conversation::open(&sight.account, opened, sight.at, sight.position);
                 self.conversations.insert(opened.conversation.clone(), conversation);
                 let key = (sight.account.clone(), opened.consumer.clone());
-                self.consumers.entry(key).or_insert_with(|| Consumer::unknown(&sight.account, &opened.consumer)).apply(&sight.entry);
+                self.consumers
+                    .entry(key)
+                    .or_insert_with(|| Consumer::unknown(&sight.account, &opened.consumer))
+                    .apply(&sight.entry, sight.at);
             }
             Entry::Published(message) => {
+                if let Some(name) = &message.external {
+                    assert!(self.named.insert((message.conversation.clone(), name.clone())), "no name stands twice");
+                }
                 self.conversations.get_mut(&message.conversation).unwrap().add_message(message, sight.at, sight.position)
             }
             Entry::Changed { conversation, changes, .. } => {
@@ -72,10 +84,48 @@ impl World {
             }
             Entry::ConsumerSeen { consumer, .. } | Entry::ClaimsSeen { consumer, .. } | Entry::ProfileSet { consumer, .. } => {
                 let key = (sight.account.clone(), consumer.clone());
-                self.consumers.entry(key).or_insert_with(|| Consumer::unknown(&sight.account, consumer)).apply(&sight.entry);
+                self.consumers.entry(key).or_insert_with(|| Consumer::unknown(&sight.account, consumer)).apply(&sight.entry, sight.at);
             }
         }
     }
+}
+
+#[test]
+fn the_first_word_of_the_consumer_begins_a_conversation_and_says_so() {
+    let mut world = World::default();
+    let consumer = Actor::Consumer { account: "demo".into(), id: "ann".into(), app: None, was: None };
+    let agent = Actor::Agent { account: "demo".into(), user: "2".into(), pid: "pid-2".into(), roles: [AgentRole::Manager].into() };
+    let see = Command::SeeConsumer { consumer: "ann".into(), app: None, ext_id: None };
+    let opened = |id: &str, whose: Option<&str>| match super::fixtures::open(id) {
+        Command::Open { conversation, queue, ttr, context, campaign, features, binding, origin, .. } => {
+            Command::Open { conversation, consumer: whose.map(Into::into), queue, ttr, context, campaign, features, binding, origin }
+        }
+        other => other,
+    };
+    let mut begun = Vec::new();
+    for (at, actor, command) in [
+        (1, &consumer, see),
+        (2, &consumer, opened("a", None)),
+        (3, &consumer, super::fixtures::publish("a", "one")),
+        (4, &consumer, super::fixtures::publish("a", "two")),
+        (5, &agent, opened("b", Some("ann"))),
+        (6, &agent, super::fixtures::publish("b", "hello?")),
+        (7, &consumer, super::fixtures::publish("b", "one")),
+        (8, &consumer, super::fixtures::publish("b", "two")),
+    ] {
+        let mut draft = Draft::new(&world, at, world.position + 1);
+        decide(actor, &[command], &policy(), &mut draft).unwrap();
+        let Draft { sights, .. } = draft;
+        for sight in sights {
+            begun.extend(sight.message().filter(|message| message.begins).map(|message| (message.conversation.to_string(), sight.at)));
+            world.fold(&sight);
+        }
+    }
+    assert_eq!(begun, [("a".to_owned(), 3), ("b".to_owned(), 7)]);
+    let direction = |id: &str| world.conversations[&ConversationId::from(id)].details.direction();
+    assert_eq!((direction("a"), direction("b")), (super::Direction::Inbound, super::Direction::Outbound));
+    let ann = world.consumers.values().next().unwrap();
+    assert_eq!((ann.seen, ann.updated, ann.opened), (1, 1, 2));
 }
 
 fn actor() -> impl Strategy<Value = Actor> {
@@ -105,6 +155,23 @@ fn role() -> impl Strategy<Value = Role> {
     prop_oneof![Just(Role::AssignedAgent), Just(Role::Agent), Just(Role::Manager), Just(Role::Consumer)]
 }
 
+fn fact() -> impl Strategy<Value = FieldChange> {
+    let consumer = Person::Consumer("consumer-0".into());
+    let offered = Rating { id: "r".into(), scale: Scale::Csat, of: None, by: consumer, offered: 0, given: None };
+    let tag = |number: u8| TagId::from(number.to_string());
+    prop_oneof![
+        (0..2_u8).prop_map(move |number| FieldChange::Tag(tag(number))),
+        (0..2_u8).prop_map(move |number| FieldChange::Untag(tag(number))),
+        Just(FieldChange::SetAttributes(vec![("a".into(), Some(AttributeValue::Text("x".into())))])),
+        Just(FieldChange::OfferRating(offered)),
+        (0..7_u8).prop_map(|score| FieldChange::AnswerRating { rating: "r".into(), given: RatingGiven { score, comment: None, at: 0 } }),
+        Just(FieldChange::SetPlace(Place::Website, Some("w".into()))),
+        any::<bool>().prop_map(|stands| FieldChange::Book { booking: "b".into(), stands }),
+        agent().prop_map(|author| FieldChange::AddNote { id: "n".into(), note: "x".into(), author, written: Some(1) }),
+        (0..5_u64).prop_map(|sequence| FieldChange::AnonymiseMessage { request: "m".into(), dialog: "conversation-0".into(), sequence }),
+    ]
+}
+
 fn field() -> impl Strategy<Value = FieldChange> {
     prop_oneof![
         Just(FieldChange::Close),
@@ -118,6 +185,11 @@ fn field() -> impl Strategy<Value = FieldChange> {
         Just(FieldChange::Note("x".into())),
         Just(FieldChange::SetQueue("77".into())),
         Just(FieldChange::TakeOver),
+        Just(FieldChange::Reopen),
+        (agent(), any::<bool>()).prop_map(|(person, takes_over)| FieldChange::Claim { person, takes_over, since: None }),
+        Just(FieldChange::Transfer("77".into())),
+        fact(),
+        Just(FieldChange::Anonymise { request: "r".into(), closes: true }),
         Just(FieldChange::Rate(Csat { rate: Some(5), resolved: None, status: "FILLED".into() })),
     ]
 }
@@ -167,6 +239,7 @@ fn command() -> impl Strategy<Value = Command> {
             ttr: Ttr { kind: "NORMAL".into(), seconds: 3600 },
             context: None,
             campaign: None,
+            origin: is_named.then(|| Arc::new(Origin { subject: Some("Parcel".into()), ..Origin::new(Channel::Email, Direction::Inbound) })),
         }),
         1 => (agent(), any::<bool>()).prop_map(|(agent, is_online)| Command::SetAvailability {
             agent: agent.user().unwrap().clone(),
@@ -189,6 +262,17 @@ fn command() -> impl Strategy<Value = Command> {
             encoded_metadata: None,
             whisper,
         }),
+        2 => (conversation_id(), 0..4_u8, agent(), any::<bool>()).prop_map(move |(id, name, agent, is_agents)| Command::Record {
+            conversation: id.into(),
+            from: if is_agents { agent } else { Person::Consumer("consumer-0".into()) },
+            event: event(),
+            metadata: None,
+            file: None,
+            written: Some(1),
+            external: (name > 0).then(|| name.to_string()),
+        }),
+        1 => (conversation_id(), conversation_id())
+            .prop_map(|(child, parent)| Command::Link { child: child.into(), parent: parent.into(), kind: LinkKind::Related }),
         4 => (conversation_id(), proptest::collection::vec(field(), 1..4))
             .prop_map(|(id, changes)| Command::Update { conversation: id.into(), changes }),
     ]
@@ -214,9 +298,20 @@ fn sound(before: Option<&Conversation>, after: &Conversation) -> Result<(), Test
     prop_assert!(!details.main_is_open() || !has_spoken || is_served, "in no queue and with no agent");
     prop_assert!(details.assignee().is_none() || after.waiting.is_none(), "who has an agent does not wait");
     prop_assert!(details.ring.is_none() || after.is_pending(), "what needs nobody is offered to nobody");
+    prop_assert!(details.anonymised.is_none() || (details.stage == OpenState::Closed && after.last_content.is_none()));
+    prop_assert_eq!(details.assignee().is_some(), details.assigned.is_some(), "who has it has it since a time");
+    let mut tags = details.facts().tags.clone();
+    tags.sort();
+    tags.dedup();
+    prop_assert_eq!(tags.len(), details.facts().tags.len(), "no tag twice");
+    prop_assert!(details.facts().parent.is_none() || details.facts().children.is_empty(), "a tree of two levels");
     if let Some(before) = before {
-        prop_assert!(before.details.stage == OpenState::Open || details.stage == OpenState::Closed, "nothing reopens");
-        prop_assert!(!details.main_is_open() || before.details.main_is_open(), "no dialog reopens");
+        let is_again = |details: &Details| details.stage == OpenState::Open && details.main_is_open();
+        prop_assert!(before.details.stage == OpenState::Open || details.stage == OpenState::Closed || is_again(details), "reopens whole");
+        let reopens = !before.details.main_is_open() && details.main_is_open();
+        prop_assert!(!reopens || details.assignee().is_some() || after.waiting.is_some(), "what reopens waits for an agent");
+        prop_assert!(before.details.anonymised.is_none() || after.next == before.next, "nothing is added to what is anonymised");
+        prop_assert!(before.details.anonymised.is_none() || details.anonymised == before.details.anonymised, "and it stays so");
         prop_assert!(after.last_at >= before.last_at && after.version >= before.version, "time does not go back");
         let changed = after.version != before.version;
         prop_assert!(!changed || after.updated > before.updated, "the time of the last change strictly grows");
@@ -332,4 +427,175 @@ proptest! {
             }
         }
     }
+}
+
+/// Takes commands, each by itself, and says what became of them.
+impl World {
+    fn take(&mut self, actor: &Actor, now: Millis, command: Command) -> Result<Outcome, Refusal> {
+        let mut draft = Draft::new(self, now, self.position + 1);
+        let policy = Policy { patience: Some(100), ..Policy::default() };
+        let decided = decide(actor, std::slice::from_ref(&command), &policy, &mut draft).map_err(|(_, refusal)| refusal);
+        let sights = std::mem::take(&mut draft.sights);
+        drop(draft);
+        let outcome = decided?.remove(0);
+        sights.iter().for_each(|sight| self.fold(sight));
+        Ok(outcome)
+    }
+
+    fn change(&mut self, actor: &Actor, now: Millis, id: &str, field: FieldChange) -> Result<Outcome, Refusal> {
+        self.take(actor, now, Command::Update { conversation: id.into(), changes: vec![field] })
+    }
+
+    fn details(&self, id: &str) -> &Details {
+        &self.conversations[&ConversationId::from(id)].details
+    }
+}
+
+fn someone(number: u8) -> Person {
+    Person::Agent { user: number.to_string().into(), pid: format!("pid-{number}").into() }
+}
+
+fn one_of(number: u8, role: AgentRole) -> Actor {
+    let (user, pid) = (number.to_string().into(), format!("pid-{number}").into());
+    Actor::Agent { account: "demo".into(), user, pid, roles: [role].into() }
+}
+
+fn ann() -> Actor {
+    Actor::Consumer { account: "demo".into(), id: "ann".into(), app: None, was: None }
+}
+
+fn world(ids: &[&str]) -> World {
+    let mut world = World::default();
+    for id in ids {
+        world.take(&ann(), 1_000, fixtures::open(id)).unwrap();
+    }
+    world
+}
+
+#[test]
+fn of_two_who_claim_without_force_one_wins_and_force_takes_over() {
+    let mut world = world(&["a"]);
+    let claim = |number, takes_over| FieldChange::Claim { person: someone(number), takes_over, since: None };
+    let (ada, bea, grace) = (one_of(0, AgentRole::Agent), one_of(1, AgentRole::Agent), one_of(2, AgentRole::Manager));
+    assert_eq!(world.change(&ada, 1_001, "a", claim(0, false)), Ok(Outcome::Updated), "whoever may know of it may take it");
+    assert_eq!(world.change(&bea, 1_002, "a", claim(1, false)), Err(Refusal::Taken));
+    assert_eq!(world.change(&bea, 1_003, "a", claim(0, true)), Err(Refusal::NotAParticipant), "not for another");
+    assert_eq!(world.change(&ada, 1_004, "a", claim(0, false)), Ok(Outcome::Updated), "it has it already");
+    assert_eq!(world.details("a").assigned, Some(1_001));
+    assert_eq!(world.change(&grace, 1_005, "a", claim(1, true)), Ok(Outcome::Updated));
+    let details = world.details("a");
+    assert_eq!((&details.assignee().unwrap().person, details.assigned), (&someone(1), Some(1_005)));
+    assert!(details.participant(&someone(0)).is_none(), "whoever had it is out");
+}
+
+#[test]
+fn what_is_closed_opens_again_in_its_queue_and_a_transfer_leaves_its_agent() {
+    let mut world = world(&["a"]);
+    let grace = one_of(2, AgentRole::Manager);
+    world.take(&ann(), 1_001, fixtures::publish("a", "x")).unwrap();
+    let claim = FieldChange::Claim { person: someone(1), takes_over: true, since: None };
+    world.change(&grace, 1_002, "a", claim).unwrap();
+    world.change(&grace, 1_003, "a", FieldChange::Close).unwrap();
+    assert_eq!((world.details("a").stage, world.details("a").staged), (OpenState::Closed, 1_003));
+    assert_eq!(world.change(&ann(), 1_004, "a", FieldChange::Reopen).unwrap_err().code(), tieline_protocol::code::ErrorCode::NotPermitted);
+    world.change(&grace, 1_005, "a", FieldChange::Reopen).unwrap();
+    let details = world.details("a").clone();
+    assert!(details.stage == OpenState::Open && details.main_is_open() && details.assignee().is_none());
+    assert_eq!((details.staged, details.queued, details.ended, details.closed_by), (1_005, 1_005, None, None));
+    assert_eq!(world.conversations[&ConversationId::from("a")].waiting, Some(1_005));
+    assert_eq!(world.take(&ann(), 1_006, fixtures::publish("a", "y")), Ok(Outcome::Published { sequence: 1, resends: 0 }), "numbers go on");
+    world.change(&grace, 1_007, "a", FieldChange::Claim { person: someone(1), takes_over: true, since: Some(5) }).unwrap();
+    assert_eq!(world.details("a").assigned, Some(5), "as it was said");
+    world.change(&grace, 1_008, "a", FieldChange::Transfer("77".into())).unwrap();
+    let details = world.details("a");
+    assert!(details.assignee().is_none() && details.queue == "77".into() && details.queued == 1_008);
+}
+
+#[test]
+fn ratings_are_given_once_on_their_scale_and_links_have_two_levels() {
+    let mut world = world(&["a", "b", "c"]);
+    let grace = one_of(2, AgentRole::Manager);
+    let by = Person::Consumer("ann".into());
+    let rating = Rating { id: "r".into(), scale: Scale::Csat, of: Some(someone(1)), by, offered: 1, given: None };
+    let strangers = Rating { by: Person::Consumer("bob".into()), ..rating.clone() };
+    assert!(matches!(world.change(&grace, 1_001, "a", FieldChange::OfferRating(strangers)), Err(Refusal::Invalid(_))));
+    world.change(&grace, 1_001, "a", FieldChange::OfferRating(rating)).unwrap();
+    let answer =
+        |rating: &str, score| FieldChange::AnswerRating { rating: rating.into(), given: RatingGiven { score, comment: None, at: 2 } };
+    assert!(matches!(world.change(&ann(), 1_002, "a", answer("r", 6)), Err(Refusal::Invalid(_))));
+    assert!(matches!(world.change(&ann(), 1_002, "a", answer("s", 5)), Err(Refusal::NobodyThere(_))));
+    world.change(&ann(), 1_003, "a", answer("r", 5)).unwrap();
+    assert_eq!(world.details("a").csat.as_ref().and_then(|csat| csat.rate), Some(5), "it is the conversation's rating");
+    assert!(matches!(world.change(&ann(), 1_004, "a", answer("r", 4)), Err(Refusal::NotNow(_))));
+    let link = |child: &str, parent: &str| Command::Link { child: child.into(), parent: parent.into(), kind: LinkKind::Side };
+    assert!(matches!(world.take(&grace, 1_005, link("a", "a")), Err(Refusal::Invalid(_))));
+    world.take(&grace, 1_005, link("b", "a")).unwrap();
+    assert_eq!(world.take(&grace, 1_006, link("b", "a")), Ok(Outcome::Updated), "it is so already");
+    for (child, parent) in [("b", "c"), ("c", "b"), ("a", "c")] {
+        assert!(matches!(world.take(&grace, 1_006, link(child, parent)), Err(Refusal::NotNow(_))), "{child} under {parent}");
+    }
+    assert!(matches!(world.take(&ann(), 1_006, link("c", "a")), Err(Refusal::NotPermitted(_))));
+    assert_eq!(world.details("a").facts().children, ["b".into()]);
+}
+
+#[test]
+fn a_silent_consumer_is_counted_as_gone_once_and_a_talking_one_is_looked_at_later() {
+    let mut world = world(&["a"]);
+    let system = Actor::System { account: "demo".into(), bot: policy().bot };
+    let wakes = |world: &World| world.conversations[&ConversationId::from("a")].wakes();
+    assert_eq!(wakes(&world), None, "who has not said anything keeps nobody waiting");
+    world.take(&ann(), 1_010, fixtures::publish("a", "x")).unwrap();
+    assert_eq!(wakes(&world), Some(1_110));
+    world.take(&ann(), 1_090, fixtures::publish("a", "y")).unwrap();
+    assert_eq!(wakes(&world), Some(1_110), "it is looked at then, and not set anew by each word");
+    world.take(&system, 1_110, Command::Wake { conversation: "a".into() }).unwrap();
+    assert_eq!((world.details("a").abandoned, wakes(&world)), (None, Some(1_190)));
+    world.take(&system, 1_190, Command::Wake { conversation: "a".into() }).unwrap();
+    assert_eq!((world.details("a").abandoned.is_some(), wakes(&world)), (true, None));
+    assert!(world.details("a").main_is_open(), "it is open all the same");
+}
+
+#[test]
+fn nothing_is_added_behind_what_is_to_be_erased_also_in_the_same_request() {
+    let mut world = world(&["a"]);
+    let (ada, grace) = (one_of(0, AgentRole::Agent), one_of(2, AgentRole::Manager));
+    let anonymise = |closes| FieldChange::Anonymise { request: "r".into(), closes };
+    let note = FieldChange::AddNote { id: "n".into(), note: "x".into(), author: someone(2), written: None };
+    let both = |second| Command::Update { conversation: "a".into(), changes: vec![anonymise(true), second] };
+    for second in [note, FieldChange::Reopen, anonymise(true)] {
+        assert_eq!(world.take(&grace, 1_001, both(second)), Err(Refusal::Anonymised));
+    }
+    assert!(matches!(world.change(&grace, 1_002, "a", anonymise(false)), Err(Refusal::NotNow(_))), "it is open");
+    world.change(&ada, 1_002, "a", FieldChange::Claim { person: someone(0), takes_over: false, since: None }).unwrap();
+    assert!(matches!(world.change(&ada, 1_003, "a", anonymise(true)), Err(Refusal::NotPermitted(_))), "for managers");
+    let others = FieldChange::AddNote { id: "n".into(), note: "x".into(), author: someone(1), written: None };
+    assert!(matches!(world.change(&ada, 1_003, "a", others), Err(Refusal::NotPermitted(_))));
+    let future = FieldChange::AddNote { id: "n".into(), note: "x".into(), author: someone(0), written: Some(9_000_000) };
+    assert!(matches!(world.change(&ada, 1_003, "a", future), Err(Refusal::Invalid(_))));
+    world.change(&grace, 1_004, "a", anonymise(true)).unwrap();
+    assert_eq!(world.details("a").anonymised, Some(1_004));
+}
+
+#[test]
+fn whoever_does_not_take_part_writes_in_nobodys_name_but_a_manager() {
+    let mut world = world(&["a"]);
+    let record = |from: Person| Command::Record {
+        conversation: "a".into(),
+        from,
+        event: text_event("x"),
+        metadata: None,
+        file: None,
+        written: None,
+        external: None,
+    };
+    let ada = one_of(0, AgentRole::Agent);
+    assert_eq!(world.take(&ada, 1_001, record(someone(0))), Err(Refusal::NotAParticipant));
+    assert!(matches!(world.take(&ada, 1_001, record(Person::Consumer("ann".into()))), Err(Refusal::NotPermitted(_))));
+    assert!(matches!(world.take(&ann(), 1_001, record(Person::Consumer("ann".into()))), Err(Refusal::NotPermitted(_))));
+    let grace = one_of(2, AgentRole::Manager);
+    assert_eq!(world.take(&grace, 1_002, record(Person::Consumer("bob".into()))), Err(Refusal::NotAParticipant));
+    assert_eq!(world.take(&grace, 1_002, record(someone(1))), Ok(Outcome::Recorded { sequence: 0, at: 1_002 }));
+    assert!(world.details("a").participant(&someone(1)).is_none(), "who wrote in passing takes no part");
+    world.take(&grace, 1_003, Command::Update { conversation: "a".into(), changes: vec![FieldChange::Transfer("77".into())] }).unwrap();
+    assert_eq!(world.conversations[&ConversationId::from("a")].waiting, Some(1_003), "it is put into a queue to be offered");
 }

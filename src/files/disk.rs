@@ -9,9 +9,9 @@ use super::refused::{FilesError, Refused};
 use axum::body::{Body, Bytes};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use tokio::fs::{File, OpenOptions};
+use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uuid::Uuid;
 
@@ -74,9 +74,14 @@ impl Spool {
     }
 
     pub(super) async fn begin(&self) -> Result<Partial, Refused> {
-        let name = Name(self.folder.join(Uuid::new_v4().to_string()));
-        let file = OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(&name.0).await;
-        Ok(Partial { file: file.map_err(|error| failed("an upload cannot be begun", &error))?, name })
+        let path = self.folder.join(Uuid::new_v4().to_string());
+        // The name comes out together with the file: when nobody waits any more, both go.
+        let begun = tokio::task::spawn_blocking(move || {
+            let file = fs::OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(&path)?;
+            Ok((file, Name(path)))
+        });
+        let (file, name) = begun.await.map_err(io::Error::other).flatten().map_err(|error| failed("an upload cannot be begun", &error))?;
+        Ok(Partial { file: File::from_std(file), name })
     }
 }
 

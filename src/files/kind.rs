@@ -7,7 +7,7 @@ use super::refused::{FilesError, Refused};
 use axum::http::HeaderValue;
 
 /// Bytes at the beginning that are looked at: every signature lies within them, and browsers look no further either.
-const HEAD: usize = 1024;
+pub(super) const HEAD: usize = 1024;
 
 /// A type of files.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,6 +85,11 @@ const ANYTHING: [&str; 3] = ["application/octet-stream", "binary/octet-stream", 
 /// Types that an operator may think of, and must not have.
 const UNSAFE: [&str; 10] = ["SVG", "SVGZ", "HTML", "HTM", "XHTML", "SHTML", "MHTML", "XML", "JS", "SWF"];
 
+/// Every type that files are served as.
+pub(super) fn mimes() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|kind| kind.mime)
+}
+
 /// The type with an extension, in any case.
 pub(super) fn find(extension: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.extension.eq_ignore_ascii_case(extension))
@@ -100,11 +105,42 @@ pub(super) fn configured(name: &str) -> Result<&'static Kind, FilesError> {
     find(name).ok_or_else(|| FilesError::UnknownType { name: name.to_owned(), known: known() })
 }
 
+/// What else is known of bytes whose type nobody declared.
+#[derive(Debug)]
+pub(super) struct Hints<'h> {
+    /// The ends of the names that they have.
+    pub(super) extensions: [&'h str; 2],
+    /// What the answer calls them.
+    pub(super) content_type: Option<&'h HeaderValue>,
+}
+
+/// The type of bytes that nobody declared, of those that are taken. `head` are the first [`HEAD`] of them, or all.
+///
+/// The bytes decide. Hints choose among types that begin alike, such as the packages of an office. Only text has no
+/// signature: it is text to its last byte, and the answer must not call it anything else, such as JSON.
+pub(super) fn guess(head: &[u8], hints: &Hints<'_>, taken: &[&'static Kind]) -> Option<&'static Kind> {
+    let is_text = |kind: &'static Kind| Inspector::new(kind).take_text(head) && kind.check_header(hints.content_type).is_ok();
+    let fits = |kind: &&'static Kind| kind.begins(head) && (kind.shape != Shape::Text || is_text(kind));
+    let said = hints.content_type.and_then(|value| value.to_str().ok()).map(essence).unwrap_or_default();
+    // The first of those that are best.
+    taken.iter().copied().filter(fits).min_by_key(|kind| match kind {
+        kind if hints.extensions.iter().any(|extension| kind.extension.eq_ignore_ascii_case(extension)) => 0,
+        kind if essence(kind.mime) == said => 1,
+        kind if kind.also.contains(&said.as_str()) => 2,
+        kind if kind.shape != Shape::Text => 3,
+        _ => 4,
+    })
+}
+
+/// A media type without its parameters.
+fn essence(text: &str) -> String {
+    text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
 impl Kind {
     /// A `Content-Type` must not name another type: then something went wrong at the client. It is believed no further.
     pub(super) fn check_header(&self, value: Option<&HeaderValue>) -> Result<(), Refused> {
         let Some(value) = value else { return Ok(()) };
-        let essence = |text: &str| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let said = essence(value.to_str().unwrap_or_default());
         let mine = essence(self.mime);
         let fits =
@@ -193,6 +229,10 @@ pub(super) struct Inspector {
 impl Inspector {
     pub(super) fn new(kind: &'static Kind) -> Self {
         Self { kind, head: Vec::new(), unfinished: Vec::new() }
+    }
+
+    pub(super) fn kind(&self) -> &'static Kind {
+        self.kind
     }
 
     fn no(&self) -> Refused {
@@ -352,6 +392,48 @@ mod tests {
         let error = configured("EXE").unwrap_err().to_string();
         assert!(error.contains("\"EXE\" is not known; choose from JPG, "), "{error}");
         assert!(UNSAFE.iter().all(|name| find(name).is_none()));
+    }
+
+    #[test]
+    fn bytes_that_nobody_declared_say_what_they_are() {
+        let samples: std::collections::BTreeMap<_, _> = samples().into_iter().collect();
+        let taken: Vec<_> = KINDS.iter().collect();
+        let guessed = |bytes: &[u8], name: &str, header: &'static str| {
+            let value = HeaderValue::from_static(header);
+            let hints = Hints { extensions: [name, ""], content_type: Some(&value).filter(|_| !header.is_empty()) };
+            guess(bytes, &hints, &taken).map(|kind| kind.extension)
+        };
+        for (extension, bytes) in &samples {
+            let named = guessed(bytes, &extension.to_lowercase(), "application/octet-stream");
+            assert_eq!(named, Some(*extension));
+            let called = guessed(bytes, "", find(extension).unwrap().mime).unwrap();
+            assert_eq!(find(called).unwrap().mime, find(extension).unwrap().mime, "{extension}");
+        }
+        for (extension, name, header, expected) in [
+            // What lies does not count, and what says nothing leaves the first.
+            ("PNG", "pdf", "application/pdf", Some("PNG")),
+            ("PNG", "html", "text/html", Some("PNG")),
+            ("PNG", "", "", Some("PNG")),
+            ("JPG", "jpeg", "", Some("JPEG")),
+            ("MOV", "", "video/quicktime", Some("MOV")),
+            ("XLSX", "", "application/vnd.ms-excel", Some("XLSX")),
+            ("ZIP", "docx", "", Some("ZIP")),
+            ("PDF", "", "", Some("PDF")),
+            // Text must not be called anything else.
+            ("TXT", "", "", Some("TXT")),
+            ("TXT", "txt", "text/plain; charset=utf-8", Some("TXT")),
+            ("TXT", "txt", "application/json", None),
+            ("TXT", "txt", "text/html", None),
+            ("CSV", "", "text/csv", Some("CSV")),
+        ] {
+            assert_eq!(guessed(&samples[extension], name, header), expected, "{extension} as {name:?} and {header:?}");
+        }
+        for bytes in [&b"<svg onload='x'>"[..], b"<!doctype html>", b"\0\x01\x02", b"\x1f\x8b\x08\0\0\0\0\0", b"x\xff"] {
+            assert_eq!(guessed(bytes, "txt", "text/plain"), None, "{bytes:?}");
+        }
+        // Only of what is taken.
+        let hints = Hints { extensions: ["png", ""], content_type: None };
+        assert_eq!(guess(&samples["PNG"], &hints, &[find("PDF").unwrap()]), None);
     }
 
     #[test]

@@ -11,12 +11,16 @@
 //!   interprets;
 //! - a path out of a request touches the store only if it is, to the letter, one that this module could have given out.
 //!
+//! An attachment can also be given by a URL that leads elsewhere; it is fetched from there by [`Files::fetch_all`], and kept under
+//! the same promises.
+//!
 //! Who may ask for which URL is the caller's to decide: [`Files::is_owner`] says whose a path is.
 //!
 //! - [`path`]: the paths; [`sign`]: the signatures; [`kind`]: the types, and how their bytes look;
-//! - [`receive`]: an upload's bytes as they come; [`disk`] and, as a feature, `s3`: where they are kept; [`http`]: the routes.
+//! - [`receive`]: an upload's bytes as they come; [`fetch`]: those of an attachment that is fetched; [`disk`] and, as a feature, `s3`: where they are kept; [`http`]: the routes.
 
 mod disk;
+mod fetch;
 pub mod http;
 mod kind;
 mod path;
@@ -28,17 +32,20 @@ mod sign;
 #[cfg(test)]
 mod tests;
 
+pub use self::fetch::{FetchSettings, Fetched, MOST_AT_ONCE};
 pub use self::path::FilePath;
-pub use self::refused::{FilesError, Refused};
+pub use self::refused::{FetchFault, FetchRefused, FilesError, Refused};
 pub use self::sign::{EXPIRES, SIGNATURE, Signed};
 
 use self::disk::{Disk, Partial, Spool};
+use self::fetch::Fetching;
 use self::kind::{Inspector, Kind};
 use self::receive::Arriving;
 use self::sign::{Purpose, Signer};
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::ids::AccountId;
 use uuid::Uuid;
@@ -63,6 +70,8 @@ pub struct Settings {
     pub stall: Duration,
     /// The types that are taken, by their extensions in upper case.
     pub types: Vec<String>,
+    /// How those are fetched that are given by URL.
+    pub fetch: FetchSettings,
 }
 
 impl std::fmt::Debug for Settings {
@@ -75,6 +84,7 @@ impl std::fmt::Debug for Settings {
             .field("url_time", &self.url_time)
             .field("stall", &self.stall)
             .field("types", &self.types)
+            .field("fetch", &self.fetch)
             .finish()
     }
 }
@@ -141,7 +151,8 @@ pub struct Files {
     url_time: Duration,
     stall: Duration,
     spool: Spool,
-    store: Store,
+    store: Arc<Store>,
+    fetching: Fetching,
 }
 
 impl Files {
@@ -161,7 +172,7 @@ impl Files {
         }
         let kinds = settings.types.iter().map(|name| kind::configured(name)).collect::<Result<_, _>>()?;
         let folder = data_dir.join("files");
-        let store = open_store(&settings.url, &folder)?;
+        let store = Arc::new(open_store(&settings.url, &folder)?);
         Ok(Self {
             signer: Signer::new(key),
             kinds,
@@ -170,6 +181,7 @@ impl Files {
             stall: settings.stall,
             spool: Spool::open(&folder)?,
             store,
+            fetching: Fetching::new(&settings.fetch),
         })
     }
 
@@ -304,8 +316,12 @@ impl Files {
     }
 
     fn not_taken(&self, kind: &str) -> Refused {
-        let taken: Vec<&str> = self.kinds.iter().map(|kind| kind.extension).collect();
-        Refused::NotTaken { kind: kind.chars().take(16).collect(), taken: taken.join(", ") }
+        Refused::NotTaken { kind: kind.chars().take(16).collect(), taken: self.taken() }
+    }
+
+    /// The types that are taken, for who asks.
+    fn taken(&self) -> String {
+        self.kinds.iter().map(|kind| kind.extension).collect::<Vec<_>>().join(", ")
     }
 }
 

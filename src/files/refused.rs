@@ -1,5 +1,7 @@
 //! Why a file is not taken, not given, or not kept at all.
 
+use crate::config::WrongUrl;
+use crate::outbound::{Refusal, Unanswered};
 use std::path::PathBuf;
 use std::time::Duration;
 use tieline_protocol::code::ErrorCode;
@@ -140,6 +142,124 @@ impl Refused {
             Self::NoSuchFile => ErrorCode::NotFound,
             Self::DiskFull => ErrorCode::DiskFull,
             Self::Unavailable => ErrorCode::Busy,
+        }
+    }
+}
+
+/// Why attachments that were given by URL are not fetched. None of it shows a URL but its host: elsewhere in it there may be a
+/// password or a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchRefused {
+    /// It is no URL that could be asked for.
+    #[error("the URL of an attachment is not taken: {0}")]
+    Url(#[from] WrongUrl),
+    /// Something is wrong with where it lies, or with what lies there.
+    #[error("the attachment at {host} is not fetched: {fault}")]
+    There {
+        /// The host that the URL names, or a redirect did.
+        host: String,
+        /// What.
+        fault: FetchFault,
+    },
+    /// There are too many in one request.
+    #[error("at most {0} attachments can be given by URL in one request")]
+    TooMany(usize),
+    /// Too many were given by one person within a minute.
+    #[error("too many attachments; wait {0} s")]
+    TooOften(u64),
+    /// Others of the account are still being fetched.
+    #[error("too many attachments of this account are being fetched; try again")]
+    Busy,
+    /// It came, and cannot be kept.
+    #[error(transparent)]
+    Kept(#[from] Refused),
+}
+
+/// What is wrong with where an attachment lies, or with what lies there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchFault {
+    /// The guard refuses it; no connection was made.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// There is no connection to it, or it ended too early.
+    #[error("{0}")]
+    Unanswered(Unanswered),
+    /// It was not there in time.
+    #[error("it did not come in time")]
+    TimedOut,
+    /// The answer is none with a file.
+    #[error("it answered {0}, and must answer 200")]
+    Status(u16),
+    /// It redirects to what is no URL.
+    #[error("it redirects to where nothing can be fetched")]
+    NoWay,
+    /// It redirects too often.
+    #[error("it redirects more than {0} times")]
+    Redirects(usize),
+    /// It answers with packed bytes.
+    #[error("it answered with a Content-Encoding, which was not asked for")]
+    Encoded,
+    /// There are no bytes.
+    #[error("it is empty")]
+    Empty,
+    /// There are too many bytes.
+    #[error("it is too large; its size must be from 1 to {0} bytes")]
+    TooLarge(u64),
+    /// The bytes are of no type that is taken.
+    #[error("its bytes, or its Content-Type, are of no type that is taken; it must be one of {0}")]
+    NotTaken(String),
+}
+
+impl From<Unanswered> for FetchFault {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::Refused(refusal) => Self::Refused(refusal),
+            Unanswered::TimedOut => Self::TimedOut,
+            why => Self::Unanswered(why),
+        }
+    }
+}
+
+impl FetchRefused {
+    /// Its name in metrics and in the log.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Url(_) => "url",
+            Self::There { fault, .. } => fault.label(),
+            Self::TooMany(_) => "too_many",
+            Self::TooOften(_) => "too_often",
+            Self::Busy => "busy",
+            Self::Kept(_) => "not_kept",
+        }
+    }
+
+    /// The code for a dialect's error.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::There { fault: FetchFault::TooLarge(_), .. } => ErrorCode::TooLarge,
+            Self::There { fault: FetchFault::Unanswered(Unanswered::Client(_)), .. } => ErrorCode::Internal,
+            Self::Url(_) | Self::There { .. } | Self::TooMany(_) => ErrorCode::InvalidRequest,
+            Self::TooOften(_) => ErrorCode::TooMany,
+            Self::Busy => ErrorCode::Busy,
+            Self::Kept(refused) => refused.code(),
+        }
+    }
+}
+
+impl FetchFault {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "refused",
+            Self::Unanswered(why) => why.label(),
+            Self::TimedOut => "timeout",
+            Self::Status(_) => "status",
+            Self::NoWay | Self::Redirects(_) => "redirects",
+            Self::Encoded => "encoded",
+            Self::Empty => "empty",
+            Self::TooLarge(_) => "too_large",
+            Self::NotTaken(_) => "type",
         }
     }
 }

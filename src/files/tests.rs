@@ -19,12 +19,14 @@ const SOON: Duration = Duration::from_secs(20);
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0";
 
 fn settings() -> Settings {
+    let defaults = crate::file_settings(&crate::config::Config::defaults());
     Settings {
         url: String::new(),
         largest: 3_000_000,
         url_time: Duration::from_secs(60),
         stall: Duration::from_secs(5),
         types: ["JPG", "JPEG", "PNG", "GIF", "PDF", "TXT", "MP4", "DOCX"].map(String::from).to_vec(),
+        ..defaults
     }
 }
 
@@ -380,6 +382,21 @@ async fn an_upload_that_stands_still_or_crawls_is_given_up() {
     assert_eq!(status_of(&answer).0, 408);
     assert!(began.elapsed() < Duration::from_secs(5));
     lab.until_nothing_is_kept().await;
+}
+
+#[test]
+fn an_upload_whose_client_leaves_at_once_leaves_nothing() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let lab = Lab::start().await;
+        {
+            let begun = std::pin::pin!(lab.files.spool.begin());
+            assert!(futures::poll!(begun).is_pending());
+        }
+        // Behind what makes the file: there is one thread for both.
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        assert_eq!(lab.kept(), [""; 0]);
+    });
 }
 
 #[tokio::test]

@@ -3,15 +3,20 @@
 //! This is where store and hub meet, in this order: append to the log, then announce. Ownership is checked inside
 //! each decision and before each read, by one rule ([`visible`]).
 
+mod fetch;
 mod notes;
+mod programs;
 mod query;
 
 pub use notes::{Note, Noted, Notes};
+pub use programs::{AgentNote, derived_uuid};
 pub(crate) use query::CATCH_UP;
 pub use query::{Followed, Found, Profile, Query};
 
 use crate::config::{LiveLimits, LiveRetention};
-use crate::domain::{Actor, AgentState, Command, Consumer, Conversation, Draft, Outcome, Policy, Refusal, Role, View, decide, visible};
+use crate::domain::{
+    Actor, AgentState, Command, Consumer, Conversation, Draft, FieldChange, Outcome, Person, Policy, Refusal, Role, View, decide, visible,
+};
 use crate::faults::Faults;
 use crate::files::Files;
 use crate::hub::{Hub, Typing};
@@ -145,6 +150,12 @@ impl IdempotencyKey {
             return Err(Error::invalid("an idempotency key has 1 to 255 printable characters"));
         }
         Ok(Self { key: key.to_owned(), fingerprint: canonical_fingerprint(parts) })
+    }
+
+    /// The key, as it came.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.key
     }
 }
 
@@ -394,12 +405,16 @@ impl Gateway {
 
     /// Only who put a file there may show it: a path alone is no proof that one may see what it names.
     fn foreign_file(&self, actor: &Actor, commands: &[Command]) -> Option<Error> {
-        if !commands.iter().any(|command| matches!(command, Command::Publish { file: Some(_), .. })) {
+        let shows = |command: &Command| matches!(command, Command::Publish { file: Some(_), .. } | Command::Record { file: Some(_), .. });
+        if !commands.iter().any(shows) {
             return None;
         }
         let person = actor.person()?;
+        let owns = |person: &Person, path: &str| self.files.is_owner(actor.account(), &query::owner(person), path);
         let is_foreign = |command: &Command| match command {
-            Command::Publish { file: Some(path), .. } => !self.files.is_owner(actor.account(), &query::owner(&person), path),
+            Command::Publish { file: Some(path), .. } => !owns(&person, path),
+            // Who writes in another's name puts files there in its own or in theirs.
+            Command::Record { file: Some(path), from, .. } => !owns(from, path) && !owns(&person, path),
             _ => false,
         };
         let place = commands.iter().position(is_foreign)?;
@@ -420,7 +435,7 @@ impl Gateway {
                 Command::Update { changes, .. } => changes
                     .iter()
                     .filter_map(|change| match change {
-                        crate::domain::FieldChange::SetQueue(queue) => Some(queue),
+                        FieldChange::SetQueue(queue) | FieldChange::Transfer(queue) => Some(queue),
                         _ => None,
                     })
                     .collect(),
@@ -504,6 +519,9 @@ impl View for One {
     }
     fn load(&self, _: &AccountId, _: &UserId) -> usize {
         0
+    }
+    fn has_message(&self, _: &ConversationId, _: &str) -> bool {
+        false
     }
     fn bound(&self, _: &AccountId, _: &ConsumerId, _: &str) -> Option<ConversationId> {
         None

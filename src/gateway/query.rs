@@ -314,7 +314,7 @@ impl Gateway {
     }
 
     /// An agent may know a consumer with whom it has a conversation; a manager each.
-    async fn may_know(&self, actor: &Actor, consumer: &ConsumerId) -> Result<bool, Error> {
+    pub(super) async fn may_know(&self, actor: &Actor, consumer: &ConsumerId) -> Result<bool, Error> {
         if actor.is_manager() {
             return Ok(true);
         }

@@ -5,6 +5,7 @@ use crate::delivery::Deliveries;
 use crate::faults::Wanted;
 use crate::gateway::Gateway;
 use crate::identity::Account;
+use crate::openapi::{ByBearer, Sentence, refusals};
 use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::body::Bytes;
@@ -12,15 +13,17 @@ use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use futures::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::code::CloseCode;
 use tieline_protocol::ids::AccountId;
+use utoipa::openapi::OpenApi as Document;
+use utoipa::{IntoParams, OpenApi, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// Longest that a reply may be held back: below the time after which a client gives up.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
@@ -30,6 +33,39 @@ pub type AdminKey = Arc<ArcSwapOption<SecretString>>;
 
 /// Reloads the configuration: what then is said, or why nothing was changed.
 pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Operations and administration",
+        description = "Health, version and metrics, for anybody who reaches the listener; and what operators see and do, by the admin key.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    components(schemas(Sentence)),
+    modifiers(&ByBearer),
+    security(("bearer" = [])),
+    tags(
+        (name = "operations", description = "How the gateway is, and its configuration."),
+        (name = "people", description = "Accounts, conversations, sessions and consumers, without a word of what was said."),
+        (name = "things", description = "What an account has: tags, attributes, flows, websites and the like, and its default queue."),
+        (name = "faults", description = "What goes wrong on demand, on a double for tests."),
+    ),
+)]
+struct About;
+
+refusals! {
+    /// Whoever has not the key.
+    Denied {
+        400: "The path or the query cannot be read, or names what cannot be.",
+        401: "The admin key is missing, or another.",
+        404: "There is no such thing; or there is no admin key, and all of this is off.",
+    }
+}
+
+refusals! {
+    /// A body that cannot be taken.
+    TooLarge { 413: "The body is too large." }
+}
 
 /// The admin's calls.
 #[derive(Clone)]
@@ -44,13 +80,23 @@ impl Admin {
     /// The routes. Without a key each of them says that it is off.
     pub(super) fn routes(gateway: Arc<Gateway>, deliveries: Deliveries, key: AdminKey, reload: Option<Reload>) -> Router {
         let admin = Self { gateway, deliveries, key, reload };
-        Router::new()
-            .route("/admin/v1/reload", post(reload_now))
-            .route("/admin/v1/faults", get(faults).post(set_faults).delete(clear_faults))
-            .route("/admin/v1/conversations/{conversation}/events/{sequence}/trace", get(super::trace::trace))
-            .merge(super::operate::routes())
-            .layer(axum::middleware::from_fn_with_state(admin.clone(), authorised))
-            .with_state(admin)
+        let authorised = axum::middleware::from_fn_with_state(admin.clone(), authorised);
+        Self::calls().layer(authorised).with_state(admin).into()
+    }
+
+    fn calls() -> OpenApiRouter<Self> {
+        OpenApiRouter::with_openapi(About::openapi())
+            .routes(routes!(reload_now))
+            .routes(routes!(faults, set_faults, clear_faults))
+            .routes(routes!(super::trace::trace))
+            .merge(super::operate::calls())
+            .merge(super::things::calls())
+            .merge(super::facts::calls())
+    }
+
+    /// What their document says.
+    pub(super) fn openapi() -> Document {
+        Self::calls().into_openapi()
     }
 
     /// The account that a call names.
@@ -86,6 +132,24 @@ pub(super) async fn to_the_end(change: impl Future<Output = Response> + Send + '
     })
 }
 
+/// A reload that was done.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Reloaded {
+    /// `reloaded`.
+    status: &'static str,
+    /// What has changed, and what would need a start.
+    detail: String,
+}
+
+/// Reads the configuration again, and applies what can change while running: all of it or nothing.
+#[utoipa::path(
+    post, path = "/admin/v1/reload", operation_id = "reload", tag = "operations",
+    responses(
+        (status = 200, description = "It holds.", body = Reloaded), Denied,
+        (status = 409, description = "Nothing was changed; the sentence says why.", body = Sentence),
+    ),
+)]
 async fn reload_now(State(admin): State<Admin>) -> Response {
     let Some(reload) = &admin.reload else {
         return say(StatusCode::CONFLICT, "this gateway was started without a configuration that could be read again");
@@ -93,7 +157,7 @@ async fn reload_now(State(admin): State<Admin>) -> Response {
     let reloaded = reload();
     to_the_end(async move {
         match reloaded.await {
-            Ok(said) => axum::Json(json!({"status": "reloaded", "detail": said})).into_response(),
+            Ok(said) => axum::Json(Reloaded { status: "reloaded", detail: said }).into_response(),
             Err(why) => say(StatusCode::CONFLICT, &why),
         }
     })
@@ -101,12 +165,18 @@ async fn reload_now(State(admin): State<Admin>) -> Response {
 }
 
 /// What to let go wrong, as it is asked for. Members that are absent change nothing.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = FaultsWanted)]
 struct Asked {
+    /// The account.
+    #[schema(value_type = String)]
     account: Option<String>,
+    /// How many of the next replies are not sent.
     drop_replies: Option<u32>,
+    /// How long replies are held back, such as `250ms`; at most 60 s.
     delay_replies: Option<String>,
+    /// How many of the next webhooks are sent twice.
     double_webhooks: Option<u32>,
     /// Close every socket of the account now, with this code.
     close_sockets: Option<u16>,
@@ -114,20 +184,48 @@ struct Asked {
     expire_token: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Which {
+    /// The account.
+    #[param(required = true)]
     account: Option<String>,
 }
 
-fn shown(account: &AccountId, wanted: Wanted) -> Value {
-    json!({
-        "account": account,
-        "dropReplies": wanted.drop_replies,
-        "delayReplies": wanted.delay.map(|delay| format!("{}ms", delay.as_millis())),
-        "doubleWebhooks": wanted.double_webhooks,
-    })
+/// What goes wrong.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = Faults)]
+struct Shown {
+    #[schema(value_type = String)]
+    account: AccountId,
+    drop_replies: u32,
+    delay_replies: Option<String>,
+    double_webhooks: u32,
+    /// How many sockets were closed, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closed_sockets: Option<usize>,
+    /// How many sessions a token was good for that is worthless now, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expired_token: Option<usize>,
 }
 
+fn shown(account: &AccountId, wanted: Wanted) -> Shown {
+    Shown {
+        account: account.clone(),
+        drop_replies: wanted.drop_replies,
+        delay_replies: wanted.delay.map(|delay| format!("{}ms", delay.as_millis())),
+        double_webhooks: wanted.double_webhooks,
+        closed_sockets: None,
+        expired_token: None,
+    }
+}
+
+/// What goes wrong for an account.
+#[utoipa::path(
+    get, path = "/admin/v1/faults", operation_id = "faults_get", tag = "faults", params(Which),
+    responses((status = 200, description = "What was asked for.", body = Shown), Denied),
+)]
 async fn faults(State(admin): State<Admin>, Query(which): Query<Which>) -> Response {
     match admin.account(which.account.as_deref()) {
         Ok(account) => axum::Json(shown(&account, admin.gateway.faults().wanted(&account))).into_response(),
@@ -135,6 +233,11 @@ async fn faults(State(admin): State<Admin>, Query(which): Query<Which>) -> Respo
     }
 }
 
+/// Lets nothing go wrong any more for an account.
+#[utoipa::path(
+    delete, path = "/admin/v1/faults", operation_id = "faults_clear", tag = "faults", params(Which),
+    responses((status = 204, description = "Nothing goes wrong."), Denied),
+)]
 async fn clear_faults(State(admin): State<Admin>, Query(which): Query<Which>) -> Response {
     match admin.account(which.account.as_deref()) {
         Ok(account) => {
@@ -145,6 +248,15 @@ async fn clear_faults(State(admin): State<Admin>, Query(which): Query<Which>) ->
     }
 }
 
+/// Lets things go wrong for an account, or closes its sockets, or ends a token.
+#[utoipa::path(
+    post, path = "/admin/v1/faults", operation_id = "faults_set", tag = "faults",
+    request_body(content = Asked, example = json!({"account": "demo", "doubleWebhooks": 1})),
+    responses(
+        (status = 200, description = "What goes wrong now.", body = Shown), Denied, TooLarge,
+        (status = 409, description = "This is no double for tests.", body = Sentence),
+    ),
+)]
 async fn set_faults(State(admin): State<Admin>, body: Bytes) -> Response {
     if !admin.gateway.faults().is_on() {
         return say(StatusCode::CONFLICT, "faults happen on a double for tests only; start it with `tieline serve --dev`");
@@ -159,7 +271,7 @@ async fn set_faults(State(admin): State<Admin>, body: Bytes) -> Response {
     }
 }
 
-fn set(admin: &Admin, asked: &Asked) -> Result<Value, Box<Response>> {
+fn set(admin: &Admin, asked: &Asked) -> Result<Shown, Box<Response>> {
     let bad = |reason: &str| Box::new(say(StatusCode::BAD_REQUEST, reason));
     let account = admin.account(asked.account.as_deref())?;
     let faults = admin.gateway.faults();
@@ -185,8 +297,5 @@ fn set(admin: &Admin, asked: &Asked) -> Result<Value, Box<Response>> {
     if closed.is_some() || expired.is_some() {
         tracing::warn!(%account, ?code, ?closed, ?expired, "fault: sockets are closed, or a token expires");
     }
-    let mut answer = shown(&account, wanted);
-    answer["closedSockets"] = json!(closed);
-    answer["expiredToken"] = json!(expired);
-    Ok(answer)
+    Ok(Shown { closed_sockets: closed, expired_token: expired, ..shown(&account, wanted) })
 }

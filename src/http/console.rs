@@ -21,7 +21,7 @@ use rust_embed::RustEmbed;
 struct Files;
 
 /// Nothing but our own files runs or is shown, nothing of it can be put into another page, and no text can become markup.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; \
+pub(super) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The pages' routes.
@@ -43,7 +43,12 @@ fn kind(path: &str) -> &'static str {
 }
 
 fn file(path: &str, asked: &HeaderMap) -> Response {
-    let Some(file) = Files::get(path) else { return say(StatusCode::NOT_FOUND, "the console has no such file; it is at /console/") };
+    static_file::<Files>(path, asked, "the console has no such file; it is at /console/")
+}
+
+/// A file that was compiled in.
+pub(super) fn static_file<F: RustEmbed>(path: &str, asked: &HeaderMap, missing: &str) -> Response {
+    let Some(file) = F::get(path) else { return say(StatusCode::NOT_FOUND, missing) };
     let hash = file.metadata.sha256_hash();
     let tag: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     let tag = format!("\"{tag}\"");

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 /// Most that is thrown away of one body.
 const MOST: usize = 64 * 1024;
+
 /// How long is waited for it.
 const TIME: Duration = Duration::from_secs(1);
 

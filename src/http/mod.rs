@@ -3,10 +3,13 @@
 mod admin;
 mod connection;
 mod console;
+mod docs;
 mod drain;
+mod facts;
 mod front;
 mod operate;
 mod pages;
+mod things;
 mod tls;
 mod trace;
 mod upgrade;
@@ -16,6 +19,7 @@ mod ws;
 
 pub use admin::{AdminKey, Reload};
 pub use console::routes as console;
+pub use docs::routes as docs;
 pub use front::{Front, Routes};
 pub use pages::Pages;
 pub use tls::{Certificate, TlsError};
@@ -25,7 +29,7 @@ use self::upgrade::{First, Plug};
 use self::wire::{Rewound, Stream};
 use self::ws::Surroundings;
 use crate::config::{Config, Limits, LiveLimits};
-use crate::dialect::Socket;
+use crate::dialect::{Https, Socket};
 use crate::faults::Tenant;
 use crate::gateway::Gateway;
 use axum::body::{Body, Bytes};
@@ -169,6 +173,7 @@ impl Listener {
 
 /// What a connection too many is told.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
 /// Refusals said at one time; beyond it a connection is dropped without a word.
 const REFUSALS: usize = 256;
 
@@ -256,6 +261,7 @@ async fn serve(
     let carrier = Carrier { place, cut: cut.clone() };
     let has_asked = Arc::new(AtomicBool::new(false));
     let asked = has_asked.clone();
+    let is_tls = stream.is_tls();
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         asked.store(true, Ordering::Relaxed);
         let (front, carrier) = (front.clone(), carrier.clone());
@@ -266,6 +272,9 @@ async fn serve(
                     .answer_with(request, |extensions| {
                         extensions.insert(ConnectInfo(peer));
                         extensions.insert(carrier);
+                        if is_tls {
+                            extensions.insert(Https);
+                        }
                     })
                     .await,
             )

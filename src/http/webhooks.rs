@@ -7,35 +7,65 @@
 use super::admin::AdminKey;
 use super::say;
 use crate::config::Endpoint;
-use crate::delivery::{Deliveries, DeliveryError, PulledEvent, Replay, View};
+use crate::delivery::{Deliveries, DeliveryError, PulledEvent, Replay, Tested as Outcome, View};
 use crate::domain::Millis;
 use crate::gateway::Gateway;
+use crate::openapi::{AnyObject, ByBearer, Sentence, refusals};
 use crate::store::{Attempt, DeadLetter, EndpointId, EndpointRow, Owed};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use tieline_protocol::ids::{AccountId, ClientId};
+use tieline_protocol::ids::{AccountId, ClientId, ConversationId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use utoipa::openapi::OpenApi as Document;
+use utoipa::{IntoParams, OpenApi, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// Most rows, or events, in one answer; and how many if nobody says.
 const MOST: usize = 1_000;
 const USUAL: usize = 100;
+
 /// Longest that a fetch waits for events, and how long if nobody says: below the time after which proxies give up.
 const LONGEST_POLL: u64 = 60;
 const USUAL_POLL: u64 = 25;
+
 /// How long an order to deliver again is waited for; a large one goes on behind the answer.
 const REPLAY: Duration = Duration::from_secs(10);
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Webhooks",
+        description = "What an application is owed, and what became of it: look, pause, replay, test, and fetch. The admin key may do \
+            it with every endpoint, an AppJWT with those of its own application.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    components(schemas(Sentence)),
+    modifiers(&ByBearer),
+    security(("bearer" = [])),
+    tags((name = "webhooks", description = "Endpoints, and what they are owed.")),
+)]
+struct About;
+
+refusals! {
+    /// Whoever may not, and what is not there.
+    Denied {
+        400: "The path or the query cannot be read.",
+        401: "Neither the admin key nor an AppJWT of its application; what is not there is another's to an application.",
+        404: "There is no such endpoint.",
+        503: "The store cannot be read now, or the gateway is stopping; try again.",
+    }
+}
 
 /// The calls.
 #[derive(Debug, Clone)]
@@ -96,18 +126,26 @@ impl Webhooks {
     /// The routes. Without a key only applications may call.
     pub(super) fn routes(gateway: Arc<Gateway>, deliveries: Deliveries, key: AdminKey, stop: CancellationToken) -> Router {
         let webhooks = Self { gateway, deliveries, key, stop };
-        Router::new()
-            .route("/admin/v1/webhooks", get(list))
-            .route("/admin/v1/webhooks/{endpoint}", get(one).delete(forget))
-            .route("/admin/v1/webhooks/{endpoint}/owed", get(owed))
-            .route("/admin/v1/webhooks/{endpoint}/dead", get(dead))
-            .route("/admin/v1/webhooks/{endpoint}/deliveries/{message}", get(attempts))
-            .route("/admin/v1/webhooks/{endpoint}/events", get(events))
-            .route("/admin/v1/webhooks/{endpoint}/pause", post(pause))
-            .route("/admin/v1/webhooks/{endpoint}/resume", post(resume))
-            .route("/admin/v1/webhooks/{endpoint}/replay", post(replay))
-            .route("/admin/v1/webhooks/{endpoint}/test", post(test))
-            .with_state(webhooks)
+        Self::calls().with_state(webhooks).into()
+    }
+
+    fn calls() -> OpenApiRouter<Self> {
+        OpenApiRouter::with_openapi(About::openapi())
+            .routes(routes!(list))
+            .routes(routes!(one, forget))
+            .routes(routes!(owed))
+            .routes(routes!(dead))
+            .routes(routes!(attempts))
+            .routes(routes!(events))
+            .routes(routes!(pause))
+            .routes(routes!(resume))
+            .routes(routes!(replay))
+            .routes(routes!(test))
+    }
+
+    /// What its document says.
+    pub(super) fn openapi() -> Document {
+        Self::calls().into_openapi()
     }
 
     /// Who calls, if `account` is the account that the call is about.
@@ -154,7 +192,7 @@ impl Webhooks {
     }
 }
 
-fn page(value: &Value) -> Response {
+fn page(value: &impl Serialize) -> Response {
     axum::Json(value).into_response()
 }
 
@@ -162,28 +200,92 @@ fn done() -> Answer {
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// A time as people read it.
-pub(super) fn time(at: Millis) -> Value {
-    Timestamp::from_millisecond(at).map_or(Value::Null, |at| Value::from(at.to_string()))
+/// A time in an answer.
+pub(super) fn told(at: Millis) -> Option<Timestamp> {
+    Timestamp::from_millisecond(at).ok()
 }
 
-fn shown(view: &View) -> Value {
+/// An endpoint.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = Endpoint)]
+struct Shown {
+    #[schema(value_type = i64)]
+    id: EndpointId,
+    #[schema(value_type = String)]
+    account: AccountId,
+    #[schema(value_type = String)]
+    client_id: ClientId,
+    /// Its URL, without the query; none where the application fetches.
+    endpoint: Option<String>,
+    pull: bool,
+    /// The types of events that it is owed.
+    events: Vec<String>,
+    /// `on`, `paused` or the like.
+    state: &'static str,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    state_since: Option<Timestamp>,
+    /// Whether it takes nothing, so that it is tried only now and then.
+    failing: bool,
+    owed: u64,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    oldest_owed: Option<Timestamp>,
+    dead_letters: u64,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_taken: Option<Timestamp>,
+    last_failure: Option<Failure>,
+}
+
+/// The last attempt that failed.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Failure {
+    #[schema(value_type = Option<String>, format = DateTime)]
+    at: Option<Timestamp>,
+    reason: String,
+}
+
+fn shown(view: &View) -> Shown {
     let View { row, balance, status } = view;
     // Without its query, in which people put keys.
     let url = row.target.parse::<Endpoint>().ok().map(|endpoint| endpoint.to_string());
-    let failed = status.failed.as_ref().map(|(at, reason)| json!({"at": time(*at), "reason": reason}));
-    json!({
-        "id": row.id, "account": row.account, "clientId": row.app, "endpoint": url, "pull": url.is_none(), "events": row.events,
-        "state": row.state.as_str(), "stateSince": time(row.changed), "failing": status.is_open, "owed": balance.owed,
-        "oldestOwed": balance.oldest.map(time), "deadLetters": balance.dead, "lastTaken": status.taken.map(time), "lastFailure": failed,
-    })
+    Shown {
+        id: row.id,
+        account: row.account.clone(),
+        client_id: row.app.clone(),
+        pull: url.is_none(),
+        endpoint: url,
+        events: row.events.clone(),
+        state: row.state.as_str(),
+        state_since: told(row.changed),
+        failing: status.is_open,
+        owed: balance.owed,
+        oldest_owed: balance.oldest.and_then(told),
+        dead_letters: balance.dead,
+        last_taken: status.taken.and_then(told),
+        last_failure: status.failed.as_ref().map(|(at, reason)| Failure { at: told(*at), reason: reason.clone() }),
+    }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Which {
+    /// The account. An application must name its own.
     account: Option<String>,
 }
 
+/// Endpoints.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Endpoints {
+    endpoints: Vec<Shown>,
+}
+
+/// Every endpoint that the caller may deal with.
+#[utoipa::path(
+    get, path = "/admin/v1/webhooks", operation_id = "webhooks_list", tag = "webhooks", params(Which),
+    responses((status = 200, description = "All of them.", body = Endpoints), Denied),
+)]
 async fn list(State(webhooks): State<Webhooks>, Query(which): Query<Which>, headers: HeaderMap) -> Answer {
     let caller = webhooks.caller(&headers, which.account.as_deref())?;
     let mut all = webhooks.deliveries.list().await?;
@@ -191,9 +293,15 @@ async fn list(State(webhooks): State<Webhooks>, Query(which): Query<Which>, head
         Caller::Operator => which.account.as_deref().is_none_or(|account| view.row.account.as_str() == account),
         Caller::App(account, app) => (account, app) == (&view.row.account, &view.row.app),
     });
-    Ok(page(&json!({"endpoints": all.iter().map(shown).collect::<Vec<_>>()})))
+    Ok(page(&Endpoints { endpoints: all.iter().map(shown).collect() }))
 }
 
+/// One endpoint.
+#[utoipa::path(
+    get, path = "/admin/v1/webhooks/{endpoint}", operation_id = "webhooks_get", tag = "webhooks",
+    params(("endpoint" = String, Path, description = "Its number.")),
+    responses((status = 200, description = "What was asked for.", body = Shown), Denied),
+)]
 async fn one(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     let all = webhooks.deliveries.list().await?;
@@ -201,31 +309,80 @@ async fn one(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: 
     Ok(page(&shown(view)))
 }
 
+/// Forgets an endpoint that is off, with all that it is owed.
+#[utoipa::path(
+    delete, path = "/admin/v1/webhooks/{endpoint}", operation_id = "webhooks_forget", tag = "webhooks",
+    params(("endpoint" = String, Path, description = "Its number.")),
+    responses(
+        (status = 204, description = "It is done."), Denied,
+        (status = 409, description = "Not in the state it is in; the sentence says why.", body = Sentence),
+    ),
+)]
 async fn forget(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     webhooks.deliveries.forget(row.id).await?;
     done()
 }
 
+/// Pauses an endpoint: what it is owed waits.
+#[utoipa::path(
+    post, path = "/admin/v1/webhooks/{endpoint}/pause", operation_id = "webhooks_pause", tag = "webhooks",
+    params(("endpoint" = String, Path, description = "Its number.")),
+    responses(
+        (status = 204, description = "It is done."), Denied,
+        (status = 409, description = "Not in the state it is in; the sentence says why.", body = Sentence),
+    ),
+)]
 async fn pause(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     webhooks.deliveries.pause(row.id).await?;
     done()
 }
 
+/// Goes on with an endpoint that was paused or switched off.
+#[utoipa::path(
+    post, path = "/admin/v1/webhooks/{endpoint}/resume", operation_id = "webhooks_resume", tag = "webhooks",
+    params(("endpoint" = String, Path, description = "Its number.")),
+    responses(
+        (status = 204, description = "It is done."), Denied,
+        (status = 409, description = "Not in the state it is in; the sentence says why.", body = Sentence),
+    ),
+)]
 async fn resume(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     webhooks.deliveries.resume(row.id).await?;
     done()
 }
 
+/// Posts an event for tests now, and waits for the answer.
+#[utoipa::path(
+    post, path = "/admin/v1/webhooks/{endpoint}/test", operation_id = "webhooks_test", tag = "webhooks",
+    params(("endpoint" = String, Path, description = "Its number.")),
+    responses(
+        (status = 200, description = "What came of it.", body = Tested), Denied,
+        (status = 409, description = "Not in the state it is in; the sentence says why.", body = Sentence),
+    ),
+)]
 async fn test(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     let tested = webhooks.deliveries.test(row.id).await?;
-    Ok(page(&json!({
-        "result": tested.result, "reason": tested.reason, "status": tested.status, "tookMs": milliseconds(tested.took),
-        "answer": tested.answer,
-    })))
+    let Outcome { result, reason, status, answer, took } = tested;
+    Ok(page(&Tested { result, reason, status, took_ms: milliseconds(took), answer }))
+}
+
+/// What came of a test.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Tested {
+    /// `delivered`, or why not.
+    result: String,
+    /// The same in words, if it failed.
+    reason: Option<String>,
+    /// The answer's status, if there was one.
+    status: Option<u16>,
+    took_ms: f64,
+    /// The first bytes of the answer, where they are shown.
+    answer: Option<String>,
 }
 
 fn milliseconds(took: Duration) -> f64 {
@@ -233,9 +390,12 @@ fn milliseconds(took: Duration) -> f64 {
 }
 
 /// Which part of a list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Part {
+    /// The `next` of the page before.
     after: Option<u64>,
+    /// At most 1,000; 100 if nothing is said.
     limit: Option<usize>,
 }
 
@@ -243,67 +403,219 @@ impl Part {
     fn limit(&self) -> usize {
         self.limit.unwrap_or(USUAL).clamp(1, MOST)
     }
+
+    /// What to send as `after` to get the next, if there may be more.
+    fn next(&self, shown: usize, last: Option<u64>) -> Option<u64> {
+        last.filter(|_| shown == self.limit())
+    }
 }
 
-/// A list of debts, with what to send as `after` to get the next, if there may be more.
-fn listed(name: &str, rows: Vec<Value>, last: Option<u64>, part: &Part) -> Response {
-    let next = last.filter(|_| rows.len() == part.limit());
-    page(&json!({name: rows, "next": next}))
+/// An event that an endpoint is owed.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Debt {
+    /// The `webhook-id`.
+    message: String,
+    /// Its place among the endpoint's.
+    turn: u64,
+    #[schema(value_type = String)]
+    conversation: ConversationId,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    attempts: u32,
+    /// When it is tried again; none: as soon as what is before it is done.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    due: Option<Timestamp>,
 }
 
-fn debt(webhooks: &Webhooks, owed: &Owed) -> Value {
-    json!({
-        "message": webhooks.deliveries.message_id(owed.position), "turn": owed.turn, "conversation": owed.conversation,
-        "since": time(owed.since), "attempts": owed.attempts,
-    })
+/// A page of what is owed.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct OwedPage {
+    owed: Vec<Debt>,
+    /// What to send as `after` to get the next page, if there may be one.
+    next: Option<u64>,
 }
 
+/// An event that was given up.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = DeadLetter)]
+struct Dead {
+    /// The `webhook-id`.
+    message: String,
+    /// Its place among the endpoint's.
+    turn: u64,
+    #[schema(value_type = String)]
+    conversation: ConversationId,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    attempts: u32,
+    /// When it was given up.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    at: Option<Timestamp>,
+    reason: String,
+    /// What the last attempt said.
+    last: Option<String>,
+}
+
+/// A page of what was given up.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct DeadPage {
+    dead_letters: Vec<Dead>,
+    /// What to send as `after` to get the next page, if there may be one.
+    next: Option<u64>,
+}
+
+/// What an endpoint is owed, in order.
+#[utoipa::path(
+    get, path = "/admin/v1/webhooks/{endpoint}/owed", operation_id = "webhooks_owed", tag = "webhooks",
+    params(Part, ("endpoint" = String, Path, description = "Its number.")),
+    responses((status = 200, description = "A page.", body = OwedPage), Denied),
+)]
 async fn owed(State(webhooks): State<Webhooks>, Path(id): Path<String>, Query(part): Query<Part>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     let all = webhooks.deliveries.owed(row.id, part.after.unwrap_or(0), part.limit()).await?;
-    let shown = |owed: &Owed| {
-        let mut shown = debt(&webhooks, owed);
-        shown["due"] = if owed.due > 0 { time(owed.due) } else { Value::Null };
-        shown
+    let shown = |owed: &Owed| Debt {
+        message: webhooks.deliveries.message_id(owed.position),
+        turn: owed.turn,
+        conversation: owed.conversation.clone(),
+        since: told(owed.since),
+        attempts: owed.attempts,
+        due: told(owed.due).filter(|_| owed.due > 0),
     };
-    Ok(listed("owed", all.iter().map(shown).collect(), all.last().map(|owed| owed.turn), &part))
+    Ok(page(&OwedPage { owed: all.iter().map(shown).collect(), next: part.next(all.len(), all.last().map(|owed| owed.turn)) }))
 }
 
+/// What was given up.
+#[utoipa::path(
+    get, path = "/admin/v1/webhooks/{endpoint}/dead", operation_id = "webhooks_dead", tag = "webhooks",
+    params(Part, ("endpoint" = String, Path, description = "Its number.")),
+    responses((status = 200, description = "A page.", body = DeadPage), Denied),
+)]
 async fn dead(State(webhooks): State<Webhooks>, Path(id): Path<String>, Query(part): Query<Part>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     let all = webhooks.deliveries.dead_letters(row.id, part.after.unwrap_or(0), part.limit()).await?;
-    let shown = |dead: &DeadLetter| {
-        let mut shown = debt(&webhooks, &dead.owed);
-        (shown["at"], shown["reason"], shown["last"]) = (time(dead.at), json!(dead.reason), json!(dead.last));
-        shown
+    let shown = |DeadLetter { owed, at, reason, last }: &DeadLetter| Dead {
+        message: webhooks.deliveries.message_id(owed.position),
+        turn: owed.turn,
+        conversation: owed.conversation.clone(),
+        since: told(owed.since),
+        attempts: owed.attempts,
+        at: told(*at),
+        reason: reason.clone(),
+        last: last.clone(),
     };
-    Ok(listed("deadLetters", all.iter().map(shown).collect(), all.last().map(|dead| dead.owed.turn), &part))
+    let next = part.next(all.len(), all.last().map(|dead| dead.owed.turn));
+    Ok(page(&DeadPage { dead_letters: all.iter().map(shown).collect(), next }))
+}
+
+/// An attempt to deliver an event.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = Attempt)]
+pub(super) struct Tried {
+    #[schema(value_type = Option<String>, format = DateTime)]
+    at: Option<Timestamp>,
+    took_ms: f64,
+    /// `delivered`, or why not.
+    result: String,
+    /// The answer's status, if there was one.
+    status: Option<u16>,
+    /// The first bytes of the answer, where they are shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<String>,
+    turn: u64,
+}
+
+impl Tried {
+    /// What an endpoint answers may hold anything.
+    pub(super) fn without_answer(self) -> Self {
+        Self { answer: None, ..self }
+    }
 }
 
 /// An attempt, as it is shown.
-pub(super) fn attempt(attempt: &Attempt) -> Value {
-    json!({
-        "at": time(attempt.at), "tookMs": milliseconds(Duration::from_micros(attempt.took)), "result": attempt.result,
-        "status": attempt.status, "answer": attempt.answer, "turn": attempt.turn,
-    })
+pub(super) fn attempt(attempt: &Attempt) -> Tried {
+    Tried {
+        at: told(attempt.at),
+        took_ms: milliseconds(Duration::from_micros(attempt.took)),
+        result: attempt.result.clone(),
+        status: attempt.status,
+        answer: attempt.answer.clone(),
+        turn: attempt.turn,
+    }
 }
 
+/// The attempts to deliver a message.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Attempts {
+    message: String,
+    attempts: Vec<Tried>,
+}
+
+/// Every attempt to deliver one message.
+#[utoipa::path(
+    get, path = "/admin/v1/webhooks/{endpoint}/deliveries/{message}", operation_id = "webhooks_attempts", tag = "webhooks",
+    params(("endpoint" = String, Path, description = "Its number."), ("message" = String, Path, description = "The `webhook-id`.")),
+    responses((status = 200, description = "They; none where none is known.", body = Attempts), Denied),
+)]
 async fn attempts(State(webhooks): State<Webhooks>, Path((id, message)): Path<(String, String)>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     let position = webhooks.position(&message)?;
     let all = webhooks.deliveries.attempts(position).await?;
     let own: Vec<_> = all.iter().filter(|one| one.endpoint == row.id).map(attempt).collect();
-    Ok(page(&json!({"message": webhooks.deliveries.message_id(position), "attempts": own})))
+    Ok(page(&Attempts { message: webhooks.deliveries.message_id(position), attempts: own }))
 }
 
 /// From where to fetch, and how long to wait.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Fetch {
+    /// The cursor of the last event that is done with; nothing: from where it was last acknowledged.
     after: Option<String>,
+    /// At most 1,000; 100 if nothing is said.
     limit: Option<usize>,
+    /// Seconds to wait for events, at most 60; 25 if nothing is said.
     wait: Option<u64>,
 }
 
+/// Events that were fetched.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Events<'e> {
+    events: Vec<Fetched<'e>>,
+    /// What to send as `after` to acknowledge these and get the next.
+    cursor: &'e str,
+}
+
+/// An event that was fetched.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = PulledEvent)]
+struct Fetched<'e> {
+    /// The id that a webhook would carry.
+    id: &'e str,
+    /// What to send as `after` to acknowledge this and all before it.
+    cursor: &'e str,
+    /// The type of event.
+    event: &'e str,
+    /// The body, as it would be posted.
+    #[schema(value_type = AnyObject)]
+    body: &'e RawValue,
+}
+
+/// Fetches events, and acknowledges those up to `after`. It waits until there are some.
+#[utoipa::path(
+    get, path = "/admin/v1/webhooks/{endpoint}/events", operation_id = "webhooks_events", tag = "webhooks",
+    params(Fetch, ("endpoint" = String, Path, description = "Its number.")),
+    responses(
+        (status = 200, description = "Events, in order; none, if none came in time.", body = Events), Denied,
+        (status = 409, description = "This endpoint is posted to, is off, or the cursor is not of it.", body = Sentence),
+    ),
+)]
 async fn events(State(webhooks): State<Webhooks>, Path(id): Path<String>, Query(fetch): Query<Fetch>, headers: HeaderMap) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     let until = Instant::now() + Duration::from_secs(fetch.wait.unwrap_or(USUAL_POLL).min(LONGEST_POLL));
@@ -312,18 +624,18 @@ async fn events(State(webhooks): State<Webhooks>, Path(id): Path<String>, Query(
         pulled = webhooks.deliveries.pull(row.id, fetch.after.as_deref(), limit, until) => pulled?,
         () = webhooks.stop.cancelled() => return Err(DeliveryError::Stopping.into()),
     };
-    let shown = |event: &PulledEvent| {
-        // None is left out: the cursor would acknowledge it.
-        let body: &RawValue = serde_json::from_slice(&event.body).map_err(|_| DeliveryError::Unreadable)?;
-        Ok(json!({"id": event.id, "cursor": event.cursor, "event": event.event, "body": body}))
-    };
-    let events = pulled.events.iter().map(shown).collect::<Result<Vec<_>, DeliveryError>>()?;
-    Ok(page(&json!({"events": events, "cursor": pulled.cursor})))
+    // None is left out: the cursor would acknowledge it.
+    let body = |event: &PulledEvent| serde_json::from_slice(&event.body).map_err(|_| DeliveryError::Unreadable);
+    let bodies = pulled.events.iter().map(body).collect::<Result<Vec<Box<RawValue>>, DeliveryError>>()?;
+    let both = pulled.events.iter().zip(&bodies);
+    let events = both.map(|(one, body)| Fetched { id: &one.id, cursor: &one.cursor, event: one.event, body }).collect();
+    Ok(page(&Events { events, cursor: &pulled.cursor }))
 }
 
 /// What is to be owed again: one of these.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Replay)]
 struct Again {
     /// Every dead letter.
     #[serde(default)]
@@ -333,6 +645,14 @@ struct Again {
     /// From one id or time to another, both included.
     from: Option<String>,
     to: Option<String>,
+}
+
+/// How many events are owed again.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Replayed {
+    /// None, if it goes on.
+    replayed: Option<u64>,
 }
 
 /// An end of a range.
@@ -376,12 +696,26 @@ impl Webhooks {
     }
 }
 
+/// Has events owed again.
+#[utoipa::path(
+    post, path = "/admin/v1/webhooks/{endpoint}/replay", operation_id = "webhooks_replay", tag = "webhooks",
+    params(("endpoint" = String, Path, description = "Its number.")),
+    request_body(
+        content = Again, description = "One of `dead`, `messages`, `from` (with or without `to`).", example = json!({"dead": true}),
+    ),
+    responses(
+        (status = 200, description = "How many.", body = Replayed),
+        (status = 202, description = "It takes longer, and goes on.", body = Replayed), Denied,
+        (status = 409, description = "Not in the state it is in; the sentence says why.", body = Sentence),
+        (status = 413, description = "The body is too large.", body = Sentence),
+    ),
+)]
 async fn replay(State(webhooks): State<Webhooks>, Path(id): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
     let row = webhooks.endpoint(&headers, &id).await?;
     let again: Again = serde_json::from_slice(&body).map_err(|error| Refused::bad(&format!("the body is not understood: {error}")))?;
     let wanted = webhooks.wanted(&again)?;
     match tokio::time::timeout(REPLAY, webhooks.deliveries.replay(row.id, wanted)).await {
-        Ok(count) => Ok(page(&json!({"replayed": count?}))),
-        Err(_) => Ok((StatusCode::ACCEPTED, axum::Json(json!({"replayed": null}))).into_response()),
+        Ok(count) => Ok(page(&Replayed { replayed: Some(count?) })),
+        Err(_) => Ok((StatusCode::ACCEPTED, axum::Json(Replayed { replayed: None })).into_response()),
     }
 }

@@ -76,6 +76,11 @@ impl Rewound {
     pub(super) fn new(early: Bytes, stream: Stream) -> Self {
         Self { early, stream }
     }
+
+    /// Whether it is encrypted, by us.
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
+    }
 }
 
 impl AsyncRead for Rewound {

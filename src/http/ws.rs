@@ -28,13 +28,17 @@ use tokio_util::sync::CancellationToken;
 
 /// Frames taken in one turn, so that what a peer sends at once is committed together.
 const TURN: usize = 128;
+
 /// How long a close frame may take to be written, and the peer's to come. With it a socket whose credential has ended
 /// is gone within the promised 5 s.
 const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Bytes read at once. The buffer is there for each connection as long as it lives, and is zeroed at each read.
 const READ: usize = 1024;
+
 /// Bytes written at once, about.
 const WRITE: usize = 64 * 1024;
+
 /// Bytes read on after a close frame was sent, so that what is in flight does not reset the connection before the
 /// peer has read it.
 const LINGER: usize = 4 * 1024 * 1024;

@@ -16,12 +16,15 @@ fn sight(sequence: u64, bytes: usize) -> Arc<Sight> {
         from: Person::Consumer("ann".into()),
         role: Role::Consumer,
         whisper: false,
+        begins: false,
         event: serde_json::value::to_raw_value(&"x".repeat(bytes)).unwrap(),
         metadata: None,
         encoded_metadata: None,
         client: None,
         file: None,
         app: None,
+        written: None,
+        external: None,
     };
     Arc::new(Sight {
         position: sequence + 1,

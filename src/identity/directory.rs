@@ -1,22 +1,36 @@
-//! Who there is: accounts with their applications, agents and queues, as configured. A reload of the configuration replaces
-//! them as a whole; who holds an account goes on with it as it was.
+//! Who there is: accounts with their applications, agents, queues and API keys, as configured. A reload of the configuration
+//! replaces them as a whole; who holds an account goes on with it as it was.
 
-use super::keys::Keys;
-use crate::config::{self, ReplySequence};
-use crate::domain::{Actor, AgentRole, Candidate, Policy, Question, QuestionKind, Survey};
+use super::api_keys::{ADDRESS_PERIOD, ApiKey, ApiKeys};
+use super::keys::{Ids, Keys};
+use super::shelf::Things;
+use crate::config::{self, Dialect, ReplySequence};
+use crate::domain::{Actor, AgentRole, Candidate, Channel, Policy, Question, QuestionKind, Survey};
 use crate::domain::{Millis, Person};
 use crate::store::Fingerprint;
+use crate::things::check_email;
+use crate::throttle::Throttle;
 use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tieline_protocol::ids::{AccountId, ClientId, ParticipantId, QueueId, UserId};
+use uuid::Uuid;
 
 /// Everybody.
 #[derive(Debug)]
 pub struct Directory {
-    accounts: ArcSwap<HashMap<AccountId, Arc<Account>>>,
+    all: ArcSwap<Everybody>,
+    /// OnceHub's calls, by address.
+    addresses: Arc<Throttle>,
+}
+
+/// Accounts, and the keys that stand for them.
+#[derive(Debug)]
+struct Everybody {
+    accounts: HashMap<AccountId, Arc<Account>>,
+    api_keys: ApiKeys,
 }
 
 /// A tenant.
@@ -33,8 +47,13 @@ pub struct Account {
     agents: HashMap<UserId, Agent>,
     logins: HashMap<String, UserId>,
     pids: HashMap<ParticipantId, UserId>,
+    emails: HashMap<String, UserId>,
     queues: HashMap<QueueId, String>,
+    queue_uuids: HashMap<Uuid, QueueId>,
     nobody: Password,
+    ids: Ids,
+    /// What is set up beside; it stays the same while the account is there.
+    pub(super) things: Arc<Things>,
 }
 
 /// An application.
@@ -45,6 +64,8 @@ pub struct App {
     pub scopes: Vec<String>,
     /// What `sequence` means in its SEND replies.
     pub reply_sequence: ReplySequence,
+    /// By what way its consumers write, if that is said.
+    pub channel: Option<Channel>,
     /// Whether its tokens are good.
     pub is_enabled: bool,
     /// Whether it was installed while running, and is no entry of the configuration file.
@@ -55,7 +76,7 @@ impl App {
     /// An application that is installed while running.
     #[must_use]
     pub fn new(secret: SecretString, scopes: Vec<String>, is_enabled: bool) -> Self {
-        Self { secret, scopes, reply_sequence: ReplySequence::Position, is_enabled, is_installed: true }
+        Self { secret, scopes, reply_sequence: ReplySequence::Position, channel: None, is_enabled, is_installed: true }
     }
 }
 
@@ -70,6 +91,10 @@ pub struct Agent {
     pub login: String,
     /// The name to show.
     pub name: String,
+    /// The mail address to show. One that is not configured is made up, under `.invalid`, where no mail can go.
+    pub email: String,
+    /// The telephone number to show.
+    pub phone: Option<String>,
     /// What the agent may do.
     pub roles: Arc<[AgentRole]>,
     /// The queues it serves.
@@ -110,13 +135,32 @@ impl Agent {
 
 impl Directory {
     pub(super) fn new(config: &config::Config, keys: &Keys) -> Self {
-        Self { accounts: ArcSwap::from_pointee(read(config, keys)) }
+        let addresses = Arc::new(Throttle::over(ADDRESS_PERIOD, config.limits.oncehub_per_address));
+        let accounts = read(config, keys, None);
+        let api_keys = ApiKeys::of(config, &accounts, &addresses, None);
+        Self { all: ArcSwap::from_pointee(Everybody { accounts, api_keys }), addresses }
+    }
+
+    /// Whose API key it is; none for one that nobody has, or has for another dialect. [`super::Identity::check_key`] also counts.
+    #[must_use]
+    pub fn api_key(&self, dialect: Dialect, given: &str) -> Option<Arc<ApiKey>> {
+        self.all.load().api_keys.find(dialect, given)
+    }
+
+    /// The API keys of an account, by dialect and name.
+    #[must_use]
+    pub fn api_keys(&self, account: &AccountId) -> Vec<Arc<ApiKey>> {
+        self.all.load().api_keys.of_account(account)
+    }
+
+    pub(super) fn tidy(&self) {
+        self.addresses.tidy();
     }
 
     /// Every account, in the order of their ids.
     #[must_use]
     pub fn accounts(&self) -> Vec<Arc<Account>> {
-        let mut all: Vec<_> = self.accounts.load().values().cloned().collect();
+        let mut all: Vec<_> = self.all.load().accounts.values().cloned().collect();
         all.sort_by(|one, other| one.id.cmp(&other.id));
         all
     }
@@ -124,16 +168,16 @@ impl Directory {
     /// An account by its id.
     #[must_use]
     pub fn account(&self, id: &str) -> Option<Arc<Account>> {
-        self.accounts.load().get(id).cloned()
+        self.all.load().accounts.get(id).cloned()
     }
 
     /// Takes the accounts of another configuration instead. Applications that were installed while running stay. Returns who
     /// may no longer do what they could.
     pub(super) fn replace(&self, config: &config::Config, keys: &Keys) -> Vec<Dropped> {
-        let fresh = read(config, keys);
-        let before = self.accounts.load_full();
+        let before = self.all.load_full();
+        let fresh = read(config, keys, Some(&before.accounts));
         let mut dropped = Vec::new();
-        for (id, account) in before.iter() {
+        for (id, account) in &before.accounts {
             let Some(now) = fresh.get(id) else {
                 dropped.push(Dropped::Account(id.clone(), account.agents.keys().cloned().collect()));
                 continue;
@@ -151,7 +195,9 @@ impl Directory {
             let has_left = |agent: &&Agent| now.agents.get(&agent.user).is_none_or(|now| now.made_with != agent.made_with);
             dropped.extend(account.agents.values().filter(has_left).map(|agent| Dropped::Agent(id.clone(), agent.user.clone())));
         }
-        self.accounts.store(Arc::new(fresh));
+        self.addresses.set(config.limits.oncehub_per_address);
+        let api_keys = ApiKeys::of(config, &fresh, &self.addresses, Some(&before.api_keys));
+        self.all.store(Arc::new(Everybody { accounts: fresh, api_keys }));
         dropped
     }
 }
@@ -167,19 +213,26 @@ pub enum Dropped {
     Agent(AccountId, UserId),
 }
 
-fn read(config: &config::Config, keys: &Keys) -> HashMap<AccountId, Arc<Account>> {
-    let accounts = config.accounts.iter().map(|account| Arc::new(Account::new(account, &config.routing, keys)));
+type Accounts = HashMap<AccountId, Arc<Account>>;
+
+fn read(config: &config::Config, keys: &Keys, before: Option<&Accounts>) -> Accounts {
+    let things = |id: &str| before.and_then(|before| before.get(id)).map(|account| account.things.clone()).unwrap_or_default();
+    let accounts = config.accounts.iter().map(|account| Arc::new(Account::new(account, &config.routing, keys, things(&account.id))));
     accounts.map(|account| (account.id.clone(), account)).collect()
 }
 
 impl Account {
-    fn new(account: &config::Account, routing: &config::Routing, keys: &Keys) -> Self {
+    fn new(account: &config::Account, routing: &config::Routing, keys: &Keys, things: Arc<Things>) -> Self {
+        let ids = keys.ids().clone();
+        let unassigned = QueueId::unassigned();
+        let queues = account.queues.iter().map(|queue| QueueId::from(queue.id.as_str())).chain([unassigned]);
         let agents: Vec<Agent> = account.agents.iter().map(|agent| Agent::new(&account.id, agent, keys)).collect();
         let apps = account.apps.iter().map(|app| {
             let known = App {
                 secret: app.client_secret.clone(),
                 scopes: app.scopes.clone(),
                 reply_sequence: app.reply_sequence,
+                channel: app.channel.clone(),
                 is_enabled: true,
                 is_installed: false,
             };
@@ -194,8 +247,12 @@ impl Account {
             apps: RwLock::new(apps.collect()),
             logins: agents.iter().map(|agent| (agent.login.clone(), agent.user.clone())).collect(),
             pids: agents.iter().map(|agent| (agent.pid.clone(), agent.user.clone())).collect(),
+            emails: agents.iter().map(|agent| (agent.email.to_lowercase(), agent.user.clone())).collect(),
             agents: agents.into_iter().map(|agent| (agent.user.clone(), agent)).collect(),
+            queue_uuids: queues.map(|queue| (queue_uuid(&ids, &account.id, &queue), queue)).collect(),
             queues: account.queues.iter().map(|queue| (QueueId::from(queue.id.as_str()), queue.name.clone())).collect(),
+            ids,
+            things,
         }
     }
 
@@ -254,6 +311,49 @@ impl Account {
         self.agents.get(self.logins.get(login)?)
     }
 
+    /// An agent by its mail address, in whatever case.
+    #[must_use]
+    pub fn agent_by_email(&self, email: &str) -> Option<&Agent> {
+        self.agents.get(self.emails.get(&email.to_lowercase())?)
+    }
+
+    /// The account's UUID, for dialects that show only such.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        self.ids.uuid(&["account", self.id.as_str()])
+    }
+
+    /// The UUID of something of the account that has an id of another form: always the same, and nothing can be told from it.
+    #[must_use]
+    pub fn uuid_of(&self, kind: &str, id: &str) -> Uuid {
+        self.ids.uuid(&[kind, self.id.as_str(), id])
+    }
+
+    /// The UUID of a queue, also of one that is no more.
+    #[must_use]
+    pub fn queue_uuid(&self, queue: &QueueId) -> Uuid {
+        queue_uuid(&self.ids, self.id.as_str(), queue)
+    }
+
+    /// The queue that a UUID names.
+    #[must_use]
+    pub fn queue_by_uuid(&self, uuid: Uuid) -> Option<&QueueId> {
+        self.queue_uuids.get(&uuid)
+    }
+
+    /// The queue of conversations whose opener names none: the one that is set, as long as it is there.
+    #[must_use]
+    pub fn default_queue(&self) -> QueueId {
+        let set = self.things.default_queue.live().first().map(|kept| kept.thing.queue.clone());
+        set.filter(|queue| self.has_queue(queue)).unwrap_or_else(QueueId::unassigned)
+    }
+
+    /// What is set up beside people and queues.
+    #[must_use]
+    pub fn things(&self) -> &Things {
+        &self.things
+    }
+
     /// A password that nobody has, and that takes as long to check as the account's others.
     pub(super) fn nobodys_password(&self) -> Password {
         self.nobody.clone()
@@ -283,6 +383,17 @@ fn pid(account: &str, user: &str, keys: &Keys) -> ParticipantId {
     ParticipantId::from(keys.uuid(&["agent", account, user]))
 }
 
+fn queue_uuid(ids: &Ids, account: &str, queue: &QueueId) -> Uuid {
+    ids.uuid(&["queue", account, queue.as_str()])
+}
+
+/// A mail address for an agent that has none: under a name that no mail can go to.
+fn made_up_email(account: &str, agent: &config::Agent) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
+    let name = if !agent.login.is_empty() && agent.login.chars().all(is_plain) { &agent.login } else { &agent.user_id };
+    format!("{name}@{}.invalid", account.replace('_', "-")).to_lowercase()
+}
+
 fn millis(time: Duration) -> Millis {
     Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX)
 }
@@ -293,6 +404,7 @@ fn policy(account: &config::Account, routing: &config::Routing, keys: &Keys) -> 
         ring: millis(routing.ring.0),
         refusal: millis(routing.refusal.0),
         silence: account.silence.0.map(millis),
+        patience: account.abandoned_after.0.map(millis),
         welcome: Some(account.welcome.clone()).filter(|welcome| !welcome.is_empty()),
         survey: account.survey.as_ref().map(|survey| Survey {
             queues: survey.queues.iter().map(|queue| QueueId::from(queue.as_str())).collect(),
@@ -333,6 +445,13 @@ impl Agent {
             pid,
             login: agent.login.clone(),
             name: if agent.name.is_empty() { agent.login.clone() } else { agent.name.clone() },
+            // Who signs in by a mail address has one.
+            email: match &agent.email {
+                Some(email) => email.clone(),
+                None if check_email(&agent.login).is_ok() => agent.login.clone(),
+                None => made_up_email(account, agent),
+            },
+            phone: agent.phone.clone(),
             roles: agent.roles.clone().into(),
             skills: Arc::new(agent.skills.iter().map(|skill| QueueId::from(skill.as_str())).collect()),
             capacity: agent.capacity,

@@ -120,11 +120,43 @@ pub struct KeyInfo {
 /// The keys of one purpose: the first signs, all check.
 struct Ring(Vec<Key>);
 
+/// What makes ids: consumers', agents', queues'.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Ids([u8; 32]);
+
+impl std::fmt::Debug for Ids {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ids")
+    }
+}
+
+impl Ids {
+    /// A stable name for something: nobody without the key can tell which, and nothing of one account is in another's.
+    fn pseudonym(&self, parts: &[&str]) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
+        let mut context = hmac::Context::with_key(&key);
+        for part in parts {
+            // With its length in front no two lists of parts are alike.
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        let mut name = [0; 32];
+        name.copy_from_slice(context.sign().as_ref());
+        name
+    }
+
+    /// A pseudonym in the form of a UUID.
+    pub(super) fn uuid(&self, parts: &[&str]) -> uuid::Uuid {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&self.pseudonym(parts)[..16]);
+        uuid::Builder::from_custom_bytes(bytes).into_uuid()
+    }
+}
+
 /// Every key.
 pub(super) struct Keys {
     rings: [Ring; 5],
-    /// Makes consumers' and agents' ids.
-    ids: [u8; 32],
+    ids: Ids,
     /// Signs the URLs of files.
     files: [u8; 32],
 }
@@ -140,7 +172,7 @@ impl Keys {
         let [app, consumer, sign_up, agent, form] = Purpose::ALL;
         Ok(Self {
             rings: [ring(folder, app)?, ring(folder, consumer)?, ring(folder, sign_up)?, ring(folder, agent)?, ring(folder, form)?],
-            ids: id_key(&folder.join("ids.key"), is_double)?,
+            ids: Ids(id_key(&folder.join("ids.key"), is_double)?),
             files: secret_key(&folder.join("files.key"), random_key)?,
         })
     }
@@ -177,25 +209,19 @@ impl Keys {
         Purpose::ALL.into_iter().filter(is_lost).collect()
     }
 
-    /// A stable name for something: nobody without the key can tell which, and nothing of one account is in another's.
+    /// What makes ids.
+    pub(super) fn ids(&self) -> &Ids {
+        &self.ids
+    }
+
+    /// A stable name for something, as [`Ids`] makes it.
     pub(super) fn pseudonym(&self, parts: &[&str]) -> [u8; 32] {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.ids);
-        let mut context = hmac::Context::with_key(&key);
-        for part in parts {
-            // With its length in front no two lists of parts are alike.
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part.as_bytes());
-        }
-        let mut name = [0; 32];
-        name.copy_from_slice(context.sign().as_ref());
-        name
+        self.ids.pseudonym(parts)
     }
 
     /// A pseudonym in the form of a UUID.
     pub(super) fn uuid(&self, parts: &[&str]) -> String {
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&self.pseudonym(parts)[..16]);
-        uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
+        self.ids.uuid(parts).to_string()
     }
 
     /// The public halves.

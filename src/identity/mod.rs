@@ -8,25 +8,30 @@
 //! A consumer may also show the token of an identity provider of the account's own ([`external`]); it is exchanged for
 //! one of ours and serves for nothing else.
 
+mod api_keys;
 mod checked;
 mod directory;
 mod external;
 mod jwks;
 mod keys;
 mod lease;
+mod shelf;
 mod token;
 
+pub use api_keys::{Allowance, ApiKey, KeyRefused};
 pub use directory::same;
 pub use directory::{Account, Agent, App, Directory, Dropped};
 pub use external::Provider;
 pub use keys::{KeyError, KeyInfo, Purpose, list as list_keys, revoke as revoke_key, rotate as rotate_key};
 pub use lease::Lease;
+pub use shelf::{Kept, Shelf, Shelved, Source, ThingError, Things};
 
+use self::api_keys::Failures;
 use self::checked::{Checked, Tokens as CheckedTokens};
 use self::external::Providers;
 use self::keys::Keys;
 use self::token::{AgentClaims, AppClaims, ConsumerClaims, SignUpClaims, SignedInClaims};
-use crate::config::{Config, Tokens};
+use crate::config::{Config, Dialect, Tokens};
 use crate::domain::{Actor, Millis};
 use crate::store::{Clock, Document, SessionRow, Store, StoreError};
 use arc_swap::{ArcSwap, Guard};
@@ -35,6 +40,7 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, DialogId, UserId};
@@ -125,6 +131,8 @@ pub struct Identity {
     revoked: DashMap<(AccountId, ConsumerId), Revoked>,
     /// Held while one change of that is written.
     revoking: tokio::sync::Mutex<()>,
+    /// API keys that were wrong.
+    failures: Failures,
 }
 
 /// Where it is kept which consumers are revoked.
@@ -289,6 +297,7 @@ impl Identity {
             app_leases: DashMap::new(),
             revoked: DashMap::new(),
             revoking: tokio::sync::Mutex::default(),
+            failures: Failures::per_minute(config.limits.logins_per_minute),
             providers: ArcSwap::from_pointee(Providers::open(&config.accounts)?),
         })
     }
@@ -321,6 +330,7 @@ impl Identity {
         self.issuer.keys.store(Arc::new(keys));
         self.providers.store(Arc::new(providers));
         self.lifetimes.store(Arc::new(config.tokens.clone()));
+        self.failures.set(config.limits.logins_per_minute);
         // What was checked was checked with the old keys.
         self.checked.clear();
         (dropped, lost)
@@ -506,6 +516,27 @@ impl Identity {
             remaining,
             claims: ext.map(says),
         })
+    }
+
+    /// Lets in who shows an API key, and counts the request; wrong keys are counted by address.
+    ///
+    /// # Errors
+    /// [`KeyRefused`]. A key that is missing and one that is wrong are refused alike.
+    pub fn check_key(&self, dialect: Dialect, given: Option<&str>, address: IpAddr) -> Result<(Arc<ApiKey>, Allowance), KeyRefused> {
+        let found = given.and_then(|given| self.directory().api_key(dialect, given));
+        let spent = self.failures.spent(address);
+        match (found, spent) {
+            (Some(key), spent) if spent.is_none() || key.was_used_from(address) => {
+                key.note_use_from(address);
+                let allowance = key.admit(address).map_err(KeyRefused::TooMany)?;
+                Ok((key, allowance))
+            }
+            (_, Some(wait)) => Err(KeyRefused::TooMany(wait)),
+            (_, None) => {
+                self.failures.count(address).map_err(KeyRefused::TooMany)?;
+                Err(KeyRefused::Unknown)
+            }
+        }
     }
 
     /// A token for a secure form, for the service that keeps such forms. It names who may do what with which form, and is
@@ -758,9 +789,11 @@ impl Identity {
         }
     }
 
-    /// Forgets sessions that are over. Call it now and then.
+    /// Forgets sessions that are over, and callers that have been quiet. Call it now and then.
     pub fn tidy(&self) {
         self.sessions.retain(|_, session| !session.lease.is_over());
+        self.failures.tidy();
+        self.directory().tidy();
     }
 
     fn remaining(&self, exp: u64) -> Option<Duration> {
@@ -814,3 +847,6 @@ pub fn fingerprint(parts: &[&str]) -> crate::store::Fingerprint {
     digest.copy_from_slice(context.finish().as_ref());
     digest
 }
+
+#[cfg(test)]
+mod tests;

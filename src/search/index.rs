@@ -19,7 +19,7 @@ use tieline_protocol::ids::{AccountId, ConversationId, DialogId};
 /// The index's file in a data folder.
 pub const DATABASE: &str = "search.db";
 /// How the tables are made. A file of another layout is made anew, from the journal.
-const LAYOUT: &str = "1";
+const LAYOUT: &str = "2";
 /// KiB of the file that the one who writes it keeps in memory.
 const CACHE: usize = 16 * 1024;
 /// Pages of the write-ahead log, of 4 KiB, after which they are copied into the file itself.
@@ -179,8 +179,7 @@ impl Index {
     ) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Some(number) = number(&transaction, account)? {
-            let is_meant =
-                |row: &Row| only.is_none_or(|(dialog, sequence)| row.sequence == Some(*sequence) && row.dialog == dialog.as_str());
+            let is_meant = |row: &Row| only.is_none_or(|(dialog, sequence)| row.is_at(dialog, *sequence));
             self.is_dirty |= forget(&transaction, number, (&mark(conversation), conversation), is_meant)?;
         }
         transaction.commit()
@@ -226,6 +225,13 @@ struct Row {
     sequence: Option<u64>,
 }
 
+impl Row {
+    /// Whether it is of the event at this place.
+    fn is_at(&self, dialog: &DialogId, sequence: u64) -> bool {
+        self.sequence == Some(sequence) && self.dialog == dialog.as_str()
+    }
+}
+
 fn take_all(
     transaction: &Transaction<'_>,
     tables: &mut Map<AccountId, i64>,
@@ -237,6 +243,13 @@ fn take_all(
         if let Piece::Removed(conversation) = piece {
             if let Some(number) = number(transaction, &sight.account)? {
                 *is_dirty |= forget(transaction, number, (&mark(conversation), conversation), |_| true)?;
+            }
+            continue;
+        }
+        if let Piece::Unsaid { conversation, places } = &piece {
+            if let Some(number) = number(transaction, &sight.account)? {
+                let is_meant = |row: &Row| places.iter().any(|(dialog, sequence)| row.is_at(dialog, *sequence));
+                *is_dirty |= forget(transaction, number, (&mark(conversation), conversation), is_meant)?;
             }
             continue;
         }
@@ -285,7 +298,7 @@ pub(super) fn put(
     );
     let position = position.cast_signed();
     match piece {
-        Piece::Removed(_) => Ok(()),
+        Piece::Removed(_) | Piece::Unsaid { .. } => Ok(()),
         Piece::Fields { conversation, fields: Fields { subject } } => {
             let own = own_mark(conversation);
             *is_dirty |= forget(transaction, number, (&own, conversation), |_| true)?;

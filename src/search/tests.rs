@@ -25,12 +25,15 @@ fn said(position: u64, account: &str, conversation: &str, text: &str, whisper: b
         from: Person::Consumer("ann".into()),
         role: Role::Consumer,
         whisper,
+        begins: false,
         event: serde_json::value::to_raw_value(&json!({"type": "ContentEvent", "message": text})).unwrap(),
         metadata: None,
         encoded_metadata: None,
         client: None,
         file: None,
         app: None,
+        written: None,
+        external: None,
     };
     Arc::new(Sight { position, at: 0, account: account.into(), entry: Entry::Published(Arc::new(message)), audience: None })
 }

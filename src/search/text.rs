@@ -1,6 +1,6 @@
 //! What of the journal can be found: the texts of its entries, without what only a program reads.
 
-use crate::domain::{Entry, Message, Opened, Sight};
+use crate::domain::{Change, Entry, Message, Opened, Sight};
 use serde::Deserialize;
 use serde_json::Value;
 use tieline_protocol::event::EventClass;
@@ -18,8 +18,10 @@ pub(super) enum Piece<'a> {
     Message { conversation: &'a ConversationId, dialog: &'a DialogId, sequence: u64, whisper: bool, text: String },
     /// The words of a conversation itself, in the place of those that it had.
     Fields { conversation: &'a ConversationId, fields: Fields },
-    /// The conversation is no more.
+    /// The conversation is no more, or says nothing any more.
     Removed(&'a ConversationId),
+    /// Some of its messages say nothing any more: those at these places.
+    Unsaid { conversation: &'a ConversationId, places: Vec<(&'a DialogId, u64)> },
 }
 
 /// The words that belong to a conversation and not to one of its messages.
@@ -29,9 +31,22 @@ pub(super) struct Fields {
     pub(super) subject: String,
 }
 
-/// What a conversation is opened about. No surface says it so far.
-const fn subject_of(_: &Opened) -> Option<&str> {
-    None
+/// What a conversation is opened about.
+fn subject_of(opened: &Opened) -> Option<&str> {
+    opened.origin.as_ref()?.subject.as_deref()
+}
+
+/// What changes of a conversation take out of the index.
+fn unsaid<'a>(conversation: &'a ConversationId, changes: &'a [Change]) -> Option<Piece<'a>> {
+    if changes.iter().any(|change| matches!(change, Change::Anonymised { .. })) {
+        return Some(Piece::Removed(conversation));
+    }
+    let place = |change: &'a Change| match change {
+        Change::MessageAnonymised { dialog, sequence, .. } => Some((dialog, *sequence)),
+        _ => None,
+    };
+    let places: Vec<_> = changes.iter().filter_map(place).collect();
+    (!places.is_empty()).then_some(Piece::Unsaid { conversation, places })
 }
 
 /// What an entry brings to the index, if anything.
@@ -44,6 +59,7 @@ pub(super) fn piece(sight: &Sight) -> Option<Piece<'_>> {
             Some(Piece::Message { conversation, dialog, sequence: *sequence, whisper: *whisper, text })
         }
         Entry::Removed { conversation, .. } => Some(Piece::Removed(conversation)),
+        Entry::Changed { conversation, changes, .. } => unsaid(conversation, changes),
         _ => None,
     }
 }

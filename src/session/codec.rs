@@ -24,6 +24,12 @@ pub trait Codec: Send + 'static {
     /// The kind of encoding: codecs of one slot encode alike.
     fn slot(&self) -> Slot;
 
+    /// The kind of encoding of conversations as they are, where codecs that encode events alike differ in that: who is on the brand's
+    /// side sees more of them.
+    fn conversation_slot(&self) -> Slot {
+        self.slot()
+    }
+
     /// How an event is told to peers of this slot as it happens.
     fn encoder(&self) -> EventEncoder;
 

@@ -184,7 +184,7 @@ impl Watch {
         let (kind, change) = told?;
         match self.shows {
             Shows::Conversations => {
-                let frame = change.frame(codec.slot(), |conversation| codec.conversation(conversation));
+                let frame = change.frame(codec.conversation_slot(), |conversation| codec.conversation(conversation));
                 Some(Out::Frame(codec.conversations(id, now, &[(kind, frame)])))
             }
             Shows::Offers => {

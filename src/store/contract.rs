@@ -1,8 +1,8 @@
 //! What every store must do, whichever engine it is: the suite is run once for each.
 
 use super::{
-    Attempt, Balance, Committed, DeadLetter, Decision, EndpointRow, EndpointState, Health, Owed, Owing, Range, Retry, SessionRow,
-    Settlement, Store, StoreError,
+    Attempt, Balance, Committed, ConsumersBy, DeadLetter, Decision, EndpointRow, EndpointState, Erasure, Health, Owed, Owing, Range, Retry,
+    SessionRow, Settlement, Store, StoreError,
 };
 use crate::domain::fixtures::{open, publish};
 use crate::domain::{
@@ -176,7 +176,7 @@ pub(super) async fn a_restart_changes_nothing_that_is_read(open_store: Open) {
     take(&store, ada(), vec![update("b", join)]).await.unwrap();
     take(&store, ann(), vec![update("c", FieldChange::Close)]).await.unwrap();
     let profile = serde_json::value::to_raw_value(&serde_json::json!({"firstName": "Ann"})).unwrap();
-    take(&store, ann(), vec![Command::SetProfile { profile }]).await.unwrap();
+    take(&store, ann(), vec![Command::SetProfile { consumer: None, profile }]).await.unwrap();
     let (id, agent, csrf) = ("s".into(), "1".into(), "c".into());
     let row = SessionRow { id, account: account(), agent, csrf, made_with: [3; 32], expires: 7, ended: false };
     store.keep_session(row.clone()).await.unwrap().unwrap();
@@ -417,6 +417,65 @@ pub(super) async fn the_journal_is_read_by_position_and_time_also_from_disk(open
     check(&store).await;
 }
 
+pub(super) async fn a_booking_is_known_by_the_last_conversation_in_which_it_stands(open_store: Open) {
+    let (dir, told, store) = start(open_store);
+    let system = || Actor::System { account: account(), bot: Person::Agent { user: "0".into(), pid: "bot".into() } };
+    let book = |id: &str, booking: &str, stands| update(id, FieldChange::Book { booking: booking.into(), stands });
+    for id in ["a", "b"] {
+        take(&store, ann(), vec![open(id), publish(id, "x")]).await.unwrap();
+        take(&store, system(), vec![book(id, "B-1", true), book(id, id, true)]).await.unwrap();
+    }
+    take(&store, system(), vec![book("b", "b", false)]).await.unwrap();
+    let booked = async |store: &Arc<dyn Store>, account: &str, booking: &str| {
+        let found = store.booked(account.into(), booking.into()).await.unwrap();
+        found.map(|found| found.details.id.to_string()).unwrap_or_default()
+    };
+    let check = async |store: &Arc<dyn Store>, of_both: &str| {
+        let mut found = Vec::new();
+        for (account, booking) in [("demo", "B-1"), ("demo", "a"), ("demo", "b"), ("demo", "B-2"), ("other", "B-1")] {
+            found.push(booked(store, account, booking).await);
+        }
+        assert_eq!(found, [of_both, "a", "", "", ""]);
+    };
+    check(&store, "b").await;
+    store.close().await;
+    drop(store);
+    let store = open_store(dir.path(), told.clone());
+    check(&store, "b").await;
+    // What is newer in memory counts, also where it takes away what is on disk.
+    take(&store, system(), vec![book("b", "B-1", false)]).await.unwrap();
+    check(&store, "a").await;
+    store.close().await;
+    drop(store);
+    check(&open_store(dir.path(), told), "a").await;
+}
+
+pub(super) async fn consumers_are_listed_in_both_directions(open_store: Open) {
+    let (dir, told, store) = start(open_store);
+    let see = async |store: &Arc<dyn Store>, id: &str| {
+        let seen = Command::SeeConsumer { consumer: id.into(), app: None, ext_id: None };
+        take(store, ann(), vec![seen]).await.unwrap();
+    };
+    for id in ["d", "b", "e"] {
+        see(&store, id).await;
+    }
+    store.close().await;
+    drop(store);
+    let store = open_store(dir.path(), told);
+    // Some on disk, some in memory.
+    for id in ["c", "a"] {
+        see(&store, id).await;
+    }
+    let before = async |id: &str, limit| {
+        let found = store.consumers_before(account(), id.into(), limit).await.unwrap();
+        found.iter().map(|consumer| consumer.id.to_string()).collect::<String>()
+    };
+    assert_eq!([before("e", 2).await, before("e", 9).await, before("c", 9).await, before("a", 9).await], ["cd", "abcd", "ab", ""]);
+    let after = store.consumers(account(), crate::store::ConsumersBy::Account, Some("b".into()), 2).await.unwrap();
+    assert_eq!(after.iter().map(|consumer| consumer.id.as_str()).collect::<Vec<_>>(), ["c", "d"]);
+    assert!(after.iter().all(|consumer| consumer.seen > 0 && consumer.updated == consumer.seen));
+}
+
 pub(super) async fn what_must_stay_does_not_hide_what_is_kept_no_longer(open_store: Open) {
     let (dir, told, store) = start(open_store);
     for id in ["owed", "owed too", "kept no longer", "newest"] {
@@ -435,4 +494,238 @@ pub(super) async fn what_must_stay_does_not_hide_what_is_kept_no_longer(open_sto
     assert_eq!(expired().await, []);
     settle(&store, Settlement { done: vec![(1, 1)], ..Settlement::default() }).await;
     assert_eq!(expired().await, ["owed".into()]);
+}
+
+/// Writes a content down in Ann's name.
+fn record(id: &str, text: &str, name: Option<&str>) -> Command {
+    Command::Record {
+        conversation: id.into(),
+        from: Person::Consumer("ann".into()),
+        event: serde_json::value::to_raw_value(&serde_json::json!({"type": "ContentEvent", "message": text})).unwrap(),
+        metadata: None,
+        file: None,
+        written: Some(7),
+        external: name.map(str::to_owned),
+    }
+}
+
+fn grace() -> Actor {
+    Actor::Agent { account: account(), user: "2".into(), pid: "pid-2".into(), roles: [AgentRole::Manager].into() }
+}
+
+pub(super) async fn programs_find_what_they_look_for_from_memory_and_disk(open_store: Open) {
+    let (dir, told, store) = start(open_store);
+    let see = |id: &str, ext: &str| Command::SeeConsumer { consumer: id.into(), app: Some("connector".into()), ext_id: Some(ext.into()) };
+    take(&store, ann(), vec![see("ann", "+44"), see("bob", "+45")]).await.unwrap();
+    let profile = serde_json::json!({"privateData": {"mail": "Ann@Shop.example", "mobileNum": "+49"}});
+    let profile = serde_json::value::to_raw_value(&profile).unwrap();
+    take(&store, grace(), vec![Command::SetProfile { consumer: Some("ann".into()), profile }]).await.unwrap();
+    for id in ["a", "b", "c"] {
+        take(&store, ann(), vec![open(id)]).await.unwrap();
+    }
+    take(&store, grace(), vec![record("b", "first", Some("m-1"))]).await.unwrap();
+    take(&store, grace(), vec![update("b", FieldChange::Tag("t".into()))]).await.unwrap();
+    let check = async |store: &Arc<dyn Store>| {
+        let numbered = async |number| store.numbered(account(), number).await.unwrap().map(|found| found.details.id.to_string());
+        assert_eq!((numbered(2).await.as_deref(), numbered(4).await, numbered(-1).await), (Some("b"), None, None));
+        assert!(store.numbered("other".into(), 2).await.unwrap().is_none(), "another account's numbers are its own");
+        let listed = async |between, is_up, limit| {
+            let found = store.by_number(account(), between, is_up, limit).await.unwrap();
+            found.iter().map(|found| found.details.number).collect::<Vec<_>>()
+        };
+        assert_eq!(listed((0, i64::MAX), true, 2).await, [1, 2]);
+        assert_eq!(listed((0, i64::MAX), false, 2).await, [3, 2]);
+        assert_eq!((listed((1, 3), true, 9).await, listed((3, i64::MAX), true, 9).await), (vec![2], vec![]));
+        let found = async |by: ConsumersBy| {
+            let found = store.consumers(account(), by, None, 10).await.unwrap();
+            found.iter().map(|found| found.id.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(ConsumersBy::Account).await, ["ann", "bob"]);
+        assert_eq!(found(ConsumersBy::Mail("ann@shop.EXAMPLE".into())).await, ["ann"]);
+        assert_eq!(found(ConsumersBy::Phone("+49".into())).await, ["ann"]);
+        assert_eq!(
+            (found(ConsumersBy::ExtId("+45".into())).await, found(ConsumersBy::Id("bo".into())).await),
+            (vec!["bob".into()], vec!["bob".into()])
+        );
+        assert!(found(ConsumersBy::Phone("+44".into())).await.is_empty(), "what an application calls it is no number");
+        let behind = store.consumers(account(), ConsumersBy::Account, Some("ann".into()), 10).await.unwrap();
+        assert_eq!(behind.len(), 1);
+        let changes = store.changes("b".into()).await.unwrap();
+        assert_eq!(changes.len(), 2, "opened and tagged; what was said is none");
+        let (all, reached) = store.account_feed(account(), 0, 100).await.unwrap();
+        assert_eq!((all.len() as u64, reached), (store.head(), store.head()));
+        let (others, reached) = store.account_feed("other".into(), 0, 100).await.unwrap();
+        assert_eq!((others.len(), reached), (0, store.head()));
+        let (some, reached) = store.account_feed(account(), 2, 2).await.unwrap();
+        assert_eq!((some.iter().map(|sight| sight.position).collect::<Vec<_>>(), reached), (vec![3, 4], 4));
+    };
+    check(&store).await;
+    let again = take(&store, grace(), vec![record("b", "again", Some("m-1"))]).await;
+    assert!(matches!(again, Err(StoreError::Refused(0, Refusal::Duplicate(_)))), "{again:?}");
+    store.close().await;
+    drop(store);
+    let store = open_store(dir.path(), told);
+    check(&store).await;
+    let again = take(&store, grace(), vec![record("b", "again", Some("m-1"))]).await;
+    assert!(matches!(again, Err(StoreError::Refused(0, Refusal::Duplicate(_)))), "{again:?}");
+    let elsewhere = [record("c", "x", Some("m-1")), record("c", "y", None), record("c", "z", None)];
+    take(&store, grace(), elsewhere.into()).await.unwrap();
+}
+
+pub(super) async fn what_is_erased_is_read_nowhere_and_its_place_is_kept(open_store: Open) {
+    let (dir, told, store) = start(open_store);
+    take(&store, ann(), vec![open("a"), open("b")]).await.unwrap();
+    let note = FieldChange::AddNote { id: "n".into(), note: "secret".into(), author: grace().person().unwrap(), written: None };
+    for id in ["a", "b"] {
+        let said = (0..600).map(|_| record(id, "secret", None)).collect();
+        take(&store, grace(), said).await.unwrap();
+        take(&store, grace(), vec![update(id, note.clone())]).await.unwrap();
+    }
+    take(&store, grace(), vec![update("a", FieldChange::Anonymise { request: "r".into(), closes: true })]).await.unwrap();
+    let message = FieldChange::AnonymiseMessage { request: "m".into(), dialog: "b".into(), sequence: 1 };
+    take(&store, grace(), vec![update("b", message)]).await.unwrap();
+    let late = take(&store, grace(), vec![record("a", "late", None)]).await;
+    assert!(matches!(late, Err(StoreError::Refused(0, Refusal::Anonymised))), "{late:?}");
+    let texts = async |store: &Arc<dyn Store>, id: &str| {
+        let (mut all, mut from) = (Vec::new(), 0);
+        loop {
+            let some =
+                store.events(ConversationId::from(id).main_dialog(), Range::Forward { from, to: u64::MAX, limit: 1000 }).await.unwrap();
+            let Some(last) = some.last() else { break };
+            from = last.message().unwrap().sequence + 1;
+            all.extend(some.iter().map(|sight| sight.message().unwrap().event.get().to_owned()));
+        }
+        for sight in store.changes(id.into()).await.unwrap() {
+            all.push(serde_json::to_string(&sight.entry).unwrap());
+        }
+        all
+    };
+    // It is remembered behind the acks, and what was said must have arrived before.
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    let mut left = vec!["r".to_owned(), "m".to_owned()];
+    while !left.is_empty() {
+        assert!(tokio::time::Instant::now() < until, "{left:?} is not erased");
+        for erasure in store.erasures().await.unwrap() {
+            let mut from = 0;
+            loop {
+                match store.erase_words(erasure.clone(), from).await.unwrap() {
+                    Ok(Some(next)) => from = next,
+                    Ok(None) => {
+                        store.end_erasure(erasure.clone(), 77).await.unwrap().unwrap();
+                        left.retain(|id| *id != erasure.id);
+                        break;
+                    }
+                    Err(error) => {
+                        assert_eq!(error, StoreError::Busy);
+                        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    let check = async |store: &Arc<dyn Store>| {
+        let erased = texts(store, "a").await;
+        assert_eq!(erased.len(), 600 + 3, "every place is kept");
+        assert!(erased.iter().all(|text| !text.contains("secret")), "and says nothing");
+        let kept = texts(store, "b").await;
+        assert!(!kept[1].contains("secret") && kept[0].contains("secret") && kept[2].contains("secret"), "one message alone");
+        let done = store.erasure(account(), "r".into()).await.unwrap().unwrap();
+        assert_eq!((done.done, done.conversation.as_str(), done.by), (Some(77), "a", grace().person().unwrap()));
+        assert!(store.erasure("other".into(), "r".into()).await.unwrap().is_none());
+        assert!(store.erasures().await.unwrap().is_empty());
+        let state = store.conversation("a".into()).await.unwrap().unwrap();
+        assert!(!serde_json::to_string(&state).unwrap().contains("secret") && state.details.anonymised.is_some());
+    };
+    check(&store).await;
+    store.close().await;
+    drop(store);
+    check(&open_store(dir.path(), told)).await;
+}
+
+pub(super) async fn what_is_closed_is_not_opened_again_while_another_stands_under_its_name(open_store: Open) {
+    let (dir, told, store) = start(open_store);
+    let named = |id: &str| match open(id) {
+        Command::Open { conversation, consumer, queue, ttr, context, campaign, features, origin, .. } => {
+            Command::Open { conversation, consumer, queue, ttr, context, campaign, features, origin, binding: Some("order".into()) }
+        }
+        other => other,
+    };
+    take(&store, ann(), vec![named("a")]).await.unwrap();
+    take(&store, ann(), vec![update("a", FieldChange::Close)]).await.unwrap();
+    take(&store, ann(), vec![named("b")]).await.unwrap();
+    let refused = |taken: &Result<Vec<Outcome>, StoreError>| matches!(taken, Err(StoreError::Refused(0, Refusal::NotNow(_))));
+    for reopens in [FieldChange::Reopen, FieldChange::Transfer("-1".into())] {
+        let again = take(&store, grace(), vec![update("a", reopens)]).await;
+        assert!(refused(&again), "{again:?}");
+    }
+    store.close().await;
+    drop(store);
+    let store = open_store(dir.path(), told);
+    assert!(refused(&take(&store, grace(), vec![update("a", FieldChange::Reopen)]).await), "also from disk");
+    take(&store, ann(), vec![update("b", FieldChange::Close)]).await.unwrap();
+    take(&store, grace(), vec![update("a", FieldChange::Reopen)]).await.unwrap();
+    let found = take(&store, ann(), vec![named("c"), record_in("c", "m")]).await;
+    assert!(matches!(found, Err(StoreError::Refused(1, Refusal::NotPermitted(_)))), "{found:?}");
+    // What is written into the one that is found is there once, whatever it was to be written into.
+    let opens = |id: &str| vec![for_ann(named(id)), record_in(id, "m")];
+    let first = take(&store, grace(), opens("d")).await.unwrap();
+    assert_eq!(first[0], Outcome::Opened { conversation: "a".into(), found: true });
+    let again = take(&store, grace(), opens("e")).await;
+    assert!(matches!(again, Err(StoreError::Refused(1, Refusal::Duplicate(_)))), "{again:?}");
+}
+
+fn record_in(id: &str, name: &str) -> Command {
+    record(id, "x", Some(name))
+}
+
+/// The same, opened by an agent with Ann.
+fn for_ann(command: Command) -> Command {
+    match command {
+        Command::Open { conversation, queue, ttr, context, campaign, features, origin, binding, .. } => {
+            Command::Open { conversation, consumer: Some("ann".into()), queue, ttr, context, campaign, features, origin, binding }
+        }
+        other => other,
+    }
+}
+
+pub(super) async fn a_file_goes_with_the_last_message_that_shows_it(open_store: Open) {
+    let (_dir, _told, store) = start(open_store);
+    take(&store, ann(), vec![open("a"), open("b")]).await.unwrap();
+    let shows = |id: &str, path: &str| match record(id, "x", None) {
+        Command::Record { conversation, from, event, metadata, written, external, .. } => {
+            Command::Record { conversation, from, event, metadata, written, external, file: Some(path.to_owned()) }
+        }
+        other => other,
+    };
+    let all = vec![shows("a", "twice"), shows("a", "twice"), shows("a", "elsewhere"), shows("b", "elsewhere"), shows("a", "once")];
+    take(&store, grace(), all).await.unwrap();
+    let erasure = |sequence: Option<u64>| Erasure {
+        id: "r".into(),
+        account: account(),
+        conversation: "a".into(),
+        message: sequence.map(|sequence| ("a".into(), sequence)),
+        by: grace().person().unwrap(),
+        at: 0,
+        position: 1,
+        place: 0,
+        done: None,
+    };
+    // Shown is what was carried over.
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    let only = async |sequence| {
+        let mut found = store.shown_only_by(erasure(sequence)).await.unwrap();
+        found.sort();
+        found
+    };
+    while only(None).await.len() < 2 {
+        assert!(tokio::time::Instant::now() < until, "{:?}", only(None).await);
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(only(None).await, ["once", "twice"]);
+    let none: [&str; 0] = [];
+    assert_eq!(
+        (only(Some(0)).await, only(Some(2)).await, only(Some(3)).await),
+        (none.map(String::from).into(), vec![], vec!["once".to_owned()])
+    );
 }

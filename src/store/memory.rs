@@ -49,6 +49,10 @@ pub(crate) struct Inner {
     names: Map<Name, ConversationId>,
     /// Where files are shown, by their paths, of the entries in `recent`.
     files: Map<String, Vec<FileUse>>,
+    /// The names that writers gave to messages in `recent`.
+    named: Set<(ConversationId, String)>,
+    /// Conversations that are not projected, by their numbers.
+    numbers: Map<(AccountId, i64), ConversationId>,
 }
 
 /// A consumer's conversation as its opener named it.
@@ -77,7 +81,10 @@ impl Inner {
     pub(crate) fn push(&mut self, sight: Arc<Sight>) {
         if let Some(message) = sight.message() {
             if let Some(file) = &message.file {
-                self.files.entry(file.clone()).or_default().push(FileUse::of(message));
+                self.files.entry(file.clone()).or_default().push(FileUse::of(message, sight.position));
+            }
+            if let Some(name) = &message.external {
+                self.named.insert((message.conversation.clone(), name.clone()));
             }
             self.by_dialog.entry(message.dialog.clone()).or_default().push_back(sight.clone());
         }
@@ -94,7 +101,10 @@ impl Inner {
         if let Some(name) = name_of(&state) {
             self.names.insert(name, id.clone());
         }
-        let wakes = state.wakes();
+        let (wakes, number) = (state.wakes(), state.details.number);
+        if !self.dirty.contains_key(&id) {
+            self.numbers.insert((state.details.account.clone(), number), id.clone());
+        }
         let before = self.dirty.insert(id.clone(), At { state, applied }).and_then(|before| before.state.wakes());
         if before != wakes {
             self.let_sleep(before, &id);
@@ -139,6 +149,9 @@ impl Inner {
             }
             if let Some(message) = sight.message() {
                 self.by_dialog.remove(&message.dialog);
+                if let Some(name) = &message.external {
+                    self.named.remove(&(message.conversation.clone(), name.clone()));
+                }
                 if let Some(file) = &message.file
                     && let Some(shown) = self.files.get_mut(file)
                 {
@@ -158,6 +171,50 @@ impl Inner {
             self.recent_bytes -= weight(&sight);
             self.recent_bytes += weight(&empty);
             self.recent[place] = Arc::new(empty);
+        }
+    }
+
+    /// Puts entries without words in the place of those of a conversation, or of one of its messages.
+    pub(crate) fn forget_words(&mut self, id: &ConversationId, message: Option<&(DialogId, u64)>) {
+        let is_meant = |sight: &Sight| match (sight.message(), message) {
+            (Some(found), Some((dialog, sequence))) => found.dialog == *dialog && found.sequence == *sequence,
+            (None, Some(_)) => false,
+            (_, None) => sight.entry.conversation() == Some(id),
+        };
+        for place in 0..self.recent.len() {
+            let sight = self.recent[place].clone();
+            if !is_meant(&sight) {
+                continue;
+            }
+            let fresh = Arc::new(Sight { entry: sight.entry.without_words(), ..sight.as_ref().clone() });
+            self.recent_bytes = self.recent_bytes.saturating_sub(weight(&sight)) + weight(&fresh);
+            let lists = [
+                sight.message().and_then(|message| self.by_dialog.get_mut(&message.dialog)),
+                app_of(&sight).and_then(|app| self.by_app.get_mut(&app)),
+            ];
+            for list in lists.into_iter().flatten() {
+                if let Ok(place) = list.binary_search_by_key(&sight.position, |kept| kept.position) {
+                    list[place].clone_from(&fresh);
+                }
+            }
+            if let Some(found) = sight.message() {
+                if let Some(name) = &found.external {
+                    self.named.remove(&(found.conversation.clone(), name.clone()));
+                }
+                if let Some(file) = &found.file {
+                    self.drop_file_use(file, sight.position);
+                }
+            }
+            self.recent[place] = fresh;
+        }
+    }
+
+    fn drop_file_use(&mut self, file: &str, position: u64) {
+        if let Some(shown) = self.files.get_mut(file) {
+            shown.retain(|shown| shown.position != position);
+            if shown.is_empty() {
+                self.files.remove(file);
+            }
         }
     }
 
@@ -254,6 +311,22 @@ impl Inner {
         holds.then(|| id.clone())
     }
 
+    /// Whether a message that is here has this name of its writer's.
+    pub(crate) fn has_message(&self, name: &(ConversationId, String)) -> bool {
+        self.named.contains(name)
+    }
+
+    /// The conversation of a number, if it is not projected.
+    pub(crate) fn numbered(&self, account: &AccountId, number: i64) -> Option<&Conversation> {
+        let id = self.numbers.get(&(account.clone(), number))?;
+        self.dirty.get(id).map(|at| &at.state)
+    }
+
+    /// Consumers of an account that are not projected.
+    pub(crate) fn dirty_consumers(&self, account: &AccountId) -> impl Iterator<Item = &Consumer> {
+        self.dirty_consumers.iter().filter(move |(key, _)| key.0 == *account).map(|(_, at)| &at.state)
+    }
+
     /// Where a file is shown, by entries that are here.
     pub(crate) fn shows(&self, file: &str) -> &[FileUse] {
         self.files.get(file).map_or(&[], Vec::as_slice)
@@ -273,8 +346,7 @@ impl Inner {
     }
 
     pub(crate) fn largest_number(&self, account: &AccountId) -> i64 {
-        let numbers = self.dirty.values().filter(|at| at.state.details.account == *account).map(|at| at.state.details.number);
-        numbers.max().unwrap_or(0)
+        self.numbers.keys().filter(|(owner, _)| owner == account).map(|(_, number)| *number).max().unwrap_or(0)
     }
 
     /// The dialog's entries that are here, ascending and without holes up to the newest.
@@ -312,6 +384,7 @@ impl Inner {
             }
             self.unname(id);
             if let Some(at) = self.dirty.remove(id) {
+                self.numbers.remove(&(at.state.details.account.clone(), at.state.details.number));
                 self.let_sleep(at.state.wakes(), id);
                 make_room(&mut self.clean);
                 self.clean.insert(id.clone(), at);
@@ -339,14 +412,12 @@ impl Inner {
             drop_first(&mut self.by_app, &app);
         }
         if let Some(message) = oldest.message() {
+            if let Some(name) = &message.external {
+                self.named.remove(&(message.conversation.clone(), name.clone()));
+            }
             drop_first(&mut self.by_dialog, &message.dialog);
-            if let Some(file) = &message.file
-                && let Some(shown) = self.files.get_mut(file)
-            {
-                shown.remove(0);
-                if shown.is_empty() {
-                    self.files.remove(file);
-                }
+            if let Some(file) = &message.file {
+                self.drop_file_use(file, oldest.position);
             }
         }
     }
@@ -356,6 +427,13 @@ impl Inner {
 pub(crate) fn name_of(conversation: &Conversation) -> Option<Name> {
     let details = &conversation.details;
     let name = details.binding.as_ref().filter(|_| details.main_is_open())?;
+    Some((details.account.clone(), details.consumer.clone(), name.clone()))
+}
+
+/// The name under which a conversation was found, while it was open.
+pub(crate) fn closed_name(conversation: &Conversation) -> Option<Name> {
+    let details = &conversation.details;
+    let name = details.binding.as_ref().filter(|_| !details.main_is_open())?;
     Some((details.account.clone(), details.consumer.clone(), name.clone()))
 }
 

@@ -22,7 +22,9 @@ pub mod sqlite;
 
 pub use debts::{Attempt, Balance, DeadLetter, Debts, EndpointId, EndpointRow, EndpointState, GivenUp, Owed, Owing, Settlement};
 
-use crate::domain::{AgentState, Consumer, Conversation, ConversationFilter, Draft, Message, Millis, Outcome, Refusal, ScopeKey, Sight};
+use crate::domain::{
+    AgentState, Consumer, Conversation, ConversationFilter, Draft, Message, Millis, Outcome, Person, Refusal, ScopeKey, Sight,
+};
 use futures::future::BoxFuture;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -182,11 +184,13 @@ pub struct FileUse {
     pub conversation: ConversationId,
     /// Whether only the brand's side may see it there.
     pub is_whisper: bool,
+    /// The journal position of the message that shows it.
+    pub position: u64,
 }
 
 impl FileUse {
-    pub(crate) fn of(message: &Message) -> Self {
-        Self { conversation: message.conversation.clone(), is_whisper: message.whisper }
+    pub(crate) fn of(message: &Message, position: u64) -> Self {
+        Self { conversation: message.conversation.clone(), is_whisper: message.whisper, position }
     }
 }
 
@@ -296,6 +300,60 @@ impl Drop for AnswerTo {
     }
 }
 
+/// Which consumers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConsumersBy {
+    /// All of the account.
+    Account,
+    /// Whose ids begin so.
+    Id(String),
+    /// Who have this e-mail address, whatever the case of its letters.
+    Mail(String),
+    /// Who have this telephone number.
+    Phone(String),
+    /// Whom an application calls so.
+    ExtId(String),
+}
+
+impl ConsumersBy {
+    /// Whether a consumer is one of them.
+    pub(crate) fn has(&self, consumer: &Consumer) -> bool {
+        match self {
+            Self::Account => true,
+            Self::Id(prefix) => consumer.id.as_str().starts_with(prefix.as_str()),
+            Self::Mail(mail) => consumer.email().is_some_and(|known| known.to_lowercase() == mail.to_lowercase()),
+            Self::Phone(phone) => consumer.phone() == Some(phone),
+            Self::ExtId(ext_id) => consumer.ext_id.as_ref() == Some(ext_id),
+        }
+    }
+}
+
+/// What is asked to be erased of what was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erasure {
+    /// The request's id.
+    pub id: String,
+    /// The tenant.
+    pub account: AccountId,
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The message, if it is about one alone.
+    pub message: Option<(DialogId, u64)>,
+    /// Who asked.
+    pub by: Person,
+    /// When.
+    pub at: Millis,
+    /// The journal position of that, and the place among the changes of that entry: no other erasure has both.
+    pub position: u64,
+    /// See `position`.
+    pub place: u64,
+    /// When it was erased.
+    pub done: Option<Millis>,
+}
+
+/// How far an erasure has come: the next journal position that is to be looked at.
+pub type Erased = u64;
+
 /// Where conversations are kept.
 ///
 /// Decisions are taken in the order of the calls to [`Store::decide_to`]. An answer means that everything the decision
@@ -326,6 +384,60 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
 
     /// The most recently changed conversations that pass a filter.
     fn conversations(&self, filter: ConversationFilter, limit: usize) -> BoxFuture<'static, Result<Snapshot, ReadError>>;
+
+    /// The conversation of a number within its account.
+    fn numbered(&self, account: AccountId, number: i64) -> BoxFuture<'static, Result<Option<Conversation>, ReadError>>;
+
+    /// The conversations of an account whose numbers lie between two, neither included: the smallest of them, or the largest.
+    fn by_number(
+        &self,
+        account: AccountId,
+        between: (i64, i64),
+        is_up: bool,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
+
+    /// The conversation in which something is booked, by the other system's name for that: of several the one that was opened last.
+    fn booked(&self, account: AccountId, booking: String) -> BoxFuture<'static, Result<Option<Conversation>, ReadError>>;
+
+    /// What changed a conversation and is no event, from its opening on, in the order of the journal.
+    fn changes(&self, conversation: ConversationId) -> BoxFuture<'static, Result<Vec<Arc<Sight>>, ReadError>>;
+
+    /// The entries after a position that belong to an account.
+    fn account_feed(&self, account: AccountId, after: u64, limit: usize) -> BoxFuture<'static, Result<Feed, ReadError>>;
+
+    /// Consumers of an account, in the order of their ids, behind one.
+    fn consumers(
+        &self,
+        account: AccountId,
+        by: ConsumersBy,
+        after: Option<ConsumerId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Consumer>, ReadError>>;
+
+    /// The last consumers of an account in front of one, in the order of their ids.
+    fn consumers_before(
+        &self,
+        account: AccountId,
+        before: ConsumerId,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Consumer>, ReadError>>;
+
+    /// What is asked to be erased and is not yet, the oldest first.
+    fn erasures(&self) -> BoxFuture<'static, Result<Vec<Erasure>, ReadError>>;
+
+    /// What was asked to be erased, done or not.
+    fn erasure(&self, account: AccountId, id: String) -> BoxFuture<'static, Result<Option<Erasure>, ReadError>>;
+
+    /// Erases some of what an erasure is about, from where it has come to, but for what names its files. Where it goes on, or nothing
+    /// more, or [`StoreError::Busy`] if what was said is still on its way: then it is to be tried again.
+    fn erase_words(&self, erasure: Erasure, from: Erased) -> oneshot::Receiver<Result<Option<Erased>, StoreError>>;
+
+    /// The files that are shown by what an erasure is about and by nothing else.
+    fn shown_only_by(&self, erasure: Erasure) -> BoxFuture<'static, Result<Vec<String>, ReadError>>;
+
+    /// Notes that an erasure is done, when its files are gone.
+    fn end_erasure(&self, erasure: Erasure, now: Millis) -> oneshot::Receiver<Result<(), StoreError>>;
 
     /// A consumer that was seen.
     fn consumer(&self, account: AccountId, id: ConsumerId) -> BoxFuture<'static, Result<Option<Consumer>, ReadError>>;

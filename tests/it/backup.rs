@@ -248,16 +248,17 @@ async fn a_backup_waits_for_a_removal_that_is_under_way() {
     };
     let program = env!("CARGO_BIN_EXE_tieline");
     let backup = ["--config", "test.toml", "backup", "copy"];
-    let mut copying = Command::new(program).args(backup).current_dir(dir.path()).env("TIELINE__SERVER__DATA_DIR", &data).spawn().unwrap();
+    let copying = Command::new(program).args(backup).current_dir(dir.path()).env("TIELINE__SERVER__DATA_DIR", &data).spawn();
+    let mut copying = Running(copying.unwrap());
     while !dir.path().join("copy").exists() {
-        assert!(Instant::now() < end && copying.try_wait().unwrap().is_none(), "it begins");
+        assert!(Instant::now() < end && copying.0.try_wait().unwrap().is_none(), "it begins");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // It has just tried, and would have given up.
     tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(copying.try_wait().unwrap().is_none() && !dir.path().join("copy/tieline.db").exists(), "it waits");
+    assert!(copying.0.try_wait().unwrap().is_none() && !dir.path().join("copy/tieline.db").exists(), "it waits");
     drop(removing);
-    assert!(copying.wait().unwrap().success());
+    assert!(copying.status().success());
     assert!(dir.path().join("copy/backup.json").is_file());
     drop(server);
 }

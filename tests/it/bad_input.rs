@@ -177,7 +177,8 @@ async fn any_text_survives_unchanged() {
     let mut seen = Vec::new();
     let mut last = String::new();
     while seen.len() < texts.len() + 1 {
-        let message = futures::StreamExt::next(&mut agent.socket).await.unwrap().unwrap();
+        let coming = futures::StreamExt::next(&mut agent.socket);
+        let message = tokio::time::timeout(SOON, coming).await.expect("it comes soon").unwrap().unwrap();
         if let Message::Text(text) = message {
             let frame: serde_json::Value = serde_json::from_str(&text).unwrap();
             seen.extend(
@@ -497,7 +498,9 @@ async fn a_request_that_is_refused_before_its_body_came_does_not_cost_the_connec
         let mut missing = length.unwrap_or(0) - body.len();
         while missing > 0 {
             let mut chunk = vec![0; missing];
-            missing -= stream.read(&mut chunk).await.unwrap();
+            let read = tokio::time::timeout(SOON, stream.read(&mut chunk)).await.unwrap().unwrap();
+            assert!(read > 0, "{path}: the connection ended");
+            missing -= read;
         }
     }
 }

@@ -100,11 +100,9 @@ async fn what_is_wrong_is_said_and_what_to_do() {
     let (is_done, _, said) = run(dir.path(), &url, &["--workload", "typing"]).await;
     assert!(!is_done && said.contains("fanout, many, idle, durable"), "{said}");
     let program = env!("CARGO_BIN_EXE_tieline");
-    let few = std::process::Command::new("sh")
-        .args(["-c", "ulimit -n 200 && exec \"$@\"", "sh", program, "--config", "test.toml", "bench", "--url", &url])
-        .current_dir(dir.path())
-        .output()
-        .unwrap();
+    let mut few = std::process::Command::new("sh");
+    few.args(["-c", "ulimit -n 200 && exec \"$@\"", "sh", program, "--config", "test.toml", "bench", "--url", &url]);
+    let few = output(few.current_dir(dir.path()), SOON * 4);
     let said = String::from_utf8_lossy(&few.stderr).into_owned();
     assert!(!few.status.success() && said.contains("needs 3064 open files, but the limit is 200"), "{said}");
     assert!(states(&gateway).await.is_empty(), "nothing was opened for any of these");

@@ -159,6 +159,22 @@ fn the_table_is_the_vendors_catalogue_and_the_codes() {
     }
 }
 
+/// The types in the document of the calls are those that the table says are served over HTTP.
+#[test]
+fn the_document_of_the_calls_has_the_types_that_are_served_over_http() {
+    let document = serde_json::to_value(tieline::dialect::liveperson::openapi()).unwrap();
+    let requests = document["components"]["schemas"]["ConnectorRequest"]["oneOf"].as_array().unwrap();
+    let documented: BTreeSet<_> = requests
+        .iter()
+        .flat_map(|one| one["properties"]["type"]["enum"].as_array().unwrap())
+        .map(|spelling| spelling.as_str().unwrap().to_owned())
+        .collect();
+    let is_http = |row: &Row| row.is_served() && row.who.contains(&"H");
+    let served: BTreeSet<_> =
+        table().into_iter().filter(is_http).flat_map(|row| row.kind().spellings()).map(|spelling| (*spelling).to_owned()).collect();
+    assert_eq!(documented, served);
+}
+
 #[test]
 fn the_page_has_every_text_and_every_code() {
     let words = PAGE.split_whitespace().collect::<Vec<_>>().join(" ");

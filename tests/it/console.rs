@@ -21,7 +21,7 @@ async fn in_browser(name: &str, script: &str) {
     let server = TestProcess::start_with(dir.path(), free_port(), &[], "").await;
     let address = format!("http://{}", server.address);
     let script = script.to_owned();
-    let run = move || Command::new("node").arg(&script).current_dir(clients("")).env("TIELINE_HTTP", address).output().unwrap();
+    let run = move || output(Command::new("node").arg(&script).current_dir(clients("")).env("TIELINE_HTTP", address), LONG);
     let output = tokio::task::spawn_blocking(run).await.unwrap();
     let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{}", said.trim());

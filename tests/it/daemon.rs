@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 fn tieline(dir: &std::path::Path, args: &[&str]) -> std::process::Output {
-    Command::new(env!("CARGO_BIN_EXE_tieline")).args(args).current_dir(dir).output().unwrap()
+    output(Command::new(env!("CARGO_BIN_EXE_tieline")).args(args).current_dir(dir), SOON * 4)
 }
 
 /// Reads until the other side closes.
@@ -84,7 +84,7 @@ async fn too_many_connections_of_one_address_are_refused_and_room_comes_back() {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut buffer = [0; 512];
-        assert!(stream.read(&mut buffer).await.unwrap() > 0);
+        assert!(tokio::time::timeout(SOON, stream.read(&mut buffer)).await.expect("it is answered soon").unwrap() > 0);
         open.push(stream);
     }
     let refused = TcpStream::connect(server.address).await.unwrap();
@@ -221,12 +221,9 @@ async fn sigterm_drains_answers_what_was_asked_and_exits_with_0() {
 async fn a_second_process_on_one_folder_is_refused_with_a_reason() {
     let dir = tempfile::tempdir().unwrap();
     let _first = TestProcess::start(dir.path(), free_port(), &[]).await;
-    let second = Command::new(env!("CARGO_BIN_EXE_tieline"))
-        .current_dir(dir.path())
-        .env("TIELINE__SERVER__LISTEN", format!("127.0.0.1:{}", free_port()))
-        .env("TIELINE__SERVER__DATA_DIR", dir.path().join("data"))
-        .output()
-        .unwrap();
+    let mut second = Command::new(env!("CARGO_BIN_EXE_tieline"));
+    second.current_dir(dir.path()).env("TIELINE__SERVER__LISTEN", format!("127.0.0.1:{}", free_port()));
+    let second = output(second.env("TIELINE__SERVER__DATA_DIR", dir.path().join("data")), SOON * 4);
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(1), "{said}");
     assert!(said.contains("in use by another process") && said.contains("server.data_dir"), "{said}");
@@ -339,7 +336,7 @@ async fn a_supervisor_is_told_ready_alive_reloading_and_stopping() {
     let path = dir.path().join("notify");
     let heard = tokio::net::UnixDatagram::bind(&path).unwrap();
     let port = free_port();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tieline"))
+    let child = Command::new(env!("CARGO_BIN_EXE_tieline"))
         .arg("serve")
         .current_dir(dir.path())
         .env("TIELINE__SERVER__LISTEN", format!("127.0.0.1:{port}"))
@@ -349,6 +346,7 @@ async fn a_supervisor_is_told_ready_alive_reloading_and_stopping() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
+    let mut child = Running(child);
     let told = async |what: &str| {
         let until = async {
             loop {
@@ -366,11 +364,11 @@ async fn a_supervisor_is_told_ready_alive_reloading_and_stopping() {
     // Ready means that connections are accepted.
     TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     told("WATCHDOG=1").await;
-    let signal = |name: &str| assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &child.0.id().to_string()]).status().unwrap().success());
     signal("-HUP");
     assert!(told("RELOADING=1").await.contains("MONOTONIC_USEC="));
     told("READY=1").await;
     signal("-TERM");
     told("STOPPING=1").await;
-    assert!(child.wait().unwrap().success());
+    assert!(child.status().success());
 }

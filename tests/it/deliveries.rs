@@ -33,6 +33,7 @@ fn app(name: &str, url: &str) -> AppWebhooks {
         retention: Some(Duration::from_secs(3600)),
         is_guarded: false,
         hooks: vec![hook],
+        render: None,
     }
 }
 

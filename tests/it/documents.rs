@@ -130,7 +130,22 @@ fn members(list: &str) -> BTreeSet<String> {
 fn every_setting_is_documented_with_its_name_and_no_other_is() {
     let mut expected = BTreeSet::new();
     flatten("", &toml::from_str(DEFAULTS).unwrap(), &mut expected);
-    let lists = ["accounts", "accounts.apps", "accounts.agents", "accounts.queues", "accounts.sign_in"];
+    let lists = [
+        "accounts",
+        "accounts.apps",
+        "accounts.agents",
+        "accounts.queues",
+        "accounts.sign_in",
+        "accounts.api_keys",
+        "accounts.tags",
+        "accounts.attributes",
+        "accounts.contact_endpoints",
+        "accounts.flows",
+        "accounts.websites",
+        "accounts.audiences",
+        "accounts.bots",
+        "accounts.hubs",
+    ];
     for list in lists {
         // Lists within have a chapter of their own.
         let inner: Vec<&str> = lists.iter().filter_map(|inner| inner.strip_prefix(list)?.strip_prefix('.')).collect();
@@ -165,7 +180,15 @@ fn every_setting_is_documented_with_its_name_and_no_other_is() {
     assert!(missing.is_empty() && unknown.is_empty(), "not documented: {missing:?}; documented and not there: {unknown:?}");
     // What is a variable is one by the same name.
     for name in expected.iter().filter(|name| !name.starts_with("accounts")) {
-        let is_list = ["files.types", "server.allowed_origins", "server.dialects", "webhooks.schedule", "webhooks.allow", "webhooks.ports"];
+        let is_list = [
+            "files.types",
+            "files.fetch_allow",
+            "server.allowed_origins",
+            "server.dialects",
+            "webhooks.schedule",
+            "webhooks.allow",
+            "webhooks.ports",
+        ];
         if !is_list.contains(&name.as_str()) {
             let variable = format!("TIELINE__{}", name.to_uppercase().replace('.', "__"));
             let refused = Config::from_parts(None, [(variable.clone(), "\u{1}".to_owned())]).err().map(|error| error.to_string());

@@ -93,9 +93,10 @@ async fn slow_follower(api: &Api, bearer: &str, id: &str) -> Slow {
     socket.set_recv_buffer_size(4096).unwrap();
     let stream = socket.connect(api.address).await.unwrap();
     let url = format!("ws://{}/ws_api/account/{ACCOUNT}/messaging/brand/{bearer}?v=3", api.address);
-    let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+    let opening = tokio_tungstenite::client_async(url, stream);
+    let (mut socket, _) = tokio::time::timeout(SOON, opening).await.expect("a socket is opened soon").unwrap();
     futures::SinkExt::send(&mut socket, Message::text(follow("f", id, 0).to_string())).await.unwrap();
-    socket.next().await.unwrap().unwrap();
+    tokio::time::timeout(SOON, socket.next()).await.expect("it is answered soon").unwrap().unwrap();
     socket.get_mut().flush().await.unwrap();
     Slow(socket)
 }

@@ -231,7 +231,10 @@ async fn a_socket_whose_token_ends_is_closed_with_4401_whatever_it_does() {
     let mut running = Vec::new();
     for doing in all {
         let (socket, id) = (fresh.consumer_socket().await, id.clone());
-        running.push(tokio::spawn(async move { (doing, live(doing, socket, &id).await) }));
+        running.push(tokio::spawn(async move {
+            let life = tokio::time::timeout(SOON * 2, live(doing, socket, &id)).await;
+            (doing, life.unwrap_or_else(|_| panic!("{doing:?} is not closed")))
+        }));
     }
     let mut latest = Duration::ZERO;
     let mut acked = Vec::new();
@@ -319,7 +322,9 @@ async fn what_was_acked_before_the_end_is_all_that_is_acked() {
     let fresh = Speaker { app: api.app_token().await, ..ann.clone() };
     let mut socket = fresh.consumer_socket().await;
     let mut acked = 0_u64;
+    let began = Instant::now();
     let code = loop {
+        assert!(began.elapsed() < SOON * 2, "it is not closed");
         socket.send_all(&id, acked).await;
         match socket.come().await {
             Came::Frame(frame) => {

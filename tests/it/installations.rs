@@ -3,8 +3,8 @@
 use crate::support::*;
 use serde_json::{Value, json};
 
-#[path = "../../src/delivery/address/hostile.rs"]
-mod hostile;
+#[path = "../../src/outbound/address/hostile.rs"]
+pub mod hostile;
 
 const ADMIN: &str = r#"
 [[accounts]]
@@ -109,6 +109,17 @@ async fn an_administrator_installs_changes_and_removes_an_application() {
     assert_eq!(api.call("GET", &format!("{PATH}/{id}"), &headers[..1], "").await.status, 404);
     let headers = [("authorization", root.as_str()), ("if-match", &revision(&removed))];
     assert_eq!(api.call("DELETE", &format!("{PATH}/of-the-file"), &headers, "").await.status, 400, "that one stands in the file");
+}
+
+#[tokio::test]
+async fn regression_what_is_null_in_a_manifest_has_the_usual_value_and_is_shown_with_it() {
+    let server = TestServer::with(ADMIN).await;
+    let api = server.api();
+    let root = bearer(&api, "root").await;
+    let body = json!({"client_name": "silent", "scope": null, "enabled": null}).to_string();
+    let silent = api.call("POST", PATH, &[("authorization", &root)], body).await;
+    assert_eq!(silent.status, 201, "{}", silent.text);
+    assert_eq!((&silent.json()["scope"], &silent.json()["enabled"]), (&json!("msg.consumer"), &json!(true)));
 }
 
 #[tokio::test]

@@ -64,7 +64,9 @@ async fn until(agent: &mut Ws, conversation: &str, passes: impl Fn(&Value) -> bo
     let filter = json!({"conversationId": conversation});
     let answer = agent.ask(&request("until", "cqm.SubscribeExConversations", filter)).await;
     let subscription = answer["body"]["subscriptionId"].clone();
+    let began = std::time::Instant::now();
     loop {
+        assert!(began.elapsed() < SOON * 3, "it does not come to be so");
         let frame = agent.first(|frame| frame["body"]["subscriptionId"] == subscription).await;
         if let Some(result) =
             frame["body"]["changes"].as_array().unwrap().iter().map(|change| &change["result"]).find(|result| passes(result))

@@ -4,7 +4,7 @@ use crate::support::*;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 pub fn root() -> PathBuf {
@@ -13,16 +13,6 @@ pub fn root() -> PathBuf {
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-/// A process that ends with the test.
-pub struct Running(pub Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// A program of this machine, or one that `cargo xtask test` fetched. Without it the test is skipped, by name; where all of
@@ -49,8 +39,7 @@ pub fn program(test: &str, name: &str) -> Option<Command> {
 
 pub fn succeeds(command: &mut Command) -> String {
     let shown = format!("{command:?}");
-    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{shown}: {error}"));
-    let Output { status, stdout, stderr } = output;
+    let Output { status, stdout, stderr } = output(command, LONG);
     let said = String::from_utf8_lossy(&stdout).into_owned();
     assert!(status.success(), "{shown}: {status}\n{said}\n{}", String::from_utf8_lossy(&stderr));
     said
@@ -320,7 +309,7 @@ fn the_containers_command_serves_without_anything_else_in_the_image() {
     }
     assert!(inside(data).join("tieline.db").exists());
     succeeds(Command::new("kill").arg("-TERM").arg(gateway.0.id().to_string()));
-    assert!(gateway.0.wait().unwrap().success());
+    assert!(gateway.status().success());
     assert!(!command(health).status().unwrap().success(), "the health check fails when nobody serves");
 }
 

@@ -1,6 +1,6 @@
 //! The reverse proxies of `deploy/proxy`, as they stand but for addresses and files, in front of a gateway.
 
-use crate::packaging::{Running, program, root, succeeds};
+use crate::packaging::{program, root, succeeds};
 use crate::support::*;
 use futures::{SinkExt, StreamExt};
 use std::path::{Path, PathBuf};
@@ -79,12 +79,14 @@ impl Place {
         roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
         let tls = TlsConnector::from(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()));
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        let stream = tls.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+        let shaking = tls.connect(ServerName::try_from("localhost").unwrap(), stream);
+        let stream = tokio::time::timeout(SOON, shaking).await.expect("TLS is spoken soon").unwrap();
         let mut request = format!("wss://localhost:{}{path}", self.port).into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(name.parse::<reqwest::header::HeaderName>().unwrap(), value.parse().unwrap());
         }
-        let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+        let opening = tokio_tungstenite::client_async(request, stream);
+        let (mut socket, _) = tokio::time::timeout(SOON, opening).await.expect("a socket is opened soon").unwrap();
         socket.send(Message::text(frame.to_string())).await.unwrap();
         loop {
             let came = tokio::time::timeout(SOON, socket.next()).await.expect("a reply comes soon");

@@ -124,8 +124,8 @@ async fn a_reload_is_made_to_its_end_also_when_who_asked_for_it_hangs_up() {
         }
     };
     let end = async {
-        for agent in &mut agents {
-            assert_eq!(agent.closed().await.0, 4401);
+        for closed in futures::future::join_all(agents.iter_mut().map(Ws::closed)).await {
+            assert_eq!(closed.0, 4401);
         }
     };
     tokio::select! {
@@ -276,6 +276,7 @@ async fn a_certificate_is_exchanged_for_connections_to_come_and_a_wrong_one_chan
     let text = format!("{tls}{}", config(&[]));
     let server = TestProcess::start_with(dir.path(), free_port(), &[], &text).await;
     let api = server.api();
+    let serves = async |port, trusted| tokio::time::timeout(SOON, serves(port, trusted)).await.expect("it answers soon");
     assert!(serves(port, &first).await);
     let second = certificate(dir.path());
     assert!(serves(port, &first).await && !serves(port, &second).await, "not before it is reloaded");

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode};
+use futures::StreamExt;
 use hyper::service::service_fn;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -24,6 +25,14 @@ pub enum React {
     Cut(u16),
     /// 503, and for how many seconds to wait.
     RetryAfter(u64),
+    /// 200 with these headers and these bytes.
+    Give(&'static [(&'static str, &'static str)], &'static [u8]),
+    /// 200 with these bytes, so many times over, and without a length.
+    Chunks(&'static [u8], usize),
+    /// 200 with these bytes, and then nothing.
+    Stall(&'static [u8]),
+    /// 302 to a URL.
+    To(&'static str),
     /// 301 to the path `/elsewhere` of the same receiver.
     Redirect,
 }
@@ -188,6 +197,19 @@ async fn receive(desk: Arc<Desk>, request: hyper::Request<hyper::body::Incoming>
             });
             respond(answer(status).header("content-length", 1_000), Body::from_stream(pieces))
         }
+        React::Give(headers, bytes) => {
+            let response = headers.iter().fold(answer(200), |response, (name, value)| response.header(*name, *value));
+            respond(response, Body::from(bytes))
+        }
+        React::Chunks(bytes, times) => {
+            let pieces = futures::stream::iter(std::iter::repeat_n(bytes, times).map(Ok::<_, std::io::Error>));
+            respond(answer(200), Body::from_stream(pieces))
+        }
+        React::Stall(bytes) => {
+            let begun = futures::stream::once(std::future::ready(Ok::<_, std::io::Error>(bytes)));
+            respond(answer(200), Body::from_stream(begun.chain(futures::stream::pending())))
+        }
+        React::To(url) => respond(answer(302).header("location", url), Body::empty()),
         React::RetryAfter(seconds) => respond(answer(503).header("retry-after", seconds), Body::empty()),
         React::Redirect => respond(answer(StatusCode::MOVED_PERMANENTLY.as_u16()).header("location", "/elsewhere"), Body::empty()),
     }

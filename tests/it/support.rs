@@ -5,12 +5,14 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tieline::Server;
 use tieline::config::Config;
 use tieline::delivery::Deliveries;
+use tieline::gateway::Gateway;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -22,12 +24,59 @@ use tokio_util::sync::CancellationToken;
 /// How long anything may take that should be soon. Ten times what it should be, for machines under load.
 pub const SOON: Duration = Duration::from_secs(20);
 
+/// How long a program may take that is not ours, and does a lot.
+pub const LONG: Duration = Duration::from_secs(600);
+
 /// Waits for a state, with a deadline.
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let began = std::time::Instant::now();
     while !is_so().await {
         assert!(began.elapsed() < SOON, "{what} does not happen");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What a command said and how it ended, which must be in time; it is killed when it is not.
+pub fn output(command: &mut Command, limit: Duration) -> Output {
+    let shown = format!("{command:?}");
+    let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    output_of(spawned.unwrap_or_else(|error| panic!("{shown}: {error}")), &shown, limit)
+}
+
+/// As [`output`], of a program that runs already.
+pub fn output_of(child: Child, shown: &str, limit: Duration) -> Output {
+    let pid = child.id().to_string();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(child.wait_with_output()));
+    let Ok(output) = told.recv_timeout(limit) else {
+        let _ = Command::new("kill").args(["-KILL", &pid]).status();
+        panic!("it does not end in {limit:?}: {shown}");
+    };
+    output.unwrap()
+}
+
+/// A process that ends with the test, however that ends.
+pub struct Running(pub Child);
+
+impl Running {
+    /// How it ended, which it must soon: by itself, or because it was told to.
+    pub fn status(&mut self) -> ExitStatus {
+        let began = std::time::Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            // A drain has its time, too.
+            assert!(began.elapsed() < SOON * 2, "process {} does not end", self.0.id());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -102,6 +151,7 @@ pub struct TestServer {
     pub address: SocketAddr,
     pub tls: Option<SocketAddr>,
     pub deliveries: Deliveries,
+    pub gateway: Arc<Gateway>,
     stop: CancellationToken,
     task: Option<JoinHandle<()>>,
     dir: Option<TempDir>,
@@ -158,12 +208,12 @@ impl TestServer {
         let mut config = Config::from_parts(Some(("test", &text)), variables).unwrap();
         config.allow_loopback_webhooks = allows_loopback;
         let server = Server::bind(config).await.unwrap();
-        let deliveries = server.deliveries();
+        let (deliveries, gateway) = (server.deliveries(), server.gateway());
         let (address, tls) = (server.address().unwrap(), server.tls_address());
         let stop = CancellationToken::new();
         let running = stop.clone();
         let task = tokio::spawn(async move { server.run(running).await.unwrap() });
-        Self { address, tls, deliveries, stop, task: Some(task), dir: Some(dir), extra, agents, allows_loopback }
+        Self { address, tls, deliveries, gateway, stop, task: Some(task), dir: Some(dir), extra, agents, allows_loopback }
     }
 
     /// Stops in good order and starts again on the same folder.
@@ -214,11 +264,12 @@ fn key(line: &str) -> Option<&str> {
 /// A gateway as a process of its own, which can be killed.
 pub struct TestProcess {
     pub address: SocketAddr,
-    child: std::process::Child,
+    child: Running,
 }
 
 impl TestProcess {
-    /// Starts the program on a folder and a port, and waits until it is ready. `wrap` is put in front of the command.
+    /// Starts the program on a folder and a port, and waits until it is ready. `wrap` is put in front of the command, and must
+    /// have the program take its place: what is not our child would outlive a test that fails.
     pub async fn start(dir: &Path, port: u16, wrap: &[&str]) -> Self {
         Self::start_with(dir, port, wrap, CONFIG).await
     }
@@ -229,7 +280,7 @@ impl TestProcess {
         let program = env!("CARGO_BIN_EXE_tieline");
         let mut words: Vec<&str> = wrap.to_vec();
         words.extend([program, "--config", config.to_str().unwrap(), "serve"]);
-        let child = std::process::Command::new(words[0])
+        let child = Command::new(words[0])
             .args(&words[1..])
             .current_dir(dir)
             .env("TIELINE__SERVER__LISTEN", format!("127.0.0.1:{port}"))
@@ -239,7 +290,7 @@ impl TestProcess {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let this = Self { address: SocketAddr::from(([127, 0, 0, 1], port)), child };
+        let this = Self { address: SocketAddr::from(([127, 0, 0, 1], port)), child: Running(child) };
         this.api().until_ready().await;
         this
     }
@@ -249,48 +300,37 @@ impl TestProcess {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// SIGKILL.
     pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.child.0.kill().unwrap();
+        self.child.0.wait().unwrap();
     }
 
     /// How it ended by itself.
-    pub fn status(&mut self) -> std::process::ExitStatus {
-        self.child.wait().unwrap()
+    pub fn status(&mut self) -> ExitStatus {
+        self.child.status()
     }
 
     /// A signal by its name; returns how the process ended.
-    pub fn end(&mut self, signal: &str) -> std::process::ExitStatus {
-        let sent = std::process::Command::new("kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status();
+    pub fn end(&mut self, signal: &str) -> ExitStatus {
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.pid().to_string()).status();
         assert!(sent.unwrap().success());
-        self.child.wait().unwrap()
+        self.child.status()
     }
 }
 
-impl Drop for TestProcess {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A port that was free a moment ago.
 /// Runs the program to its end, with a data folder and a gateway to talk to; whether it was good, and what it said.
 pub fn tieline(dir: &Path, data: &Path, url: &str, words: &[&str]) -> (bool, String) {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tieline"))
-        .args(words)
-        .current_dir(dir)
-        .env("TIELINE__SERVER__DATA_DIR", data)
-        .env("TIELINE_URL", url)
-        .output()
-        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tieline"));
+    command.args(words).current_dir(dir).env("TIELINE__SERVER__DATA_DIR", data).env("TIELINE_URL", url);
+    let output = output(&mut command, SOON * 4);
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
 }
 
+/// A port that was free a moment ago.
 pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -433,7 +473,8 @@ impl Api {
         for (name, value) in headers {
             request.headers_mut().insert(name.parse::<reqwest::header::HeaderName>().unwrap(), value.parse().unwrap());
         }
-        let (socket, _) = tokio_tungstenite::connect_async(request).await?;
+        let opening = tokio_tungstenite::connect_async(request);
+        let (socket, _) = tokio::time::timeout(SOON, opening).await.expect("a socket is opened or refused soon")?;
         Ok(Ws { socket, waiting: VecDeque::new() })
     }
 
@@ -579,21 +620,30 @@ impl Ws {
     }
 
     pub async fn send_text(&mut self, text: impl Into<String>) {
-        self.socket.send(Message::text(text.into())).await.unwrap();
+        let sending = self.socket.send(Message::text(text.into()));
+        tokio::time::timeout(SOON, sending).await.expect("what is sent is read soon").unwrap();
+    }
+
+    /// The next frame or the end, if one comes soon. Pings are neither, however often they come.
+    async fn coming(&mut self) -> Option<Came> {
+        let coming = async {
+            loop {
+                match self.socket.next().await {
+                    None => return Came::Gone,
+                    Some(Err(_)) => return Came::Gone,
+                    Some(Ok(Message::Text(text))) => return Came::Frame(serde_json::from_str(&text).unwrap()),
+                    Some(Ok(Message::Close(Some(frame)))) => return Came::Closed(frame.code.into()),
+                    Some(Ok(Message::Close(None))) => return Came::Closed(1005),
+                    Some(Ok(_)) => {}
+                }
+            }
+        };
+        tokio::time::timeout(SOON, coming).await.ok()
     }
 
     /// The next frame or the end, as it comes.
     pub async fn come(&mut self) -> Came {
-        loop {
-            match tokio::time::timeout(SOON, self.socket.next()).await.expect("something comes soon") {
-                None => return Came::Gone,
-                Some(Err(_)) => return Came::Gone,
-                Some(Ok(Message::Text(text))) => return Came::Frame(serde_json::from_str(&text).unwrap()),
-                Some(Ok(Message::Close(Some(frame)))) => return Came::Closed(frame.code.into()),
-                Some(Ok(Message::Close(None))) => return Came::Closed(1005),
-                Some(Ok(_)) => {}
-            }
-        }
+        self.coming().await.expect("something comes soon")
     }
 
     pub async fn frame(&mut self) -> Value {
@@ -638,11 +688,13 @@ impl Ws {
     /// The code the socket is closed with; frames before it are returned too.
     pub async fn closed(&mut self) -> (u16, Vec<Value>) {
         let mut frames: Vec<Value> = self.waiting.drain(..).collect();
+        let began = std::time::Instant::now();
         loop {
-            match self.come().await {
-                Came::Frame(frame) => frames.push(frame),
-                Came::Closed(code) => return (code, frames),
-                Came::Gone => return (1006, frames),
+            match self.coming().await {
+                Some(Came::Frame(frame)) if began.elapsed() < SOON * 3 => frames.push(frame),
+                Some(Came::Closed(code)) => return (code, frames),
+                Some(Came::Gone) => return (1006, frames),
+                None | Some(Came::Frame(_)) => panic!("the socket is not closed; {} frames came", frames.len()),
             }
         }
     }

@@ -123,7 +123,10 @@ async fn an_event_is_traced_from_its_request_to_its_receipts() {
         command.args(words).args(["--url", &format!("http://{}", server.address)]).env("TIELINE__INTERNAL__ADMIN_KEY", "of my own");
         command
     };
-    let run = async |words: &[&str]| tokio::process::Command::from(tieline(words)).output().await.unwrap();
+    let run = async |words: &[&str]| {
+        let mut command = tokio::process::Command::from(tieline(words));
+        tokio::time::timeout(SOON * 4, command.kill_on_drop(true).output()).await.expect("it ends").unwrap()
+    };
     let output = run(&["trace", &id, "0"]).await;
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     for said in [

@@ -45,7 +45,7 @@ fn by_program(program: &str, file: &str, lines: String) -> Option<Vec<String>> {
     };
     let mut input = child.stdin.take().unwrap();
     let writing = std::thread::spawn(move || input.write_all(lines.as_bytes()).unwrap());
-    let output = child.wait_with_output().unwrap();
+    let output = output_of(child, file, LONG);
     writing.join().unwrap();
     assert!(output.status.success(), "{file}: {}", output.status);
     Some(String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect())

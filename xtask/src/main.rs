@@ -181,6 +181,7 @@ fn is_worth_repeating(line: &str) -> bool {
         "bad input: ",
         "routing: ",
         "catalogue: ",
+        "openapi: ",
         "webhooks: ",
         "backup: ",
         "demo: ",

@@ -1,6 +1,7 @@
 //! The Connector API: SEND and CONVERSATION, over HTTP and on the connector socket. An application speaks for
 //! consumers, each request with the ConsumerJWS of the one it is for.
 
+use super::render::Side;
 use super::request::{Caller, Client, identity_of, key_in_envelope, kind_of, success_text};
 use super::socket::{bare, conversations_frame, found_body, name_of, typing_frame};
 use super::{Native, error, render};
@@ -29,6 +30,7 @@ use tieline_protocol::{body, notify, text};
 
 /// Most requests in one batch.
 const LONGEST_BATCH: usize = 100;
+
 /// Conversations of which a socket remembers the ConsumerJWS.
 const REMEMBERED: usize = 10_000;
 
@@ -78,7 +80,7 @@ enum Said {
 fn connector_success(part: &Part, outcome: &Outcome, sequence: ReplySequence) -> Said {
     match outcome {
         Outcome::Published { resends, .. } if sequence == ReplySequence::ResendCount => Said::Sequence { sequence: 2 * resends },
-        Outcome::Published { sequence, .. } => Said::Sequence { sequence: *sequence },
+        Outcome::Published { sequence, .. } | Outcome::Recorded { sequence, .. } => Said::Sequence { sequence: *sequence },
         Outcome::Opened { conversation, found } => Said::Opened(render::opened(conversation, *found)),
         Outcome::ProfileSet => Said::Text { msg: text::PROFILE_SET },
         Outcome::Updated | Outcome::ConsumerSeen | Outcome::Routed(_) => Said::Text { msg: part.text },
@@ -293,6 +295,19 @@ fn is_query(kind: RequestKind) -> bool {
             | RequestKind::GenerateUploadToken
             | RequestKind::GenerateDownloadToken
     )
+}
+
+/// Whether SEND takes it, for whom it speaks for.
+pub(super) fn is_over_http(kind: RequestKind) -> bool {
+    let is_command = matches!(
+        kind,
+        RequestKind::ConsumerRequestConversation
+            | RequestKind::PublishEvent
+            | RequestKind::UpdateConversationField
+            | RequestKind::SetUserProfile
+    );
+    // What was filled in is for agents.
+    is_command || is_query(kind) && kind != RequestKind::GenerateDownloadToken
 }
 
 fn invalid_consumer() -> Error {
@@ -568,7 +583,7 @@ impl Codec for ConnectorCodec {
     }
 
     fn conversation(&self, conversation: &Conversation) -> Frame {
-        render::conversation(Version::V3, conversation)
+        render::conversation(Version::V3, Side::Consumer, conversation)
     }
 
     fn conversations(&self, subscription: &str, now: Millis, changes: &[(ChangeKind, Frame)]) -> Frame {
@@ -596,7 +611,7 @@ fn feed_frame(epoch: &str, now: Millis, sight: &Sight, state: Option<&Conversati
         if !sight.entry.changes_what_is_shown() {
             return None;
         }
-        let changes = [(ChangeKind::Upsert, render::conversation(Version::V3, state))];
+        let changes = [(ChangeKind::Upsert, render::conversation(Version::V3, Side::Consumer, state))];
         return Some(conversations_frame(Version::V3, None, Some(&cursor), now, &changes));
     }
     render::with_event(Version::V3, sight, |change| {

@@ -36,6 +36,11 @@ pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
     response
 }
 
+/// What can be written, as a JSON reply.
+pub(super) fn written(status: StatusCode, body: &impl serde::Serialize) -> Response {
+    json(status, render::to_text(body))
+}
+
 /// The error as a reply.
 pub(super) fn response(req_id: Option<&str>, error: &Error) -> Response {
     let code = error.code();

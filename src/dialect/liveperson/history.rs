@@ -1,5 +1,6 @@
 //! The history of one conversation, as consoles ask for it when it is over: everything in one answer.
 
+use super::openapi::{History, HistoryRefused};
 use super::socket::bare;
 use super::{Native, error, render};
 use crate::domain::{Actor, Conversation, Message, Millis, OpenState, ParticipantState, Person, Role, Sight};
@@ -17,20 +18,31 @@ use tieline_protocol::code::ErrorCode;
 use tieline_protocol::event::EventClass;
 use tieline_protocol::ids::{ConsumerId, ConversationId};
 use tieline_protocol::json::object;
+use utoipa::ToSchema;
 
 /// Most events of a dialog in one answer, and about the most bytes of what was published: an answer is put together in
 /// memory. What is over that is left out, the newest, and the answer says that it is partial.
 const MOST: usize = 10_000;
 const BYTES: usize = 2 * 1024 * 1024;
+
 /// Events in one read.
 const PAGE: usize = 1_000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = HistoryOf)]
 struct Asked {
     #[serde(rename = "conversationId")]
+    #[schema(value_type = String)]
     conversation_id: Option<String>,
 }
 
+/// The history of one conversation, everything in one answer.
+#[utoipa::path(
+    post, path = "/messaging_history/api/account/{account}/conversations/conversation/search",
+    operation_id = "conversation_history", tag = "agents", security(("bearer" = [])),
+    params(("account" = String, Path, description = "The account.")), request_body = Asked,
+    responses((status = 200, description = "It, or nothing.", body = History), HistoryRefused),
+)]
 pub(super) async fn conversation(
     State(native): State<Arc<Native>>,
     Path(account): Path<String>,
@@ -172,7 +184,7 @@ fn record(sight: &Sight, message: &Message) -> Value {
     json!({
         "type": kind, "messageData": data, "messageId": message_id(message, message.sequence), "seq": message.sequence,
         "dialogId": message.dialog, "participantId": participant(&message.from), "sentBy": side(&message.from),
-        "time": written(sight.at), "timeL": sight.at, "source": message.app,
+        "time": written(sight.said_at()), "timeL": sight.said_at(), "source": message.app,
         "audience": if message.whisper { "AGENTS_AND_MANAGERS" } else { "ALL" },
         "quickReplies": event.get("quickReplies").map(|replies| json!({"content": replies.to_string()})),
         "contextData": message.metadata.as_ref().map(|metadata| json!({"rawMetadata": metadata.get()})),
@@ -186,7 +198,7 @@ fn statuses(sight: &Sight, message: &Message) -> Vec<Value> {
     let status = |sequence: u64| {
         json!({
             "messageId": message_id(message, sequence), "seq": message.sequence, "dialogId": message.dialog,
-            "time": written(sight.at), "timeL": sight.at, "participantId": participant(&message.from),
+            "time": written(sight.said_at()), "timeL": sight.said_at(), "participantId": participant(&message.from),
             "participantType": side(&message.from), "messageDeliveryStatus": event["status"],
         })
     };

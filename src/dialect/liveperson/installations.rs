@@ -3,14 +3,15 @@
 //! All of an account are one document of the store, so its revision is what `ac-revision` says and `If-Match` repeats.
 //! Applications of the configuration file are shown beside them, and changed there.
 
+use super::openapi::{AdministrationRefused, Application, Change};
 use super::socket::bare;
 use super::{Native, error};
 use crate::config::{Config, Header, Webhook, WebhookSecret, WebhookSettings, WebhookSignature, check_secrets};
-use crate::delivery::address::Guard;
 use crate::delivery::{AppWebhooks, Deliveries, Hook};
 use crate::domain::{Actor, AgentRole};
 use crate::gateway::Error;
 use crate::identity::{Account, App, Denied};
+use crate::outbound::Guard;
 use crate::store::{Document, StoreError};
 use arc_swap::ArcSwap;
 use axum::body::Body;
@@ -25,13 +26,16 @@ use std::time::Duration;
 use tieline_protocol::code::ErrorCode;
 use tieline_protocol::ids::{AccountId, ClientId};
 use tokio::sync::Mutex;
+use utoipa::ToSchema;
 
 /// Where they are kept.
 const COLLECTION: &str = "installations";
+
 /// Most applications of an account, the largest manifest, and the largest that all of an account may be, in bytes.
 const MOST: usize = 200;
 const LARGEST: usize = 64 * 1024;
 const LARGEST_ALL: usize = 1024 * 1024;
+
 /// Longest name and description, in characters.
 const LONGEST_NAME: usize = 128;
 const LONGEST_DESCRIPTION: usize = 256;
@@ -59,10 +63,13 @@ struct Installed {
 }
 
 /// What a manifest may say; what else it says is kept and given back.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct Manifest {
+    /// At most 128 characters.
+    #[schema(value_type = String)]
     client_name: Option<String>,
     #[serde(default)]
+    #[schema(max_length = 256)]
     description: Option<String>,
     #[serde(default)]
     grant_types: Option<Vec<String>>,
@@ -74,34 +81,36 @@ struct Manifest {
     capabilities: Option<Capabilities>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct Capabilities {
     #[serde(default)]
     webhooks: Option<Webhooks>,
 }
 
 /// Event types and, among them, the retries.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct Webhooks {
     #[serde(default)]
     retry: Option<Retry>,
     /// Ours: `sha256` instead of the vendor's default.
     #[serde(default)]
+    #[schema(value_type = Option<String>)]
     signature: Option<WebhookSignature>,
     /// Ours: the secrets of the standard signatures.
     #[serde(default)]
+    #[schema(value_type = Vec<String>)]
     secrets: Vec<WebhookSecret>,
     #[serde(flatten)]
     events: BTreeMap<String, Line>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct Retry {
     retention_time: u64,
 }
 
 /// Where one type of event goes; `pull`, `all` and `enabled` are ours.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct Line {
     #[serde(default)]
     endpoint: Option<String>,
@@ -117,7 +126,7 @@ struct Line {
     headers: Option<Vec<WebhookHeader>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct WebhookHeader {
     header_name: String,
     header_value: String,
@@ -133,7 +142,7 @@ impl Installations {
             deliveries,
             configured: ArcSwap::from_pointee(AppWebhooks::configured(config)),
             settings: config.webhooks.clone(),
-            guard: Guard::new(&config.webhooks),
+            guard: Guard::of_webhooks(&config.webhooks),
             allows_loopback: config.allow_loopback_webhooks,
             installed: Mutex::default(),
             delivering: Mutex::default(),
@@ -162,6 +171,7 @@ impl Installations {
             retention,
             is_guarded: !self.allows_loopback,
             hooks: Hook::configured(&lines),
+            render: None,
         })
     }
 
@@ -246,6 +256,15 @@ fn checked(native: &Native, account: &AccountId, manifest: &Map<String, Value>, 
         native.installations.webhooks(account, id, secret, &webhooks)?;
     }
     Ok(())
+}
+
+/// Says what a manifest leaves out, or leaves out by `null`.
+fn complete(app: &mut Map<String, Value>) {
+    for (name, usual) in [("enabled", Value::from(true)), ("scope", Value::from("msg.consumer"))] {
+        if app.get(name).is_none_or(Value::is_null) {
+            app.insert(name.to_owned(), usual);
+        }
+    }
 }
 
 /// A reply with the revision that a change must name.
@@ -390,8 +409,7 @@ impl Native {
         let mut app = self.manifest(body).await?;
         let (id, secret) = (uuid::Uuid::new_v4().to_string(), crate::random::secret());
         checked(self, &account.id, &app, &id, &secret).map_err(|error| refused(&error))?;
-        app.entry("enabled").or_insert(Value::from(true));
-        app.entry("scope").or_insert(Value::from("msg.consumer"));
+        complete(&mut app);
         let issued = self.gateway.identity().now() / 1000;
         app.extend([
             ("id".to_owned(), Value::from(id.clone())),
@@ -446,8 +464,7 @@ impl Native {
                 let own: Vec<_> = kept.iter().filter_map(|name| Some(((*name).to_owned(), app.get(*name)?.clone()))).collect();
                 *app = manifest;
                 app.extend(own);
-                app.entry("enabled").or_insert(Value::from(true));
-                app.entry("scope").or_insert(Value::from("msg.consumer"));
+                complete(app);
                 app.clone()
             }
         };
@@ -473,18 +490,79 @@ fn either(result: Result<Response, Box<Response>>) -> Response {
     result.unwrap_or_else(|response| *response)
 }
 
+/// Every application of the account.
+#[utoipa::path(
+    get, path = "/api/account/{account}/configuration/app-install/installations", operation_id = "installations_list",
+    tag = "installations", security(("bearer" = [])), params(("account" = String, Path, description = "The account.")),
+    responses(
+        (
+            status = 200, description = "All of them.", body = Vec<Application>,
+            headers(("ac-revision" = u64, description = "What `If-Match` must repeat.")),
+        ),
+        AdministrationRefused,
+    ),
+)]
 pub(super) async fn list(State(native): State<Arc<Native>>, Path(account): Path<String>, headers: HeaderMap) -> Response {
     either(native.list(&account, &headers).await)
 }
 
+/// Installs an application.
+#[utoipa::path(
+    post, path = "/api/account/{account}/configuration/app-install/installations", operation_id = "installations_add",
+    tag = "installations", security(("bearer" = [])), params(("account" = String, Path, description = "The account.")),
+    request_body(
+        content = Manifest,
+        example = json!({"client_name": "Shop", "grant_types": ["client_credentials"], "scope": "msg.consumer"}),
+    ),
+    responses(
+        (
+            status = 201, description = "It, with its id and secret.", body = Application,
+            headers(("ac-revision" = u64, description = "What `If-Match` must repeat.")),
+        ),
+        AdministrationRefused,
+    ),
+)]
 pub(super) async fn install(State(native): State<Arc<Native>>, Path(account): Path<String>, headers: HeaderMap, body: Body) -> Response {
     to_the_end(async move { native.install(&account, &headers, body).await }).await
 }
 
+/// One application.
+#[utoipa::path(
+    get, path = "/api/account/{account}/configuration/app-install/installations/{id}", operation_id = "installations_get",
+    tag = "installations", security(("bearer" = [])),
+    params(("account" = String, Path, description = "The account."), ("id" = String, Path, description = "The application's id.")),
+    responses(
+        (
+            status = 200, description = "What was asked for.", body = Application,
+            headers(("ac-revision" = u64, description = "What `If-Match` must repeat.")),
+        ),
+        AdministrationRefused,
+    ),
+)]
 pub(super) async fn one(State(native): State<Arc<Native>>, Path((account, id)): Path<(String, String)>, headers: HeaderMap) -> Response {
     either(native.one(&account, &id, &headers).await)
 }
 
+/// Changes an application: the manifest replaces the one before.
+#[utoipa::path(
+    put, path = "/api/account/{account}/configuration/app-install/installations/{id}", operation_id = "installations_change",
+    tag = "installations", security(("bearer" = [])),
+    params(
+        ("account" = String, Path, description = "The account."), ("id" = String, Path, description = "The application's id."),
+        Change,
+    ),
+    request_body(
+        content = Manifest,
+        example = json!({"client_name": "Shop", "grant_types": ["client_credentials"], "scope": "msg.consumer"}),
+    ),
+    responses(
+        (
+            status = 200, description = "It, as it is now.", body = Application,
+            headers(("ac-revision" = u64, description = "What `If-Match` must repeat.")),
+        ),
+        AdministrationRefused,
+    ),
+)]
 pub(super) async fn change(
     State(native): State<Arc<Native>>,
     Path((account, id)): Path<(String, String)>,
@@ -494,7 +572,23 @@ pub(super) async fn change(
     to_the_end(async move { native.change(&account, &id, &headers, Some(body)).await }).await
 }
 
-/// A change by clients that can only POST.
+/// A change or a removal by clients that can only POST.
+#[utoipa::path(
+    post, path = "/api/account/{account}/configuration/app-install/installations/{id}", operation_id = "installations_override",
+    tag = "installations", security(("bearer" = [])),
+    params(
+        ("account" = String, Path, description = "The account."), ("id" = String, Path, description = "The application's id."),
+        Change, ("x-http-method-override" = String, Header, description = "`PUT` or `DELETE`."),
+    ),
+    request_body = Option<Manifest>,
+    responses(
+        (
+            status = 200, description = "As that method says.", body = Application,
+            headers(("ac-revision" = u64, description = "What `If-Match` must repeat.")),
+        ),
+        AdministrationRefused,
+    ),
+)]
 pub(super) async fn overridden(native: State<Arc<Native>>, path: Path<(String, String)>, headers: HeaderMap, body: Body) -> Response {
     let method = headers.get("x-http-method-override").and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_uppercase();
     match method.as_str() {
@@ -504,6 +598,22 @@ pub(super) async fn overridden(native: State<Arc<Native>>, path: Path<(String, S
     }
 }
 
+/// Removes an application.
+#[utoipa::path(
+    delete, path = "/api/account/{account}/configuration/app-install/installations/{id}", operation_id = "installations_remove",
+    tag = "installations", security(("bearer" = [])),
+    params(
+        ("account" = String, Path, description = "The account."), ("id" = String, Path, description = "The application's id."),
+        Change,
+    ),
+    responses(
+        (
+            status = 200, description = "It, as it was, without its secret.", body = Application,
+            headers(("ac-revision" = u64, description = "What `If-Match` must repeat.")),
+        ),
+        AdministrationRefused,
+    ),
+)]
 pub(super) async fn remove(State(native): State<Arc<Native>>, Path((account, id)): Path<(String, String)>, headers: HeaderMap) -> Response {
     to_the_end(async move { native.change(&account, &id, &headers, None).await }).await
 }

@@ -1,20 +1,27 @@
 //! Agents' login, refresh and logout.
 
+use super::lookup::Services;
+use super::openapi::{LoginRefused, SessionRefused};
 use super::{Native, Peer, empty, error};
 use crate::gateway::Error;
 use crate::identity::{Account, Denied, Login};
+use crate::openapi::AnyObject;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use tieline_protocol::ids::{ParticipantId, UserId};
 use tieline_protocol::json::object;
+use utoipa::ToSchema;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct Credentials {
+    #[schema(value_type = String)]
     username: Option<String>,
+    #[schema(value_type = String)]
     password: Option<String>,
 }
 
@@ -23,6 +30,19 @@ fn refused(status: StatusCode, error: &str) -> Response {
     error::json(status, json!({"error": error}).to_string())
 }
 
+/// Signs an agent in.
+#[utoipa::path(
+    post, path = "/api/account/{account}/login", operation_id = "login", tag = "agents", security(()),
+    params(("account" = String, Path, description = "The account.")),
+    request_body(content = Credentials, example = json!({"username": "ada", "password": "ada-demo"})),
+    responses(
+        (
+            status = 200, description = "A session, in a cookie too.", body = Welcome,
+            headers(("set-cookie" = String, description = "`Session_id`.")),
+        ),
+        LoginRefused,
+    ),
+)]
 pub(super) async fn login(
     State(native): State<Arc<Native>>,
     Path(account): Path<String>,
@@ -55,28 +75,66 @@ pub(super) async fn login(
     }
 }
 
+/// A session.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = AgentSession)]
+struct Welcome<'l> {
+    /// What a refresh and a logout must show.
+    csrf: &'l str,
+    wsuk: &'l str,
+    /// Milliseconds, as text.
+    #[serde(rename = "sessionTTl")]
+    session_ttl: String,
+    /// What opens sockets.
+    bearer: &'l str,
+    session_id: &'l str,
+    config: AgentConfig<'l>,
+    #[serde(rename = "csdsCollectionResponse")]
+    collection: Services,
+    #[schema(value_type = AnyObject)]
+    account_data: Map<String, Value>,
+}
+
+/// Who signed in.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct AgentConfig<'l> {
+    login_name: &'l str,
+    #[schema(value_type = String)]
+    user_id: &'l UserId,
+    #[schema(value_type = String)]
+    user_pid: &'l ParticipantId,
+    user_privileges: Vec<u32>,
+    is_admin: bool,
+    #[serde(rename = "isLPA")]
+    is_lpa: bool,
+    /// Milliseconds since 1970.
+    server_current_time: i64,
+}
+
 fn welcome(native: &Native, account: &Account, login: &Login, headers: &HeaderMap) -> Response {
     let agent = &login.agent;
     let is_admin = agent.roles.contains(&crate::domain::AgentRole::Admin);
-    let body = json!({
-        "csrf": login.csrf,
-        "wsuk": "",
-        "sessionTTl": login.time.as_millis().to_string(),
-        "bearer": login.bearer,
-        "sessionId": login.session,
-        "config": {
-            "loginName": agent.login,
-            "userId": agent.user,
-            "userPid": agent.pid,
-            "userPrivileges": [],
-            "isAdmin": is_admin,
-            "isLPA": false,
-            "serverCurrentTime": native.gateway.identity().now(),
+    let body = Welcome {
+        csrf: &login.csrf,
+        wsuk: "",
+        session_ttl: login.time.as_millis().to_string(),
+        bearer: &login.bearer,
+        session_id: &login.session,
+        config: AgentConfig {
+            login_name: &agent.login,
+            user_id: &agent.user,
+            user_pid: &agent.pid,
+            user_privileges: Vec::new(),
+            is_admin,
+            is_lpa: false,
+            server_current_time: native.gateway.identity().now(),
         },
-        "csdsCollectionResponse": {"baseURIs": native.services(account.id.as_str(), headers)},
-        "accountData": {},
-    });
-    let mut response = error::json(StatusCode::OK, body.to_string());
+        collection: Services { base_uris: native.services(account.id.as_str(), headers) },
+        account_data: Map::new(),
+    };
+    let mut response = error::written(StatusCode::OK, &body);
     // A session id is 32 hexadecimal digits.
     if let Ok(cookie) = HeaderValue::from_str(&format!("Session_id={}; Path=/; Secure; HttpOnly; SameSite=Strict", login.session)) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -84,7 +142,7 @@ fn welcome(native: &Native, account: &Account, login: &Login, headers: &HeaderMa
     response
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct Csrf {
     csrf: String,
 }
@@ -99,6 +157,12 @@ async fn session(native: &Native, headers: &HeaderMap, mut body: Body) -> Result
     Ok((id, csrf.csrf))
 }
 
+/// Lets an agent's session last anew.
+#[utoipa::path(
+    post, path = "/api/account/{account}/refresh", operation_id = "refresh", tag = "agents", security(("session" = [])),
+    params(("account" = String, Path, description = "The account.")), request_body = Csrf,
+    responses((status = 200, description = "It lasts anew."), SessionRefused),
+)]
 pub(super) async fn refresh(State(native): State<Arc<Native>>, Path(account): Path<String>, headers: HeaderMap, body: Body) -> Response {
     let Some(account) = native.account(&account) else { return over(Denied::Invalid) };
     match session(&native, &headers, body).await {
@@ -111,6 +175,12 @@ pub(super) async fn refresh(State(native): State<Arc<Native>>, Path(account): Pa
     }
 }
 
+/// Ends an agent's session, and closes its sockets.
+#[utoipa::path(
+    post, path = "/api/account/{account}/logout", operation_id = "logout", tag = "agents", security(("session" = [])),
+    params(("account" = String, Path, description = "The account.")), request_body = Csrf,
+    responses((status = 200, description = "It is over."), SessionRefused),
+)]
 pub(super) async fn logout(State(native): State<Arc<Native>>, Path(account): Path<String>, headers: HeaderMap, body: Body) -> Response {
     let Some(account) = native.account(&account) else { return over(Denied::Invalid) };
     match session(&native, &headers, body).await {

@@ -1,12 +1,15 @@
 //! The domain lookup: every client asks first where each service lives. Here each lives on this origin.
 
+use super::openapi::UnknownHere;
 use super::{Native, error};
+use crate::openapi::Sentence;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
 
 /// The services that clients ask for.
 const SERVICES: [&str; 11] = [
@@ -33,23 +36,62 @@ impl Native {
     }
 
     /// Every service of an account.
-    pub(super) fn services(&self, account: &str, headers: &HeaderMap) -> Vec<Value> {
+    pub(super) fn services(&self, account: &str, headers: &HeaderMap) -> Vec<Service> {
         let origin = self.origin(headers);
-        SERVICES.iter().map(|service| json!({"service": service, "account": account, "baseURI": origin})).collect()
+        let shown = |service| Service { service, account: account.to_owned(), base_uri: origin.clone() };
+        SERVICES.into_iter().map(shown).collect()
     }
+}
+
+/// Where a service lives.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Service {
+    service: &'static str,
+    account: String,
+    /// Host and port, never a scheme.
+    #[serde(rename = "baseURI")]
+    base_uri: String,
+}
+
+/// Where each service lives.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Services {
+    #[serde(rename = "baseURIs")]
+    pub(super) base_uris: Vec<Service>,
 }
 
 fn unknown(what: &str) -> Response {
     error::json(StatusCode::BAD_REQUEST, json!({"error": what}).to_string())
 }
 
+/// Where each service lives.
+#[utoipa::path(
+    get, path = "/api/account/{account}/service/baseURI.json", operation_id = "services_list", tag = "lookup", security(()),
+    params(("account" = String, Path, description = "The account.")),
+    responses((status = 200, description = "All of them.", body = Services), UnknownHere),
+)]
 pub(super) async fn all(State(native): State<Arc<Native>>, Path(account): Path<String>, headers: HeaderMap) -> Response {
     if native.account(&account).is_none() {
         return unknown("unknown account");
     }
-    error::json(StatusCode::OK, json!({"baseURIs": native.services(&account, &headers)}).to_string())
+    error::written(StatusCode::OK, &Services { base_uris: native.services(&account, &headers) })
 }
 
+/// Where one service lives.
+#[utoipa::path(
+    get, path = "/api/account/{account}/service/{service}/baseURI.json", operation_id = "services_get", tag = "lookup",
+    security(()),
+    params(
+        ("account" = String, Path, description = "The account."),
+        ("service" = String, Path, description = "The service, such as `sentinel`."),
+    ),
+    responses(
+        (status = 200, description = "What was asked for.", body = Service), UnknownHere,
+        (status = 404, description = "There is no such service.", body = Sentence),
+    ),
+)]
 pub(super) async fn one(
     State(native): State<Arc<Native>>,
     Path((account, service)): Path<(String, String)>,
@@ -58,16 +100,19 @@ pub(super) async fn one(
     if native.account(&account).is_none() {
         return unknown("unknown account");
     }
-    let found = native.services(&account, &headers).into_iter().find(|known| known["service"] == service.as_str());
+    let found = native.services(&account, &headers).into_iter().find(|known| known.service == service);
     found.map_or_else(
         || error::json(StatusCode::NOT_FOUND, json!({"error": "unknown service"}).to_string()),
-        |service| error::json(StatusCode::OK, service.to_string()),
+        |service| error::written(StatusCode::OK, &service),
     )
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Callback {
+    /// The function to call: letters, digits, `_`, `$` and `.`, at most 128 of them.
     cb: Option<String>,
+    /// Another name for it.
     callback: Option<String>,
 }
 
@@ -91,6 +136,22 @@ pub(super) fn call(name: &str, value: &Value) -> Response {
     response
 }
 
+/// Where one service lives, as JavaScript.
+#[utoipa::path(
+    get, path = "/api/account/{account}/service/{service}/baseURI.lpCsds", operation_id = "services_script", tag = "lookup",
+    security(()),
+    params(
+        ("account" = String, Path, description = "The account."),
+        ("service" = String, Path, description = "The service, such as `sentinel`."), Callback,
+    ),
+    responses(
+        (
+            status = 200, description = "A call of the function.", body = String,
+            content_type = "application/javascript; charset=utf-8",
+        ),
+        UnknownHere,
+    ),
+)]
 pub(super) async fn script(
     State(native): State<Arc<Native>>,
     Path((account, service)): Path<(String, String)>,

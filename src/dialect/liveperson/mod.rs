@@ -6,6 +6,7 @@
 //! - [`socket`]: the sockets of consumers (v3) and agents (v2, v2.1, v3);
 //! - [`installations`]: applications that come and go; [`history`]: a conversation when it is over;
 //! - [`webhook`]: the bodies of webhooks;
+//! - [`openapi`](mod@openapi): what the document of the calls says beside them;
 //! - [`request`] reads requests, [`render`] and [`error`] write what we have to say; [`webhook`]: what is posted.
 
 mod connector;
@@ -14,6 +15,7 @@ mod history;
 mod installations;
 mod login;
 mod lookup;
+mod openapi;
 mod render;
 mod request;
 mod sign_in;
@@ -23,6 +25,7 @@ mod webhook;
 
 use self::connector::ConnectorDoorway;
 use self::installations::Installations;
+use self::openapi::{ConnectorRefused, ConnectorReply, ConnectorRequest, Spoken};
 use self::request::Client;
 use self::socket::{ConsumerDoorway, Renewal, bare};
 pub use self::webhook::Webhooks;
@@ -32,6 +35,7 @@ use crate::delivery::Deliveries;
 use crate::domain::Actor;
 use crate::gateway::{Error, Gateway};
 use crate::identity::{Account, Denied};
+use crate::openapi::also;
 use crate::session::Admission;
 use crate::throttle::Throttle;
 use axum::Router;
@@ -40,7 +44,6 @@ use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::Response;
-use axum::routing::{get, post};
 use futures::future::BoxFuture;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -48,6 +51,10 @@ use std::sync::Arc;
 use tieline_protocol::code::{CloseCode, ErrorCode};
 use tieline_protocol::kind::Version;
 use tower_http::cors::CorsLayer;
+use utoipa::IntoParams;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// The dialect.
 #[derive(Debug)]
@@ -63,9 +70,18 @@ pub struct Native {
 }
 
 /// The query parameter that names a version.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct VersionQuery {
+    /// `3`; there is no other.
+    #[param(required = true)]
     v: Option<String>,
+}
+
+/// What the dialect's document says: the HTTP calls. The sockets are on the protocol's page.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    Native::calls().into_openapi()
 }
 
 impl Native {
@@ -111,38 +127,36 @@ impl Native {
 
     /// The HTTP calls.
     pub fn routes(self: &Arc<Self>) -> Router {
+        Self::calls().with_state(self.clone()).into()
+    }
+
+    fn calls() -> OpenApiRouter<Arc<Self>> {
+        let services = |routes| also(routes, "/api/account", "/csdr/account");
         // Web pages call these; no cookie is used, so any origin may.
-        let open = Router::new()
-            .route("/api/account/{account}/service/baseURI.json", get(lookup::all))
-            .route("/csdr/account/{account}/service/baseURI.json", get(lookup::all))
-            .route("/api/account/{account}/service/{service}/baseURI.json", get(lookup::one))
-            .route("/csdr/account/{account}/service/{service}/baseURI.json", get(lookup::one))
-            .route("/api/account/{account}/service/{service}/baseURI.lpCsds", get(lookup::script))
-            .route("/csdr/account/{account}/service/{service}/baseURI.lpCsds", get(lookup::script))
-            .route("/api/account/{account}/signup", post(tokens::sign_up))
-            .route("/api/account/{account}/signup.jsonp", get(tokens::sign_up_script))
-            .route("/api/account/{account}/anonymous/authorize", post(tokens::authorize))
-            .route("/api/account/{account}/authenticate", post(sign_in::authenticate))
-            .route("/api/account/{account}/app/{connector}/authenticate", post(sign_in::authenticate_by))
-            .route("/api/account/{account}/configuration/le-connectors/all-connectors", get(sign_in::connectors))
-            .route("/.well-known/jwks.json", get(tokens::keys))
+        let open = OpenApiRouter::default()
+            .routes(services(routes!(lookup::all)))
+            .routes(services(routes!(lookup::one)))
+            .routes(services(routes!(lookup::script)))
+            .routes(routes!(tokens::sign_up))
+            .routes(routes!(tokens::sign_up_script))
+            .routes(routes!(tokens::authorize))
+            .routes(routes!(sign_in::authenticate))
+            .routes(routes!(sign_in::authenticate_by))
+            .routes(routes!(sign_in::connectors))
+            .routes(routes!(tokens::keys))
             .layer(CorsLayer::permissive());
-        Router::new()
-            .route("/sentinel/api/account/{account}/app/token", post(tokens::app_token))
-            .route("/api/account/{account}/consumer", post(tokens::consumer))
-            .route("/api/account/{account}/messaging/consumer/conversation", post(conversation))
-            .route(SEND, post(send))
-            .route("/api/account/{account}/configuration/app-install/installations", get(installations::list).post(installations::install))
-            .route(
-                "/api/account/{account}/configuration/app-install/installations/{id}",
-                get(installations::one).put(installations::change).post(installations::overridden).delete(installations::remove),
-            )
-            .route("/messaging_history/api/account/{account}/conversations/conversation/search", post(history::conversation))
-            .route("/api/account/{account}/login", post(login::login))
-            .route("/api/account/{account}/refresh", post(login::refresh))
-            .route("/api/account/{account}/logout", post(login::logout))
+        OpenApiRouter::with_openapi(openapi::about())
+            .routes(routes!(tokens::app_token))
+            .routes(routes!(tokens::consumer))
+            .routes(routes!(conversation))
+            .routes(routes!(send))
+            .routes(routes!(installations::list, installations::install))
+            .routes(routes!(installations::one, installations::change, installations::overridden, installations::remove))
+            .routes(routes!(history::conversation))
+            .routes(routes!(login::login))
+            .routes(routes!(login::refresh))
+            .routes(routes!(login::logout))
             .merge(open)
-            .with_state(self.clone())
     }
 
     /// SEND, once more.
@@ -209,6 +223,28 @@ impl Call for SendCall {
     }
 }
 
+/// SEND: one request for a consumer.
+#[utoipa::path(
+    post, path = "/api/account/{account}/messaging/consumer/conversation/send", operation_id = "send", tag = "connector",
+    security(("app_jwt" = [], "consumer_jws" = [])),
+    params(("account" = String, Path, description = "The account."), VersionQuery, Spoken),
+    request_body(
+        content = ConnectorRequest,
+        examples(
+            ("profile" = (value = json!({"kind": "req", "id": "1", "type": "userprofile.SetUserProfile", "body": {"firstName": "Ann"}}))),
+            ("account" = (value = json!({"kind": "req", "id": "2", "type": "brandprofile.GetBrandProfile", "body": {}}))),
+            ("file" = (value = json!({"kind": "req", "id": "3", "type": "ms.GenerateURLForUploadFile", "body": {"fileSize": 9, "fileType": "PNG"}}))),
+            ("who" = (value = json!({"kind": "req", "id": "4", "type": "userprofile.GetUserProfile", "body": {}})))
+        ),
+    ),
+    responses(
+        (
+            status = 200, description = "What became of it.", body = ConnectorReply,
+            headers(("idempotent-replayed" = Option<String>, description = "`true` for the answer of an earlier request."))
+        ),
+        ConnectorRefused,
+    ),
+)]
 async fn send(
     State(native): State<Arc<Native>>,
     Path(account): Path<String>,
@@ -222,6 +258,27 @@ async fn send(
     }
 }
 
+/// CONVERSATION: the profile, the conversation, and perhaps its first events; all of them or none.
+#[utoipa::path(
+    post, path = "/api/account/{account}/messaging/consumer/conversation", operation_id = "conversation", tag = "connector",
+    security(("app_jwt" = [], "consumer_jws" = [])),
+    params(("account" = String, Path, description = "The account."), VersionQuery, Spoken),
+    request_body(
+        content = Vec<ConnectorRequest>,
+        example = json!([
+            {"kind": "req", "id": "1", "type": "userprofile.SetUserProfile", "body": {"firstName": "Ann"}},
+            {"kind": "req", "id": "2", "type": "cm.ConsumerRequestConversation", "body": {"brandId": "demo"}},
+            {"kind": "req", "id": "3", "type": "ms.PublishEvent", "body": {"dialogId": "", "event": {"type": "ContentEvent", "message": "hi"}}},
+        ]),
+    ),
+    responses(
+        (
+            status = 200, description = "What became of each, in their order.", body = Vec<ConnectorReply>,
+            headers(("idempotent-replayed" = Option<String>, description = "`true` for the answer of an earlier request."))
+        ),
+        ConnectorRefused,
+    ),
+)]
 async fn conversation(
     State(native): State<Arc<Native>>,
     Path(account): Path<String>,

@@ -1,14 +1,19 @@
 //! Our conversations and events as this dialect shows them. v2 names an agent by its old id and adds the participant
 //! id; v3 knows the participant id alone.
 
-use crate::domain::{AgentState, Conversation, Message, Millis, Participant, ParticipantState, Person, Ring, RingState, Role, Sight};
+use crate::domain::{
+    AgentState, AttributeValue, Conversation, Details, Facts, Link, Message, Millis, Participant, ParticipantState, Person, Rating, Ring,
+    RingState, Role, Sight,
+};
 use crate::gateway::Profile;
 use crate::hub::{Frame, Typing};
+use crate::identity::Account;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tieline_protocol::envelope::{Notification, NotificationKind};
-use tieline_protocol::ids::{AccountId, ConversationId};
+use tieline_protocol::ids::{AccountId, AttributeId, ConversationId, TagId};
 use tieline_protocol::kind::Version;
 use tieline_protocol::notify;
 
@@ -77,7 +82,7 @@ fn event_change<'m>(message: &'m Message, at: Millis, old: Option<&'m str>, audi
         originator_pid: old.map(|_| id),
         originator_metadata: notify::Originator { id, role: message.role.as_str(), client_properties: client },
         originator_client_properties: client.filter(|_| old.is_some()),
-        server_timestamp: Some(at),
+        server_timestamp: Some(message.written.unwrap_or(at)),
         event: &message.event,
         conversation_id: message.conversation.as_str(),
         dialog_id: message.dialog.as_str(),
@@ -114,9 +119,83 @@ pub(super) fn with_typing<T>(version: Version, typing: &Typing, then: impl FnOnc
     })
 }
 
+/// For whom a conversation is shown. Connectors are on the consumer's side.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Side<'a> {
+    /// Agents, and their account: what it calls things.
+    Brand(Option<&'a Account>),
+    /// The consumer, and who carries its messages.
+    Consumer,
+}
+
+/// What else is known of a conversation, in names of our own; nothing, if there is nothing.
+fn facts(details: &Details, account: Option<&Account>) -> Option<Box<RawValue>> {
+    let things = account.map(Account::things);
+    let id = |text: &str| uuid::Uuid::parse_str(text).ok().map(crate::things::ThingId::from);
+    let tag = |tag: &TagId| {
+        let name = things.zip(id(tag.as_str())).and_then(|(things, id)| Some(things.tags.resolve(id)?.thing.name.clone()));
+        json!({"id": tag, "name": name})
+    };
+    let attribute = |(attribute, value): (&AttributeId, &AttributeValue)| {
+        let known = things.zip(id(attribute.as_str())).and_then(|(things, id)| things.attributes.resolve(id));
+        let (identifier, label) = known.as_ref().map(|kept| (&kept.thing.identifier, &kept.thing.label)).unzip();
+        json!({"id": attribute, "identifier": identifier, "label": label, "value": value})
+    };
+    let facts = details.facts();
+    if *facts == Facts::default()
+        && details.origin.is_none()
+        && details.notes == 0
+        && details.anonymised.is_none()
+        && details.abandoned.is_none()
+    {
+        return None;
+    }
+    let origin = details.origin.as_deref();
+    let link = |link: &Link| json!({"conversationId": link.parent, "number": link.number, "kind": link.kind});
+    let rating = |rating: &Rating| {
+        let given = rating.given.as_ref();
+        json!({"id": rating.id, "scale": rating.scale, "offeredAt": rating.offered, "score": given.map(|given| given.score),
+            "comment": given.and_then(|given| given.comment.as_deref()), "givenAt": given.map(|given| given.at)})
+    };
+    let mut shown = json!({
+        "number": details.number,
+        "channel": origin.map(|origin| &origin.channel),
+        "direction": origin.map(|origin| origin.direction),
+        "subject": origin.and_then(|origin| origin.subject.as_deref()),
+        "language": origin.and_then(|origin| origin.language.as_deref()),
+        "tags": facts.tags.iter().map(tag).collect::<Vec<_>>(),
+        "attributes": facts.attributes.iter().map(attribute).collect::<Vec<_>>(),
+        "ratings": facts.ratings.iter().map(rating).collect::<Vec<_>>(),
+        "parent": facts.parent.as_ref().map(link),
+        "children": facts.children,
+        "website": facts.website,
+        "bot": facts.bot,
+        "audience": facts.audience,
+        "answers": facts.answers,
+        "bookings": facts.bookings,
+        "notes": details.notes,
+        "abandonedAt": details.abandoned,
+        "anonymisedAt": details.anonymised,
+    });
+    if let Some(members) = shown.as_object_mut() {
+        let is_empty = |value: &Value| {
+            value.is_null()
+                || value.as_array().is_some_and(Vec::is_empty)
+                || value.as_object().is_some_and(serde_json::Map::is_empty)
+                || value.as_i64() == Some(0)
+        };
+        members.retain(|_, value| !is_empty(value));
+    }
+    serde_json::value::to_raw_value(&shown).ok()
+}
+
 /// A conversation as it stands inside a notification.
-pub(super) fn conversation(version: Version, conversation: &Conversation) -> Frame {
+pub(super) fn conversation(version: Version, side: Side<'_>, conversation: &Conversation) -> Frame {
     let details = &conversation.details;
+    let facts = match side {
+        Side::Brand(account) => facts(details, account),
+        Side::Consumer => None,
+    };
     let account = &details.account;
     let is_v2 = version == Version::V2;
     // In v2 the k-th of a role stands at the same place in both lists; who is only suggested is in neither. Who leads a
@@ -183,7 +262,8 @@ pub(super) fn conversation(version: Version, conversation: &Conversation) -> Fra
                 csat_resolution_confirmation: csat.resolved,
                 status: &csat.status,
             }),
-            note: details.note.as_deref().filter(|_| is_v2),
+            note: details.note.as_deref().filter(|_| is_v2 && matches!(side, Side::Brand(_))),
+            facts: facts.as_deref(),
             context: details.context.as_deref(),
             campaign_info: details.campaign.as_deref(),
             app_inst_id: details.app.as_ref().map(|app| app.as_str()),

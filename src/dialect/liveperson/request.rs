@@ -286,7 +286,7 @@ impl Caller<'_> {
                 if serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(profile.get()).is_err() {
                     return Err(Error::invalid("the body of userprofile.SetUserProfile must be an object"));
                 }
-                Ok(Command::SetProfile { profile })
+                Ok(Command::SetProfile { consumer: None, profile })
             }
             _ => Err(Error::invalid(format!("{} cannot be sent here", kind.spellings()[0]))),
         }
@@ -316,6 +316,7 @@ impl Caller<'_> {
             campaign: keep(body.campaign_info),
             features: self.client.map_or_else(Vec::new, |client| client.features.clone()),
             binding: binding(body.binding.as_ref())?,
+            origin: None,
         })
     }
 

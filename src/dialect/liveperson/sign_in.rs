@@ -1,25 +1,29 @@
 //! Consumers who sign in at an identity provider of the account's own: they show its token and get one of ours.
 
-use super::tokens::{NOT_NOW, NOT_VALID, UNKNOWN, refuse};
+use super::openapi::{Jwt, SignInRefused, Token};
+use super::tokens::{InternalError, NOT_NOW, NOT_VALID, UNKNOWN, refuse};
 use super::{Native, Peer, error, too_many};
 use crate::gateway::Error;
 use crate::identity::Denied;
+use crate::openapi::Sentence;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tieline_protocol::json::object;
+use utoipa::ToSchema;
 
 /// The kind of connector that signs consumers in, as clients know it.
 const SIGN_IN: u32 = 1;
+
 /// The provider that is meant where none is named.
 const DEFAULT: &str = "default";
 
 /// The provider's token has three names among clients.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ProvidersToken)]
 struct Given {
     #[serde(rename = "authCode")]
     auth_code: Option<String>,
@@ -53,15 +57,40 @@ async fn signed_in(native: &Native, account: &str, provider: &str, peer: &Peer, 
     })
 }
 
+/// An identity provider.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = IdentityProvider)]
+struct Provider {
+    id: String,
+    /// The kind of connector; 1 signs consumers in.
+    #[serde(rename = "type")]
+    kind: u32,
+    name: String,
+}
+
 /// A token for a consumer of the account's usual provider.
+#[utoipa::path(
+    post, path = "/api/account/{account}/authenticate", operation_id = "authenticate", tag = "consumers", security(()),
+    params(("account" = String, Path, description = "The account.")), request_body = Given,
+    responses((status = 200, description = "What was asked for.", body = Jwt), SignInRefused),
+)]
 pub(super) async fn authenticate(State(native): State<Arc<Native>>, Path(account): Path<String>, peer: Peer, body: Body) -> Response {
     match signed_in(&native, &account, DEFAULT, &peer, body).await {
-        Ok(jwt) => error::json(StatusCode::OK, json!({"jwt": jwt}).to_string()),
+        Ok(jwt) => error::written(StatusCode::OK, &Jwt { jwt }),
         Err(response) => *response,
     }
 }
 
 /// A token for a consumer of the provider in the address.
+#[utoipa::path(
+    post, path = "/api/account/{account}/app/{connector}/authenticate", operation_id = "authenticate_by", tag = "consumers",
+    security(()),
+    params(
+        ("account" = String, Path, description = "The account."), ("connector" = String, Path, description = "The provider's id."),
+    ),
+    request_body = Given, responses((status = 200, description = "What was asked for.", body = Token), SignInRefused),
+)]
 pub(super) async fn authenticate_by(
     State(native): State<Arc<Native>>,
     Path((account, provider)): Path<(String, String)>,
@@ -69,15 +98,24 @@ pub(super) async fn authenticate_by(
     body: Body,
 ) -> Response {
     match signed_in(&native, &account, &provider, &peer, body).await {
-        Ok(token) => error::json(StatusCode::OK, json!({"token": token}).to_string()),
+        Ok(token) => error::written(StatusCode::OK, &Token { token }),
         Err(response) => *response,
     }
 }
 
 /// The providers by which consumers can sign in.
+#[utoipa::path(
+    get, path = "/api/account/{account}/configuration/le-connectors/all-connectors", operation_id = "identity_providers",
+    tag = "consumers", security(()), params(("account" = String, Path, description = "The account.")),
+    responses(
+        (status = 200, description = "All of them.", body = Vec<Provider>),
+        (status = 400, description = "The path cannot be read.", body = Sentence),
+        (status = 404, description = "There is no such account.", body = InternalError),
+    ),
+)]
 pub(super) async fn connectors(State(native): State<Arc<Native>>, Path(account): Path<String>) -> Response {
     let Some(account) = native.account(&account) else { return *refuse(StatusCode::NOT_FOUND, UNKNOWN) };
     let providers = native.gateway.identity().providers(&account);
-    let all: Vec<Value> = providers.iter().map(|provider| json!({"id": provider.id(), "type": SIGN_IN, "name": provider.id()})).collect();
-    error::json(StatusCode::OK, Value::from(all).to_string())
+    let shown = |id: &str| Provider { id: id.to_owned(), kind: SIGN_IN, name: id.to_owned() };
+    error::written(StatusCode::OK, &providers.iter().map(|provider| shown(provider.id())).collect::<Vec<_>>())
 }

@@ -2,6 +2,7 @@
 
 use super::Native;
 use super::render;
+use super::render::Side;
 use super::request::{Caller, Client, kind_of, success_text};
 use crate::domain::{Actor, AgentState, Command, Conversation, Millis, Outcome, Person, Ring, Sight};
 use crate::files::{EXPIRES, SIGNATURE};
@@ -148,11 +149,25 @@ fn error_frame(version: Version, actor: Option<&Actor>, id: Option<&str>, error:
     render::to_frame(&Response { kind: RespKind::Resp, req_id: id, code, kind_name, body: error.to_string(), replayed: false })
 }
 
+impl SocketCodec {
+    fn is_brands(&self) -> bool {
+        matches!(self.actor, Actor::Agent { .. })
+    }
+}
+
 impl Codec for SocketCodec {
     type Tag = Tag;
 
     fn slot(&self) -> Slot {
         slot_of(self.version)
+    }
+
+    fn conversation_slot(&self) -> Slot {
+        match (self.is_brands(), self.version) {
+            (true, Version::V2) => Slot(3),
+            (true, Version::V3) => Slot(4),
+            (false, _) => self.slot(),
+        }
     }
 
     fn encoder(&self) -> EventEncoder {
@@ -201,7 +216,9 @@ impl Codec for SocketCodec {
         };
         match answer {
             Answer::Decided(decided) => match decided.outcomes.into_iter().next() {
-                Some(Outcome::Published { sequence, .. }) => replayable(version, &tag, Sequence { sequence }, decided.replayed),
+                Some(Outcome::Published { sequence, .. } | Outcome::Recorded { sequence, .. }) => {
+                    replayable(version, &tag, Sequence { sequence }, decided.replayed)
+                }
                 Some(Outcome::Opened { conversation, found }) => {
                     replayable(version, &tag, render::opened(&conversation, found), decided.replayed)
                 }
@@ -233,7 +250,11 @@ impl Codec for SocketCodec {
     }
 
     fn conversation(&self, conversation: &Conversation) -> Frame {
-        render::conversation(self.version, conversation)
+        if !self.is_brands() {
+            return render::conversation(self.version, Side::Consumer, conversation);
+        }
+        let account = self.native.gateway.identity().directory().account(self.account.as_str());
+        render::conversation(self.version, Side::Brand(account.as_deref()), conversation)
     }
 
     fn conversations(&self, subscription: &str, now: Millis, changes: &[(ChangeKind, Frame)]) -> Frame {

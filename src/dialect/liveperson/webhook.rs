@@ -1,9 +1,12 @@
 //! What webhooks carry: notifications as a v3 socket shows them, without what belongs to a subscription.
 
 use super::render;
-use crate::delivery::{EventKey, Render, Rendered};
+use super::render::Side;
+use crate::delivery::{EventKey, Made, Render, Rendered};
 use crate::domain::{Conversation, Message, Millis, Sight};
 use crate::hub::Typing;
+use crate::store::ReadError;
+use futures::future::BoxFuture;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tieline_protocol::event::EventClass;
@@ -32,6 +35,21 @@ fn key(message: &Message) -> EventKey {
     })
 }
 
+/// What is posted of an entry.
+fn rendered(now: Millis, sight: &Sight, conversation: Option<&Conversation>) -> Option<Rendered> {
+    if let Some(message) = sight.message() {
+        return render::with_event(Version::V3, sight, event).map(|body| (key(message), body));
+    }
+    if !sight.entry.changes_what_is_shown() {
+        return None;
+    }
+    let shown = render::conversation(Version::V3, Side::Consumer, conversation?);
+    // It is JSON that we wrote ourselves.
+    let result: &RawValue = serde_json::from_str(shown.as_str()).ok()?;
+    let change = ConversationChange { kind: "UPSERT", result };
+    Some((EventKey(webhook::CONVERSATION), body(conversations_notification(Version::V3), Some(now), change)))
+}
+
 impl Render for Webhooks {
     fn key(&self, sight: &Sight) -> Option<EventKey> {
         match sight.message() {
@@ -40,18 +58,14 @@ impl Render for Webhooks {
         }
     }
 
-    fn entry(&self, now: Millis, sight: &Sight, conversation: Option<&Conversation>) -> Option<Rendered> {
-        if let Some(message) = sight.message() {
-            return render::with_event(Version::V3, sight, event).map(|body| (key(message), body));
-        }
-        if !sight.entry.changes_what_is_shown() {
-            return None;
-        }
-        let shown = render::conversation(Version::V3, conversation?);
-        // It is JSON that we wrote ourselves.
-        let result: &RawValue = serde_json::from_str(shown.as_str()).ok()?;
-        let change = ConversationChange { kind: "UPSERT", result };
-        Some((EventKey(webhook::CONVERSATION), body(conversations_notification(Version::V3), Some(now), change)))
+    fn entry<'r>(
+        &'r self,
+        now: Millis,
+        _: &'r str,
+        sight: &'r Sight,
+        conversation: Option<&'r Conversation>,
+    ) -> BoxFuture<'r, Result<Made, ReadError>> {
+        Box::pin(std::future::ready(Ok(rendered(now, sight, conversation).map_or(Made::Lost, Made::This))))
     }
 
     fn typing(&self, typing: &Typing) -> Option<Rendered> {

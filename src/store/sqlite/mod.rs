@@ -7,6 +7,8 @@
 pub mod backup;
 mod checkpoint;
 mod debts;
+mod erasure;
+mod lookup;
 mod projection;
 mod reader;
 mod removal;
@@ -19,8 +21,8 @@ use self::reader::Readers;
 use self::writer::{Answers, Durability, Finished, Job, Writer};
 use super::memory::Memory;
 use super::{
-    Announce, AnswerTo, Attempt, Balance, Clock, DeadLetter, Debts, Decision, Document, EndpointId, EndpointRow, Feed, FileUse, Health,
-    Owed, Owing, Range, ReadError, SessionRow, Settlement, Snapshot, Store, StoreError,
+    Announce, AnswerTo, Attempt, Balance, Clock, ConsumersBy, DeadLetter, Debts, Decision, Document, EndpointId, EndpointRow, Erased,
+    Erasure, Feed, FileUse, Health, Owed, Owing, Range, ReadError, SessionRow, Settlement, Snapshot, Store, StoreError,
 };
 use crate::domain::{AgentState, Consumer, Conversation, ConversationFilter, Millis, Sight};
 use futures::future::BoxFuture;
@@ -364,6 +366,73 @@ impl Store for SqliteStore {
 
     fn forget_removed(&self, conversation: ConversationId) -> oneshot::Receiver<Result<(), StoreError>> {
         self.write(Durability::Written, move |connection| removal::forget(connection, &conversation))
+    }
+
+    fn numbered(&self, account: AccountId, number: i64) -> BoxFuture<'static, Result<Option<Conversation>, ReadError>> {
+        self.read(move |connection, memory| lookup::numbered(connection, memory, &account, number))
+    }
+
+    fn by_number(
+        &self,
+        account: AccountId,
+        between: (i64, i64),
+        is_up: bool,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>> {
+        self.read(move |connection, memory| lookup::by_number(connection, memory, &account, between, is_up, limit))
+    }
+
+    fn consumers_before(
+        &self,
+        account: AccountId,
+        before: ConsumerId,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Consumer>, ReadError>> {
+        self.read(move |connection, memory| lookup::consumers_before(connection, memory, &account, &before, limit))
+    }
+
+    fn booked(&self, account: AccountId, booking: String) -> BoxFuture<'static, Result<Option<Conversation>, ReadError>> {
+        self.read(move |connection, memory| lookup::booked(connection, memory, &account, &booking))
+    }
+
+    fn changes(&self, conversation: ConversationId) -> BoxFuture<'static, Result<Vec<Arc<Sight>>, ReadError>> {
+        self.read(move |connection, memory| lookup::changes(connection, memory, &conversation))
+    }
+
+    fn account_feed(&self, account: AccountId, after: u64, limit: usize) -> BoxFuture<'static, Result<Feed, ReadError>> {
+        self.read(move |connection, memory| lookup::account_feed(connection, memory, &account, after, limit))
+    }
+
+    fn consumers(
+        &self,
+        account: AccountId,
+        by: ConsumersBy,
+        after: Option<ConsumerId>,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Consumer>, ReadError>> {
+        self.read(move |connection, memory| lookup::consumers(connection, memory, &account, &by, after.as_ref(), limit))
+    }
+
+    fn erasures(&self) -> BoxFuture<'static, Result<Vec<Erasure>, ReadError>> {
+        self.read(|connection, _| erasure::pending(connection))
+    }
+
+    fn erasure(&self, account: AccountId, id: String) -> BoxFuture<'static, Result<Option<Erasure>, ReadError>> {
+        self.read(move |connection, _| erasure::find(connection, &account, &id))
+    }
+
+    fn erase_words(&self, erasure: Erasure, from: Erased) -> oneshot::Receiver<Result<Option<Erased>, StoreError>> {
+        let (tell, answer) = oneshot::channel();
+        self.hand_in(Job::Erase(Box::new(erasure), from, tell));
+        answer
+    }
+
+    fn shown_only_by(&self, erasure: Erasure) -> BoxFuture<'static, Result<Vec<String>, ReadError>> {
+        self.read(move |connection, memory| erasure::shown_only_by(connection, memory, &erasure))
+    }
+
+    fn end_erasure(&self, erasure: Erasure, now: Millis) -> oneshot::Receiver<Result<(), StoreError>> {
+        self.write(Durability::Synced, move |connection| erasure::end(connection, &erasure, now))
     }
 
     fn documents(&self, collection: &'static str) -> BoxFuture<'static, Result<Vec<Document>, ReadError>> {

@@ -1,10 +1,10 @@
 //! Projections: the journal, carried over from the tail, and what is derived from it, brought up to date behind the acks.
 
-use super::super::Retry;
 use super::super::memory::{At, Inner};
+use super::super::{Erasure, Retry};
 use super::tail::{Frame, Kept, Resent};
-use super::{Memory, OpenError, row, run};
-use crate::domain::{AgentState, Consumer, Conversation, Entry, OpenState, Sight};
+use super::{Memory, OpenError, erasure, lookup, row, run};
+use crate::domain::{AgentState, Change, Consumer, Conversation, Entry, OpenState, Sight};
 use crate::map::{Map, Set};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction};
 use std::path::Path;
@@ -143,7 +143,7 @@ fn fold(connection: &Connection, memory: &mut Inner, sight: Arc<Sight>) -> Resul
         };
         let mut known = known.unwrap_or_else(|| At { state: Consumer::unknown(&key.0, &key.1), applied: 0 });
         if known.applied < position {
-            known.state.apply(&sight.entry);
+            known.state.apply(&sight.entry, at);
             known.applied = position;
         }
         memory.put_consumer(key, known.state, known.applied);
@@ -234,18 +234,20 @@ impl Sweep {
             rows.extend((0..frame.sights.len()).map(|entry| Row::Entry(place, entry)));
         }
         let mut feeds: Map<(&AccountId, &ClientId), Vec<u64>> = Map::default();
+        let mut accounts: Map<&AccountId, Vec<u64>> = Map::default();
         let mut events: Map<&DialogId, (u64, Vec<u64>)> = Map::default();
         let (mut beside, mut changed, mut conversations) = (Vec::new(), Set::default(), Set::default());
         for sight in frames.iter().flat_map(|frame| &frame.sights) {
             if let Some(app) = sight.audience.as_ref().and_then(|audience| audience.app.as_ref()) {
                 feeds.entry((&sight.account, app)).or_default().push(sight.position);
             }
+            accounts.entry(&sight.account).or_default().push(sight.position);
             let conversation = sight.entry.conversation();
             conversations.extend(conversation);
             match sight.message() {
                 Some(message) => {
                     events.entry(&message.dialog).or_insert_with(|| (message.sequence, Vec::new())).1.push(sight.position);
-                    beside.extend(message.file.is_some().then(|| sight.clone()));
+                    beside.extend((message.file.is_some() || message.external.is_some()).then(|| sight.clone()));
                 }
                 None => {
                     changed.extend(conversation.cloned());
@@ -255,6 +257,10 @@ impl Sweep {
         }
         for ((account, app), positions) in sorted(feeds) {
             rows.extend(positions.chunks(run::LENGTH).map(|run| Row::Feed(account.clone(), app.clone(), run.to_vec())));
+        }
+        let all = ClientId::from(lookup::ACCOUNT);
+        for (account, positions) in sorted(accounts) {
+            rows.extend(positions.chunks(run::LENGTH).map(|run| Row::Feed(account.clone(), all.clone(), run.to_vec())));
         }
         for (dialog, (first, positions)) in sorted(events) {
             let runs = (first..).step_by(run::LENGTH).zip(positions.chunks(run::LENGTH));
@@ -428,14 +434,24 @@ fn write_beside(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Resul
     if let Some(message) = sight.message() {
         if let Some(file) = &message.file {
             transaction
-                .prepare_cached("INSERT OR IGNORE INTO file_uses (account, path, conversation, whisper) VALUES (?1, ?2, ?3, ?4)")?
-                .execute((sight.account.as_str(), file, message.conversation.as_str(), message.whisper))?;
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO file_uses (account, path, conversation, whisper, position) VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute((sight.account.as_str(), file, message.conversation.as_str(), message.whisper, position))?;
+        }
+        if let Some(name) = &message.external {
+            transaction
+                .prepare_cached("INSERT OR IGNORE INTO named (conversation, name) VALUES (?1, ?2)")?
+                .execute((message.conversation.as_str(), name))?;
         }
     } else if let Some(conversation) = sight.entry.conversation() {
         transaction
             .prepare_cached("INSERT OR IGNORE INTO changes (conversation, position) VALUES (?1, ?2)")?
             .execute((conversation.as_str(), position))?;
     }
+    write_contacts(transaction, sight)?;
+    write_bookings(transaction, sight)?;
+    write_erasures(transaction, sight)?;
     if let Some(state) = AgentState::of(&sight.account, &sight.entry, sight.at, sight.position) {
         transaction.prepare_cached("INSERT OR REPLACE INTO agents (account, agent, applied, state) VALUES (?1, ?2, ?3, ?4)")?.execute((
             state.account.as_str(),
@@ -499,6 +515,83 @@ fn write_conversation(transaction: &Transaction<'_>, At { state, applied }: &At<
                 "INSERT OR REPLACE INTO conversation_agents (account, agent, open, conversation, busy) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
             .execute((details.account.as_str(), user.as_str(), open, details.id.as_str(), busy.contains(&user)))?;
+    }
+    Ok(())
+}
+
+/// How a consumer can be found, where an entry says that anew.
+fn write_contacts(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Result<()> {
+    let account = sight.account.as_str();
+    let add =
+        |consumer: &ConsumerId, kind: &str, value: &str| {
+            transaction
+                .prepare_cached("INSERT OR IGNORE INTO contacts (account, kind, value, consumer) VALUES (?1, ?2, ?3, ?4)")?
+                .execute((account, kind, value, consumer.as_str()))
+        };
+    match &sight.entry {
+        Entry::ConsumerSeen { consumer, ext_id: Some(ext_id), .. } => add(consumer, "ext", ext_id).map(drop),
+        Entry::ProfileSet { consumer, .. } => {
+            let mut said = Consumer::unknown(&sight.account, consumer);
+            said.apply(&sight.entry, sight.at);
+            if !said.profile.contains_key("privateData") {
+                return Ok(());
+            }
+            transaction
+                .prepare_cached("DELETE FROM contacts WHERE account = ?1 AND consumer = ?2 AND kind IN ('mail', 'phone')")?
+                .execute((account, consumer.as_str()))?;
+            if let Some(mail) = said.email() {
+                add(consumer, "mail", &mail.to_lowercase())?;
+            }
+            said.phone().map_or(Ok(()), |phone| add(consumer, "phone", phone).map(drop))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What was booked, or called off, by an entry.
+fn write_bookings(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Result<()> {
+    let Entry::Changed { conversation, changes, .. } = &sight.entry else { return Ok(()) };
+    let (account, conversation) = (sight.account.as_str(), conversation.as_str());
+    for change in changes {
+        match change {
+            Change::Booked { booking, stands: true } => transaction
+                .prepare_cached("INSERT OR IGNORE INTO bookings (account, booking, conversation) VALUES (?1, ?2, ?3)")?
+                .execute((account, booking, conversation))?,
+            Change::Booked { booking, stands: false } => transaction
+                .prepare_cached("DELETE FROM bookings WHERE account = ?1 AND booking = ?2 AND conversation = ?3")?
+                .execute((account, booking, conversation))?,
+            Change::Anonymised { .. } => {
+                transaction.prepare_cached("DELETE FROM bookings WHERE conversation = ?1")?.execute([conversation])?
+            }
+            _ => continue,
+        };
+    }
+    Ok(())
+}
+
+/// What an entry asks to be erased.
+fn write_erasures(transaction: &Transaction<'_>, sight: &Sight) -> rusqlite::Result<()> {
+    let Entry::Changed { conversation, by, changes } = &sight.entry else { return Ok(()) };
+    for (place, change) in changes.iter().enumerate() {
+        let (request, message) = match change {
+            Change::Anonymised { request } => (request, None),
+            Change::MessageAnonymised { request, dialog, sequence } => (request, Some((dialog.clone(), *sequence))),
+            _ => continue,
+        };
+        erasure::ask(
+            transaction,
+            &Erasure {
+                id: request.to_string(),
+                account: sight.account.clone(),
+                conversation: conversation.clone(),
+                message,
+                by: by.clone(),
+                at: sight.at,
+                position: sight.position,
+                place: place as u64,
+                done: None,
+            },
+        )?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 use super::super::memory::Memory;
 use super::super::{FileUse, StoreError};
 use super::debts::count;
-use super::{projection, row, run};
+use super::{lookup, projection, row, run};
 use crate::domain::{Entry, Millis, OpenState, Sight};
 use rusqlite::{Connection, OptionalExtension};
 use tieline_protocol::ids::{AccountId, ConversationId, DialogId};
@@ -121,13 +121,13 @@ pub(super) fn erase(connection: &Connection, id: &ConversationId) -> rusqlite::R
         connection.prepare_cached("DELETE FROM journal WHERE position = ?1")?.execute([position])?;
         connection.prepare_cached("DELETE FROM attempts WHERE position = ?1")?.execute([position])?;
     }
-    if let Some(app) = &app {
-        positions.sort_unstable();
-        take_from_feed(connection, &account, app, &positions)?;
+    positions.sort_unstable();
+    for feed in app.as_deref().into_iter().chain([lookup::ACCOUNT]) {
+        take_from_feed(connection, &account, feed, &positions)?;
     }
     if positions.is_empty() {
-        for sql in ["DELETE FROM resends WHERE conversation = ?1", "DELETE FROM dead_letters WHERE conversation = ?1"] {
-            connection.prepare_cached(sql)?.execute([id.as_str()])?;
+        for table in ["resends", "dead_letters", "named", "bookings", "erasures"] {
+            connection.prepare_cached(&format!("DELETE FROM {table} WHERE conversation = ?1"))?.execute([id.as_str()])?;
         }
     }
     Ok(!positions.is_empty())

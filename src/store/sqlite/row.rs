@@ -123,11 +123,17 @@ pub(super) fn named(
     found.collect()
 }
 
+/// Whether a message has this name of its writer's.
+pub(super) fn has_message(connection: &Connection, (conversation, name): &(ConversationId, String)) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM named WHERE conversation = ?1 AND name = ?2")?.exists([conversation.as_str(), name])
+}
+
 /// Where a file is shown.
 pub(super) fn shows(connection: &Connection, account: &AccountId, file: &str) -> rusqlite::Result<Vec<FileUse>> {
-    let sql = "SELECT conversation, whisper FROM file_uses WHERE account = ?1 AND path = ?2";
+    let sql = "SELECT conversation, whisper, position FROM file_uses WHERE account = ?1 AND path = ?2";
     let mut statement = connection.prepare_cached(sql)?;
-    let found = statement.query_map([account.as_str(), file], |row| Ok(FileUse { conversation: id(row)?, is_whisper: row.get(1)? }))?;
+    let read = |row: &Row<'_>| Ok(FileUse { conversation: id(row)?, is_whisper: row.get(1)?, position: unsigned(row, 2)? });
+    let found = statement.query_map([account.as_str(), file], read)?;
     found.collect()
 }
 

@@ -43,6 +43,12 @@ contract!(
     old_dead_letters_and_attempts_are_tidied,
     the_journal_is_read_by_position_and_time_also_from_disk,
     what_must_stay_does_not_hide_what_is_kept_no_longer,
+    programs_find_what_they_look_for_from_memory_and_disk,
+    what_is_erased_is_read_nowhere_and_its_place_is_kept,
+    what_is_closed_is_not_opened_again_while_another_stands_under_its_name,
+    a_file_goes_with_the_last_message_that_shows_it,
+    a_booking_is_known_by_the_last_conversation_in_which_it_stands,
+    consumers_are_listed_in_both_directions,
 );
 
 #[tokio::test]
@@ -308,7 +314,7 @@ fn a_sweep_goes_on_over_a_removal() {
     assert!(!store.writer.sweep_on(5), "it is not through");
     assert_eq!(store.remove("old"), Ok(true));
     assert!(store.step(vec![vec![publish("new", "8")]])[0].is_ok());
-    assert!(store.writer.sweep_on(5), "it has not begun anew: eight entries, their index, their conversation");
+    assert!(store.writer.sweep_on(6), "it has not begun anew: eight entries, the dialog's index and the account's, their conversation");
     assert!(store.writer.sweep_on(100), "and the rest");
     store.start_again().unwrap();
     let (memory, reader) = (store.memory.clone(), connect(&store.path).unwrap());

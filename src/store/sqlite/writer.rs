@@ -3,14 +3,16 @@
 //! What decisions write goes to the tail, and from there into the database behind the acks; writes that are no decisions go to
 //! the database at once, in a transaction of their own.
 
-use super::super::memory::{Memory, Name, name_of};
-use super::super::{Announce, AnswerTo, Clock, Committed, Decided, Decision, Document, Fingerprint, Health, Retry, SessionRow, StoreError};
+use super::super::memory::{Memory, Name, closed_name, name_of};
+use super::super::{
+    Announce, AnswerTo, Clock, Committed, Decided, Decision, Document, Erased, Erasure, Fingerprint, Health, Retry, SessionRow, StoreError,
+};
 use super::checkpoint::{CheckpointError, Checkpoints};
 use super::projection::{Cursor, Sweep, Synchronous, set_synchronous};
 use super::tail::{AppendError, Frame, FrameDraft, Kept, Resent, Tail};
-use super::{OpenError, projection, removal, row};
+use super::{OpenError, erasure, projection, removal, row};
 use crate::domain::{AgentState, Consumer, Conversation, Draft, Millis, Outcome, ScopeKey, Sight, View};
-use crate::map::Map;
+use crate::map::{Map, Set};
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 use std::collections::VecDeque;
 use std::io;
@@ -62,6 +64,7 @@ pub(super) enum Job {
     KeepDocument(Document, Answer<()>),
     Write(Write, Durability, Answer<()>),
     Remove(ConversationId, Millis, removal::Taken),
+    Erase(Box<Erasure>, Erased, Answer<Option<Erased>>),
     Probe(Answer<()>),
 }
 
@@ -83,6 +86,7 @@ impl Job {
         match self {
             Self::Decide(_, to) => to.answer(Err(error)),
             Self::Remove(.., answer) => drop(answer.send(Err(error))),
+            Self::Erase(.., answer) => drop(answer.send(Err(error))),
             Self::KeepDocument(_, answer) | Self::Write(.., answer) | Self::Probe(answer) => drop(answer.send(Err(error))),
         }
     }
@@ -195,6 +199,7 @@ struct Scope<'s> {
     agents: Map<(AccountId, UserId), AgentState>,
     loads: Map<(AccountId, UserId), usize>,
     names: Map<Name, ConversationId>,
+    named: Set<(ConversationId, String)>,
     resends: u64,
 }
 
@@ -224,6 +229,13 @@ impl View for Scope<'_> {
     }
     fn bound(&self, account: &AccountId, consumer: &ConsumerId, name: &str) -> Option<ConversationId> {
         self.names.get(&(account.clone(), consumer.clone(), name.to_owned())).cloned()
+    }
+    fn has_message(&self, conversation: &ConversationId, name: &str) -> bool {
+        let is_it = |sight: &Arc<Sight>| {
+            let message = sight.message();
+            message.is_some_and(|message| message.external.as_deref() == Some(name) && message.conversation == *conversation)
+        };
+        self.named.contains(&(conversation.clone(), name.to_owned())) || self.staged.sights.iter().any(is_it)
     }
 }
 
@@ -374,6 +386,11 @@ impl Writer {
                     self.decide_all(std::mem::take(&mut decisions));
                     self.remove(&conversation, before, answer);
                 }
+                Job::Erase(erasure, from, answer) => {
+                    self.write_all(std::mem::take(&mut writes));
+                    self.decide_all(std::mem::take(&mut decisions));
+                    self.erase(&erasure, from, answer);
+                }
             }
         }
         self.write_all(writes);
@@ -461,7 +478,7 @@ impl Writer {
                 }
                 Job::Decide(_, answer) => waiting.push(without_answer(answer)),
                 Job::Probe(answer) => waiting.push(Waiting::Probed(answer)),
-                Job::KeepDocument(..) | Job::Write(..) | Job::Remove(..) => {}
+                Job::KeepDocument(..) | Job::Write(..) | Job::Remove(..) | Job::Erase(..) => {}
             }
         }
         if is_reading && let Err(error) = self.end_transaction(None) {
@@ -499,7 +516,7 @@ impl Writer {
                     done.push(answer);
                 }
                 Job::KeepDocument(_, answer) | Job::Write(_, _, answer) => done.push(answer),
-                Job::Decide(..) | Job::Probe(_) | Job::Remove(..) => {}
+                Job::Decide(..) | Job::Probe(_) | Job::Remove(..) | Job::Erase(..) => {}
             }
         }
         let committed = self.end_transaction(failure);
@@ -571,6 +588,36 @@ impl Writer {
         let committed = self.publish(Staged { sights: vec![sight], ..Staged::default() }, Some(frame));
         drop(answer.send(Ok(true)));
         (self.announce)(committed);
+    }
+
+    /// Erases some of what was said. What is still on its way into the database is waited for: it would come back otherwise.
+    fn erase(&mut self, erasure: &Erasure, from: Erased, answer: Answer<Option<Erased>>) {
+        if self.has_failed() {
+            drop(answer.send(Err(StoreError::Unknown)));
+            return;
+        }
+        // Of a conversation nothing is added any more; of one with more to come its state says nothing of the message.
+        let is_whole = erasure.message.is_none();
+        if self.projected.position < erasure.position || is_whole && self.memory.read().dirty(&erasure.conversation).is_some() {
+            drop(answer.send(Err(StoreError::Busy)));
+            return;
+        }
+        // As a sweep: what is lost of it is done again, for its end is synced.
+        let ready = set_synchronous(&self.connection, Synchronous::Normal);
+        let begun = ready.and_then(|()| self.connection.execute_batch("BEGIN IMMEDIATE"));
+        let (next, failure) = match begun.and_then(|()| erasure::step(&self.connection, erasure, from)) {
+            Ok(next) => (next, None),
+            Err(error) => (None, Some(error)),
+        };
+        let ended = self.end_transaction(failure).and(set_synchronous(&self.connection, Synchronous::Full));
+        let erased = ended.map_err(|error| self.failed(&Failure::Database(error)));
+        if erased.is_ok() && next.is_none() {
+            self.memory.write().forget_words(&erasure.conversation, erasure.message.as_ref());
+            self.tail.purge();
+            // What stood there goes from the database's file and from its log as soon as that can be.
+            self.unchecked = self.unchecked.max(UNCHECKED_BYTES + 1);
+        }
+        drop(answer.send(erased.map(|()| next)));
     }
 
     fn frame_of(&self, sight: Arc<Sight>) -> rusqlite::Result<(Frame, Arc<Sight>)> {
@@ -676,12 +723,19 @@ impl Writer {
             agents: Map::default(),
             loads: Map::default(),
             names: Map::default(),
+            named: Set::default(),
             resends: 0,
         };
         for key in &decision.scope {
             match key {
                 ScopeKey::Conversation(id) => {
                     if let Some(state) = self.load(id)? {
+                        // What is closed may be opened again, unless another stands under its name by now.
+                        if let Some(name) = closed_name(&state)
+                            && let Some(other) = self.named(&name, staged)?
+                        {
+                            scope.names.insert(name, other);
+                        }
                         scope.conversations.insert(id.clone(), state);
                     }
                 }
@@ -699,6 +753,12 @@ impl Writer {
                     scope.agents.insert(key.clone(), self.load_agent(&key)?);
                     scope.loads.insert(key.clone(), self.count(&key)?);
                 }
+                ScopeKey::Named(conversation, name) => {
+                    let name = (conversation.clone(), name.clone());
+                    if self.memory.read().has_message(&name) || row::has_message(&self.connection, &name)? {
+                        scope.named.insert(name);
+                    }
+                }
                 ScopeKey::Binding(account, consumer, name) => {
                     let name = (account.clone(), consumer.clone(), name.clone());
                     if let Some(id) = self.named(&name, staged)? {
@@ -707,6 +767,16 @@ impl Writer {
                         }
                         scope.names.insert(name, id);
                     }
+                }
+            }
+        }
+        // A message may be written into the conversation that is found under a name instead of opened.
+        for key in &decision.scope {
+            let ScopeKey::Named(_, name) = key else { continue };
+            for found in scope.names.values() {
+                let name = (found.clone(), name.clone());
+                if self.memory.read().has_message(&name) || row::has_message(&self.connection, &name)? {
+                    scope.named.insert(name);
                 }
             }
         }

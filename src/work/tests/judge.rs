@@ -311,7 +311,7 @@ impl Judge {
                 seen.assigned.remove(&user);
                 seen.invited = seen.invited.take().filter(|invited| *invited != user);
             }
-            Change::QueueSet { queue } => {
+            Change::QueueSet { queue, .. } => {
                 if *queue != seen.queue {
                     seen.refused.clear();
                 }

@@ -309,6 +309,7 @@ impl Town {
                 campaign: None,
                 features: Vec::new(),
                 binding: None,
+                origin: None,
             };
             let commands = [Some(open), speaks.then(|| words(&conversation))].into_iter().flatten().collect();
             (consumer(&conversation), commands)

@@ -1,4 +1,4 @@
--- The journal: append-only, in commit order, until a conversation is removed. It follows the files of the tail, as do
+-- The journal: append-only, in commit order, until a conversation is removed or what was said in it erased. It follows the files of the tail, as do
 -- `retries`, `resends` and the projections; an entry that says that a conversation was removed is written here first. Everything
 -- else but `sessions`, `documents`, `cursors`, `removals`, and the tables of webhooks is derived from it.
 CREATE TABLE journal (
@@ -195,11 +195,13 @@ CREATE TABLE file_uses (
     path TEXT NOT NULL,
     conversation TEXT NOT NULL,
     whisper INTEGER NOT NULL,
-    PRIMARY KEY (account, path, conversation, whisper)
+    position INTEGER NOT NULL,
+    PRIMARY KEY (account, path, position)
 ) WITHOUT ROWID;
 CREATE INDEX file_uses_by_conversation ON file_uses (conversation);
 
--- What belongs to an application, in runs as in `events`; `first` is the first position at the time of writing.
+-- What belongs to an application, in runs as in `events`; `first` is the first position at the time of writing. Under an empty name
+-- of an application, all that belongs to the account.
 CREATE TABLE feeds (
     account TEXT NOT NULL,
     app TEXT NOT NULL,
@@ -207,6 +209,51 @@ CREATE TABLE feeds (
     positions BLOB NOT NULL,
     PRIMARY KEY (account, app, first)
 ) WITHOUT ROWID;
+
+-- Messages by the names that their writers gave them.
+CREATE TABLE named (
+    conversation TEXT NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (conversation, name)
+) WITHOUT ROWID;
+
+-- Consumers by how they can be reached (`mail`, `phone`), and by what applications call them (`ext`).
+CREATE TABLE contacts (
+    account TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    value TEXT NOT NULL,
+    consumer TEXT NOT NULL,
+    PRIMARY KEY (account, kind, value, consumer)
+) WITHOUT ROWID;
+CREATE INDEX contacts_by_consumer ON contacts (account, consumer, kind);
+
+-- Conversations by what was booked in them. Whether it still stands the conversation itself says.
+CREATE TABLE bookings (
+    account TEXT NOT NULL,
+    booking TEXT NOT NULL,
+    conversation TEXT NOT NULL,
+    PRIMARY KEY (account, booking, conversation)
+) WITHOUT ROWID;
+CREATE INDEX bookings_by_conversation ON bookings (conversation);
+
+-- What is asked to be erased, of a whole conversation or of one message; kept when it is done, for whoever asks, as long as the
+-- conversation is.
+CREATE TABLE erasures (
+    id TEXT NOT NULL,
+    account TEXT NOT NULL,
+    conversation TEXT NOT NULL,
+    dialog TEXT,
+    sequence INTEGER,
+    by TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    done INTEGER,
+    PRIMARY KEY (position, place)
+) WITHOUT ROWID;
+CREATE INDEX erasures_to_do ON erasures (position) WHERE done IS NULL;
+CREATE INDEX erasures_by_id ON erasures (account, id);
+CREATE INDEX erasures_by_conversation ON erasures (conversation);
 
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,

@@ -1,14 +1,14 @@
-//! Which addresses an endpoint may lead to that a tenant chose: public ones, never the operator's own network, unless the
+//! Which addresses a URL may lead to that a stranger chose: public ones, never the operator's own network, unless the
 //! operator allowed it.
 //!
-//! An endpoint is judged by what it says ([`Guard::refuses`]) when it is installed and at each attempt, and by every address
-//! of its name at each connection (`post`). What is refused is refused by a rule with a name, for the log and for whoever
-//! chose it.
+//! A URL is judged by what it says ([`Guard::refuses`]) when it is taken and before each request, and by every address
+//! of its name at each connection ([`Clients::guarded`](super::Clients::guarded)). What is refused is refused by a rule with a
+//! name, for the log and for whoever chose it.
 //!
 //! Only what an address says of itself is known here. An inner network that is numbered with public addresses, or that
 //! is reached through an IPv6 prefix of its own, must be kept apart by other means.
 
-use crate::config::{Allowed, Endpoint, WebhookSettings};
+use crate::config::{Allowed, Config, Endpoint, WebhookSettings};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A network: its first address, the length of its prefix and the rule that refuses it.
@@ -62,18 +62,31 @@ const CARRIERS: &[Network<Ipv6Addr>] = &[
     (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96, "NAT64"),
 ];
 
-/// Why an endpoint is refused, and what may be done about it.
+/// Why a URL is refused, and what may be done about it. `list` is the setting that makes exceptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// By the kind of an address, such as `loopback`.
-    #[error("it must be public; {0} addresses are refused, unless the operator lists the host or its network in webhooks.allow")]
-    Address(&'static str),
+    #[error("it must be public; {kind} addresses are refused, unless the operator lists the host or its network in {list}")]
+    Address {
+        /// The kind.
+        kind: &'static str,
+        /// The setting.
+        list: &'static str,
+    },
     /// Without TLS.
-    #[error("it must be https; http is refused, unless the operator lists the host in webhooks.allow")]
-    Http,
+    #[error("it must be https; http is refused, unless the operator lists the host in {list}")]
+    Http {
+        /// The setting.
+        list: &'static str,
+    },
     /// By its port.
-    #[error("port {0} is refused, unless the operator lists it in webhooks.ports, or the host in webhooks.allow")]
-    Port(u16),
+    #[error("port {port} is refused, unless the operator lists it in webhooks.ports, or the host in {list}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// The setting.
+        list: &'static str,
+    },
 }
 
 impl Refusal {
@@ -81,30 +94,42 @@ impl Refusal {
     #[must_use]
     pub fn rule(self) -> &'static str {
         match self {
-            Self::Address(kind) => kind,
-            Self::Http => "http",
-            Self::Port(_) => "port",
+            Self::Address { kind, .. } => kind,
+            Self::Http { .. } => "http",
+            Self::Port { .. } => "port",
         }
     }
 }
 
-/// Judges endpoints that tenants chose.
+/// Judges URLs that strangers chose.
 #[derive(Debug, Clone)]
 pub struct Guard {
     /// What may be led to although it is not public.
-    pub allow: Vec<Allowed>,
-    /// The ports of endpoints whose host is not listed.
-    pub ports: Vec<u16>,
+    allow: Vec<Allowed>,
+    /// The ports of URLs whose host is not listed.
+    ports: Vec<u16>,
+    /// The setting with what is allowed.
+    list: &'static str,
 }
 
 impl Guard {
-    /// As the operator has it.
+    /// Of endpoints that tenants install, as the operator has it.
     #[must_use]
-    pub fn new(settings: &WebhookSettings) -> Self {
-        Self { allow: settings.allow.clone(), ports: settings.ports.clone() }
+    pub fn of_webhooks(settings: &WebhookSettings) -> Self {
+        Self { allow: settings.allow.clone(), ports: settings.ports.clone(), list: "webhooks.allow" }
     }
 
-    /// Why an endpoint is refused, judged by what it says: an address, this machine's name, its scheme and its port. None
+    /// Of attachments that are fetched. Its list is another: to be posted to blindly is less than to be read.
+    #[must_use]
+    pub fn of_files(config: &Config) -> Self {
+        let mut allow = config.files.fetch_allow.clone();
+        if config.allow_loopback_webhooks {
+            allow.extend(Allowed::this_machine());
+        }
+        Self { allow, ports: config.webhooks.ports.clone(), list: "files.fetch_allow" }
+    }
+
+    /// Why a URL is refused, judged by what it says: an address, this machine's name, its scheme and its port. None
     /// says nothing yet of another name, whose addresses are judged when it is connected to.
     #[must_use]
     pub fn refuses(&self, endpoint: &Endpoint) -> Option<Refusal> {
@@ -118,16 +143,16 @@ impl Guard {
             return None;
         }
         if endpoint.is_plain() {
-            return Some(Refusal::Http);
+            return Some(Refusal::Http { list: self.list });
         }
         let port = endpoint.0.port_or_known_default().unwrap_or_default();
-        (!self.ports.contains(&port)).then_some(Refusal::Port(port))
+        (!self.ports.contains(&port)).then_some(Refusal::Port { port, list: self.list })
     }
 
     /// Why an address is refused to which a host's name leads. A name that is listed may lead anywhere.
     pub(super) fn refuses_address(&self, host: &str, address: IpAddr) -> Option<Refusal> {
         let is_listed = self.allow.iter().any(|allowed| matches!(allowed, Allowed::Name(_)) && allowed.lists(host));
-        if is_listed { None } else { self.rule(address).map(Refusal::Address) }
+        if is_listed { None } else { self.rule(address).map(|kind| Refusal::Address { kind, list: self.list }) }
     }
 
     fn rule(&self, address: IpAddr) -> Option<&'static str> {
@@ -148,8 +173,8 @@ impl Guard {
 }
 
 /// Whether an address is public, whatever the operator allowed.
-pub(super) fn is_public(address: IpAddr) -> bool {
-    Guard { allow: Vec::new(), ports: Vec::new() }.rule(address).is_none()
+pub(crate) fn is_public(address: IpAddr) -> bool {
+    Guard { allow: Vec::new(), ports: Vec::new(), list: "" }.rule(address).is_none()
 }
 
 fn of_v4(address: Ipv4Addr) -> Option<&'static str> {
@@ -178,7 +203,7 @@ fn is_in(address: Ipv6Addr, network: Ipv6Addr, length: u32) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod hostile;
+pub(crate) mod hostile;
 
 #[cfg(test)]
 mod tests {
@@ -186,7 +211,7 @@ mod tests {
     use super::*;
 
     fn guard(allow: &[&str]) -> Guard {
-        Guard { allow: allow.iter().map(|text| text.parse().unwrap()).collect(), ports: vec![80, 443, 8080, 8443] }
+        Guard { allow: allow.iter().map(|text| text.parse().unwrap()).collect(), ports: vec![80, 443, 8080, 8443], list: "webhooks.allow" }
     }
 
     fn refused(url: &str, allow: &[&str]) -> Option<&'static str> {

@@ -1,0 +1,187 @@
+//! What agents note about a conversation, which its end user never sees.
+
+use super::caller::{Caller, person_uuid};
+use super::conversation::{Named, Which};
+use super::error::{Absent, Any, Change, Fault, Ours};
+use super::input::{Body, Repeat, Stamp, When, at_most};
+use super::{Answer, Data};
+use crate::domain::{Conversation, FieldChange, Millis, Person, Refusal};
+use crate::gateway::{AgentNote, IdempotencyKey, derived_uuid};
+use axum::Json;
+use axum::extract::Path;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use tieline_protocol::ids::NoteId;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+/// Longest note, in characters, as for agents on the native surface.
+const LONGEST: usize = 10_000;
+
+/// A note that is to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct NewNote {
+    message: String,
+    /// Whose it is; without: whose the key is.
+    agent_id: Option<Uuid>,
+    /// When it was written; without: now.
+    created_at: Option<When>,
+}
+
+/// Notes that are to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+struct NewNotes {
+    data: Vec<NewNote>,
+}
+
+/// A note.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Note {
+    id: Uuid,
+    author_id: Uuid,
+    created_at: Stamp,
+    /// The conversation's number.
+    csid: i64,
+    message: String,
+}
+
+/// What became of one of several.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "_type")]
+enum NoteOutcome {
+    BulkActionSuccess { data: Note },
+    BulkActionFailure { error: Why },
+}
+
+/// Why it was not done.
+#[derive(Debug, Serialize, ToSchema)]
+struct Why {
+    message: String,
+}
+
+/// A note that can be added.
+struct Ready {
+    id: String,
+    author: Person,
+    at: Millis,
+    text: String,
+}
+
+impl Ready {
+    fn new(caller: &Caller, note: NewNote, id: String) -> Result<Self, Fault> {
+        if note.message.is_empty() {
+            return Err(Fault::bad("message is empty"));
+        }
+        at_most("message", &note.message, LONGEST)?;
+        let author = caller.user(note.agent_id)?.person().ok_or_else(|| Fault::from(Refusal::NotAParticipant))?;
+        let now = caller.now();
+        let at = note.created_at.map_or(Ok(now), |at| at.past("createdAt", now))?;
+        Ok(Self { id, author, at, text: note.message })
+    }
+
+    fn change(&self) -> FieldChange {
+        let (note, author) = (self.text.clone(), self.author.clone());
+        FieldChange::AddNote { id: NoteId::from(self.id.as_str()), note, author, written: Some(self.at) }
+    }
+
+    fn note(&self) -> AgentNote {
+        AgentNote { id: self.id.clone(), author: self.author.clone(), at: self.at, text: self.text.clone() }
+    }
+}
+
+/// The id of the note at a place of a request: of one that can be repeated always the same.
+fn id(caller: &Caller, key: Option<&IdempotencyKey>, conversation: &Conversation, place: usize) -> String {
+    match key {
+        None => Uuid::new_v4().to_string(),
+        Some(key) => derived_uuid(&["noted", conversation.details.id.as_str(), &caller.actor().sender(), key.name(), &place.to_string()]),
+    }
+}
+
+fn shown(conversation: &Conversation, note: AgentNote) -> Note {
+    Note {
+        // Every id of a note is one.
+        id: Uuid::parse_str(&note.id).unwrap_or_default(),
+        author_id: person_uuid(&note.author),
+        created_at: Stamp(note.at),
+        csid: conversation.details.number,
+        message: note.text,
+    }
+}
+
+/// Adds notes, all of them or none, and says how they stand; and whether they stood already.
+async fn noted(
+    caller: &Caller,
+    conversation: &Conversation,
+    ready: Vec<Ready>,
+    key: Option<IdempotencyKey>,
+) -> Result<(Vec<AgentNote>, bool), Fault> {
+    if ready.is_empty() {
+        return Ok((Vec::new(), false));
+    }
+    let changes = ready.iter().map(Ready::change).collect();
+    let replayed = caller.change(caller.actor().clone(), conversation, changes, key).await?.replayed;
+    let mut notes: Vec<AgentNote> = ready.iter().map(Ready::note).collect();
+    if replayed {
+        // Those of now have another time.
+        let known = caller.gateway().agent_notes(caller.actor(), &conversation.details.id).await?;
+        for note in &mut notes {
+            note.at = known.iter().find(|known| known.id == note.id).map_or(note.at, |known| known.at);
+        }
+    }
+    Ok((notes, replayed))
+}
+
+/// The calls.
+pub(super) fn calls() -> OpenApiRouter {
+    OpenApiRouter::default().routes(routes!(list, add)).routes(routes!(add_many))
+}
+
+/// All notes about a conversation, by the times when they were written, the oldest first.
+#[utoipa::path(get, path = "/v1/conversations/{conversationId}/notes", operation_id = "notes_list", tag = "notes",
+    params(Named),
+    responses((status = 200, description = "They.", body = Data<Vec<Note>>), Any, Absent))]
+async fn list(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Vec<Note>>>, Fault> {
+    let conversation = caller.conversation(named.conversation_id).await?;
+    let notes = caller.gateway().agent_notes(caller.actor(), &conversation.details.id).await?;
+    Ok(Json(Data { data: notes.into_iter().map(|note| shown(&conversation, note)).collect() }))
+}
+
+/// Adds a note.
+#[utoipa::path(post, path = "/v1/conversations/{conversationId}/notes", operation_id = "notes_add", tag = "notes",
+    params(Named, Repeat), request_body = NewNote,
+    responses((status = 200, description = "It.", body = Data<Note>), Any, Absent, Change))]
+async fn add(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<NewNote>) -> Result<Answer<Note>, Fault> {
+    let conversation = caller.conversation(named.conversation_id).await?;
+    let ready = Ready::new(&caller, said, id(&caller, key.as_ref(), &conversation, 0))?;
+    let (mut notes, replayed) = noted(&caller, &conversation, vec![ready], key).await?;
+    let note = notes.pop().ok_or_else(|| Fault::missing("the note is no more"))?;
+    Ok(Answer::new(StatusCode::OK, shown(&conversation, note)).replayed(replayed))
+}
+
+/// Adds notes: each that can be, and says of each others why not, in their order.
+#[utoipa::path(post, path = "/v1/conversations/{conversationId}/notes/bulk", tag = "notes", params(Named, Repeat),
+    request_body = NewNotes, responses((status = 200, description = "What became of each.", body = Data<Vec<NoteOutcome>>), Any, Absent, Change))]
+async fn add_many(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<NewNotes>) -> Result<Answer<Vec<NoteOutcome>>, Fault> {
+    let conversation = caller.conversation(named.conversation_id).await?;
+    let (mut ready, mut outcomes) = (Vec::new(), Vec::new());
+    for (place, note) in said.data.into_iter().enumerate() {
+        match Ready::new(&caller, note, id(&caller, key.as_ref(), &conversation, place)) {
+            Ok(note) => {
+                ready.push(note);
+                outcomes.push(None);
+            }
+            Err(fault) => outcomes.push(Some(Why { message: fault.message().to_owned() })),
+        }
+    }
+    let (notes, replayed) = noted(&caller, &conversation, ready, key).await?;
+    let mut notes = notes.into_iter();
+    let outcome = |failure| match failure {
+        Some(error) => Some(NoteOutcome::BulkActionFailure { error }),
+        None => notes.next().map(|note| NoteOutcome::BulkActionSuccess { data: shown(&conversation, note) }),
+    };
+    Ok(Answer::new(StatusCode::OK, outcomes.into_iter().filter_map(outcome).collect()).replayed(replayed))
+}

@@ -1,0 +1,218 @@
+//! What programs ask that act for an account, as helpdesk tools do: conversations by their numbers and in lists, all that was said,
+//! agents' notes, what happened, and who the consumers are.
+
+use super::{Error, Gateway};
+use crate::domain::{Actor, Change, Consumer, Conversation, ConversationFilter, Entry, Millis, Person, Refusal, Sight, visible};
+use crate::identity::fingerprint;
+use crate::store::{ConsumersBy, Erasure, Feed, Range};
+use std::sync::Arc;
+use tieline_protocol::ids::{ConsumerId, ConversationId};
+
+/// Events of one read.
+const SOME: usize = 1_000;
+
+/// A note of an agent's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentNote {
+    /// Its id: a UUID.
+    pub id: String,
+    /// Whose it is.
+    pub author: Person,
+    /// When it was written.
+    pub at: Millis,
+    /// The text; empty, if it was erased.
+    pub text: String,
+}
+
+/// A UUID that is always the same for the same parts, and says nothing of them.
+#[must_use]
+pub fn derived_uuid(parts: &[&str]) -> String {
+    let hash = fingerprint(parts);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
+}
+
+impl Gateway {
+    /// A conversation, if the actor may know of it.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchConversation`]; [`Error::Unreadable`].
+    pub async fn conversation(&self, actor: &Actor, id: &ConversationId) -> Result<Conversation, Error> {
+        let found = self.store().conversation(id.clone()).await.map_err(|_| Error::Unreadable)?;
+        Ok(visible(actor, found.as_ref())?.clone())
+    }
+
+    /// The conversation of a number within the actor's account, if the actor may know of it.
+    ///
+    /// # Errors
+    /// As [`Gateway::conversation`].
+    pub async fn numbered(&self, actor: &Actor, number: i64) -> Result<Conversation, Error> {
+        let found = self.store().numbered(actor.account().clone(), number).await.map_err(|_| Error::Unreadable)?;
+        Ok(visible(actor, found.as_ref())?.clone())
+    }
+
+    /// Conversations of the actor's account whose numbers lie between two, neither included: the smallest of them, or the largest,
+    /// beginning with the smallest, or the largest. The account's numbers begin at 1.
+    ///
+    /// # Errors
+    /// [`Refusal::NotPermitted`], if the actor is not on the brand's side; [`Error::Unreadable`].
+    pub async fn by_number(&self, actor: &Actor, between: (i64, i64), is_up: bool, limit: usize) -> Result<Vec<Conversation>, Error> {
+        brand_only(actor)?;
+        self.store().by_number(actor.account().clone(), between, is_up, limit).await.map_err(|_| Error::Unreadable)
+    }
+
+    /// All that was said in a conversation's MAIN dialog, receipts included, oldest first.
+    ///
+    /// # Errors
+    /// As [`Gateway::conversation`].
+    pub async fn messages(&self, actor: &Actor, conversation: &ConversationId) -> Result<Vec<Arc<Sight>>, Error> {
+        let next = self.conversation(actor, conversation).await?.next[0];
+        let (mut all, mut from) = (Vec::new(), 0);
+        while from < next {
+            let range = Range::Forward { from, to: next - 1, limit: SOME };
+            let some = self.store().events(conversation.main_dialog(), range).await.map_err(|_| Error::Unreadable)?;
+            let Some(last) = some.last().and_then(|sight| sight.message()) else { break };
+            from = last.sequence + 1;
+            all.extend(some);
+        }
+        all.retain(|sight| actor.person().is_some_and(|person| person.is_agent()) || sight.message().is_some_and(|found| !found.whisper));
+        Ok(all)
+    }
+
+    /// One event of a conversation's MAIN dialog.
+    ///
+    /// # Errors
+    /// As [`Gateway::conversation`].
+    pub async fn message(&self, actor: &Actor, conversation: &ConversationId, sequence: u64) -> Result<Option<Arc<Sight>>, Error> {
+        self.conversation(actor, conversation).await?;
+        let range = Range::Forward { from: sequence, to: sequence, limit: 1 };
+        let found = self.store().events(conversation.main_dialog(), range).await.map_err(|_| Error::Unreadable)?;
+        let may = |sight: &Arc<Sight>| sight.message().is_some_and(|found| !found.whisper) || brand_only(actor).is_ok();
+        Ok(found.into_iter().next().filter(may))
+    }
+
+    /// The agents' notes of a conversation, by the times when they were written.
+    ///
+    /// # Errors
+    /// As [`Gateway::conversation`]; [`Refusal::NotPermitted`], if the actor is not on the brand's side.
+    pub async fn agent_notes(&self, actor: &Actor, conversation: &ConversationId) -> Result<Vec<AgentNote>, Error> {
+        let mut notes = Vec::new();
+        for sight in self.changes(actor, conversation).await? {
+            let Entry::Changed { by, changes, .. } = &sight.entry else { continue };
+            for (place, change) in changes.iter().enumerate() {
+                let Change::Noted { note, id, author, written } = change else { continue };
+                let position = sight.position.to_string();
+                let derived = || derived_uuid(&["note", conversation.as_str(), &position, &place.to_string()]);
+                notes.push(AgentNote {
+                    id: id.as_ref().map_or_else(derived, ToString::to_string),
+                    author: author.clone().unwrap_or_else(|| by.clone()),
+                    at: written.unwrap_or(sight.at),
+                    text: note.clone(),
+                });
+            }
+        }
+        notes.sort_by_key(|note| note.at);
+        Ok(notes)
+    }
+
+    /// What changed a conversation and is no event, from its opening on.
+    ///
+    /// # Errors
+    /// As [`Gateway::agent_notes`].
+    pub async fn changes(&self, actor: &Actor, conversation: &ConversationId) -> Result<Vec<Arc<Sight>>, Error> {
+        brand_only(actor)?;
+        self.conversation(actor, conversation).await?;
+        self.store().changes(conversation.clone()).await.map_err(|_| Error::Unreadable)
+    }
+
+    /// The entries of the actor's account behind a position, in the order of the journal, and the position up to which that is all.
+    ///
+    /// # Errors
+    /// [`Refusal::NotPermitted`], if the actor is no manager; [`Error::Unreadable`].
+    pub async fn happened(&self, actor: &Actor, after: u64, limit: usize) -> Result<Feed, Error> {
+        if !actor.is_manager() {
+            return Err(Refusal::NotPermitted("only a manager may ask for all that happened".into()).into());
+        }
+        self.store().account_feed(actor.account().clone(), after, limit).await.map_err(|_| Error::Unreadable)
+    }
+
+    /// The position behind which entries of a time or later stand.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`].
+    pub async fn position_before(&self, time: Millis) -> Result<u64, Error> {
+        let first = self.store().position_at(time).await.map_err(|_| Error::Unreadable)?;
+        Ok(first.saturating_sub(1))
+    }
+
+    /// The newest position of the journal.
+    #[must_use]
+    pub fn head(&self) -> u64 {
+        self.store().head()
+    }
+
+    /// Consumers of the actor's account in the order of their ids, behind one; those that the actor may know, who are all for a manager.
+    ///
+    /// # Errors
+    /// [`Refusal::NotPermitted`], if the actor is not on the brand's side; [`Error::Unreadable`].
+    pub async fn consumers(&self, actor: &Actor, by: ConsumersBy, after: Option<ConsumerId>, limit: usize) -> Result<Vec<Consumer>, Error> {
+        brand_only(actor)?;
+        let found = self.store().consumers(actor.account().clone(), by, after, limit).await.map_err(|_| Error::Unreadable)?;
+        if actor.is_manager() {
+            return Ok(found);
+        }
+        let mut known = Vec::new();
+        for consumer in found {
+            if self.may_know(actor, &consumer.id).await? {
+                known.push(consumer);
+            }
+        }
+        Ok(known)
+    }
+
+    /// The last consumers of the actor's account in front of one, in the order of their ids.
+    ///
+    /// # Errors
+    /// As [`Gateway::consumers`].
+    pub async fn consumers_before(&self, actor: &Actor, before: ConsumerId, limit: usize) -> Result<Vec<Consumer>, Error> {
+        brand_only(actor)?;
+        self.store().consumers_before(actor.account().clone(), before, limit).await.map_err(|_| Error::Unreadable)
+    }
+
+    /// The conversations of a consumer of the actor's account, the most recently changed first.
+    ///
+    /// # Errors
+    /// As [`Gateway::consumers`].
+    pub async fn conversations_of(&self, actor: &Actor, consumer: &ConsumerId, limit: usize) -> Result<Vec<Conversation>, Error> {
+        brand_only(actor)?;
+        let filter = ConversationFilter { consumer: Some(consumer.clone()), ..ConversationFilter::all(actor.account().clone()) };
+        let found = self.store().conversations(filter, limit).await.map_err(|_| Error::Unreadable)?;
+        Ok(found.conversations)
+    }
+
+    /// The conversation of the actor's account in which something is booked, by the other system's name for that.
+    ///
+    /// # Errors
+    /// As [`Gateway::consumers`].
+    pub async fn booked(&self, actor: &Actor, booking: &str) -> Result<Option<Conversation>, Error> {
+        brand_only(actor)?;
+        self.store().booked(actor.account().clone(), booking.to_owned()).await.map_err(|_| Error::Unreadable)
+    }
+
+    /// What was asked to be erased.
+    ///
+    /// # Errors
+    /// [`Refusal::NotPermitted`], if the actor is not on the brand's side; [`Error::Unreadable`].
+    pub async fn erasure(&self, actor: &Actor, id: &str) -> Result<Option<Erasure>, Error> {
+        brand_only(actor)?;
+        self.store().erasure(actor.account().clone(), id.to_owned()).await.map_err(|_| Error::Unreadable)
+    }
+}
+
+fn brand_only(actor: &Actor) -> Result<(), Refusal> {
+    match actor {
+        Actor::Agent { .. } | Actor::System { .. } => Ok(()),
+        Actor::Consumer { .. } | Actor::Application { .. } => Err(Refusal::NotPermitted("only the brand's side may ask for this".into())),
+    }
+}
