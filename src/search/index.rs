@@ -19,7 +19,7 @@ use tieline_protocol::ids::{AccountId, ConversationId, DialogId};
 /// The index's file in a data folder.
 pub const DATABASE: &str = "search.db";
 /// How the tables are made. A file of another layout is made anew, from the journal.
-const LAYOUT: &str = "1";
+const LAYOUT: &str = "2";
 /// KiB of the file that the one who writes it keeps in memory.
 const CACHE: usize = 16 * 1024;
 /// Pages of the write-ahead log, of 4 KiB, after which they are copied into the file itself.
