@@ -95,6 +95,7 @@ fn open(conversation: &ConversationId) -> Command {
         campaign: None,
         features: Vec::new(),
         binding: None,
+        origin: None,
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 #[tokio::test]
 async fn a_message_is_written_down_told_and_listed() {
-    let (server, dixa) = start().await;
+    let (_server, dixa) = start().await;
     let People { ada, ann, speaker, .. } = people(&dixa).await;
     let (id, number) = open(&dixa, &speaker, "77", "hello").await;
     let path = format!("/conversations/{number}/messages");
