@@ -153,9 +153,7 @@ async fn a_connectors_conversation_is_worked_on_through_one_surface_watched_on_a
     let queue = queues.as_array().unwrap().iter().find(|queue| queue["name"] == "77" || queue["id"] != queues[0]["id"]).unwrap();
     let queue = queue["id"].as_str().unwrap();
     assert_eq!(desk.dixa("PUT", &format!("{one}/transfer/queue"), json!({"queueId": queue})).await.0, 204);
-    grace.look_away();
-    let details = grace.socket.ask(&request("clock", "ms.GetClock", json!({}))).await;
-    assert_eq!(details["code"], 200);
+    grace.sees(&id, "without an agent again", |details| assigned(details).is_none() && details["facts"]["notes"] == 1).await;
     assert_eq!(desk.data("GET", one, Value::Null).await["queue"]["id"], queue);
     assert_eq!(desk.oncehub(&format!("/conversations/{hub_id}")).await["owner"], Value::Null);
 
