@@ -66,6 +66,7 @@ struct Activity {
 /// Somebody who had to do with it.
 #[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ActivityPerson)]
 #[serde(rename_all = "camelCase")]
 struct Who {
     id: Uuid,
@@ -77,6 +78,7 @@ struct Who {
 /// What more there is to say of it.
 #[skip_serializing_none]
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ActivityAttributes)]
 #[serde(tag = "_type", rename_all_fields = "camelCase")]
 #[expect(clippy::enum_variant_names, reason = "as they are called")]
 enum Attributes {
@@ -103,6 +105,7 @@ enum Attributes {
 
 /// From whom a conversation was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ActivityClaimedFrom)]
 enum ClaimedFrom {
     Agent,
     Queue,
@@ -110,6 +113,7 @@ enum ClaimedFrom {
 
 /// Where a conversation was moved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ActivityTransfer)]
 #[serde(rename_all = "camelCase")]
 struct Transfer {
     transfer_type: &'static str,
@@ -120,6 +124,7 @@ struct Transfer {
 
 /// What custom attributes say from then on.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ActivityValues)]
 #[serde(rename_all = "camelCase")]
 struct Updated {
     updated_attribute_ids: Vec<String>,
@@ -130,6 +135,7 @@ struct Updated {
 
 /// Two conversations that belong together, by their numbers.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ActivityLink)]
 #[serde(rename_all = "camelCase")]
 struct Linked {
     child: i64,

@@ -39,6 +39,7 @@ struct Agent {
 
 /// What an agent may do.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AgentRole)]
 enum Role {
     Agent,
     Manager,

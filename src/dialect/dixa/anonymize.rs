@@ -51,6 +51,7 @@ struct NamedRequest {
 
 /// What is taken away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = AnonymizationKind)]
 enum Kind {
     Conversation,
     Message,
@@ -58,6 +59,7 @@ enum Kind {
 
 /// The same by its older name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = AnonymizationEntityType)]
 enum EntityType {
     ConversationAnonymizationType,
     MessageAnonymizationType,

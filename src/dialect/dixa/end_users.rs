@@ -67,6 +67,7 @@ struct EndUser {
 
 /// What is said of an end user. Members that are not named here are not looked at.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[schema(as = EndUserValues)]
 #[serde(default, rename_all = "camelCase")]
 struct Given {
     #[serde(deserialize_with = "said")]
@@ -109,12 +110,14 @@ fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Resu
 
 /// End users that are to be made.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = EndUsersValues)]
 struct Several {
     data: Vec<Given>,
 }
 
 /// What is said of an end user that there is.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = EndUserChange)]
 struct Edit {
     id: Uuid,
     #[serde(flatten)]
@@ -123,6 +126,7 @@ struct Edit {
 
 /// What is said of end users that there are.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = EndUsersChange)]
 struct Edits {
     data: Vec<Edit>,
 }

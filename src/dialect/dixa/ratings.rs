@@ -57,6 +57,7 @@ impl From<Scale> for RatingType {
 
 /// A question for a rating.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = RatingOffer)]
 #[serde(rename_all = "camelCase")]
 struct Offer {
     /// Who is asked: the conversation's end user. So it is if nobody is named.
@@ -71,6 +72,7 @@ struct Offer {
 /// A question for a rating that was put.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OfferedRating)]
 #[serde(rename_all = "camelCase")]
 struct Put {
     id: String,
@@ -82,6 +84,7 @@ struct Put {
 
 /// What an end user says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = RatingResult)]
 #[serde(tag = "_type")]
 enum Score {
     Csat {
@@ -110,6 +113,7 @@ impl Score {
 
 /// An answer to the question for a rating.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = RatingSubmission)]
 #[serde(rename_all = "camelCase")]
 struct Submission {
     /// Whose it is: the conversation's end user's.
@@ -123,6 +127,7 @@ struct Submission {
 /// An answer that was taken.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SubmittedRating)]
 #[serde(rename_all = "camelCase")]
 struct Submitted {
     rating_id: String,

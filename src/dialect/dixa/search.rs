@@ -69,6 +69,7 @@ struct Paging {
 
 /// What is searched for, or by what.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[schema(as = Search)]
 #[serde(default)]
 struct Asked {
     /// Words; without, all conversations that pass the filters, the newest first.
@@ -78,6 +79,7 @@ struct Asked {
 
 /// Words.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = SearchWords)]
 #[serde(rename_all = "camelCase")]
 struct Words {
     value: String,
@@ -87,6 +89,7 @@ struct Words {
 
 /// What a conversation must be like.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = SearchFilters)]
 struct Filters {
     strategy: Strategy,
     conditions: Vec<Condition>,
@@ -94,6 +97,7 @@ struct Filters {
 
 /// How many of the conditions it must meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = SearchStrategy)]
 enum Strategy {
     All,
     Any,
@@ -101,12 +105,14 @@ enum Strategy {
 
 /// One condition.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = SearchCondition)]
 struct Condition {
     field: Field,
 }
 
 /// What is looked at, and what it must be.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = SearchField)]
 #[serde(tag = "_type")]
 enum Field {
     /// Its tags.
@@ -127,6 +133,7 @@ enum Field {
 
 /// Among which ids they must be.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = SearchIds)]
 #[serde(tag = "_type")]
 enum Ids {
     /// One of these is there.
@@ -142,6 +149,7 @@ enum Ids {
 
 /// Among which names it must be.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = SearchNames)]
 #[serde(tag = "_type")]
 enum Names {
     /// It is one of these.
@@ -154,6 +162,7 @@ enum Names {
 
 /// When it must lie.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = SearchSpan)]
 #[serde(tag = "_type")]
 enum Span {
     /// Between two times, both included.
@@ -183,6 +192,7 @@ struct Place {
 /// A conversation that was found.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SearchHit)]
 #[serde(tag = "_type", rename_all_fields = "camelCase")]
 enum Hit {
     ConversationSearchHit {
@@ -197,6 +207,7 @@ enum Hit {
 
 /// A message that matches.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SearchMessage)]
 struct InnerHit {
     /// The message's id.
     id: Uuid,

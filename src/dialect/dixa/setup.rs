@@ -90,6 +90,7 @@ fn queue(account: &Account, queue: &QueueId) -> Queue {
 /// An address or a number of the account's own. Flows and calls that begin conversations name it by that.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ContactEndpoint)]
 #[serde(tag = "_type")]
 enum Endpoint {
     /// A mailbox.
@@ -119,6 +120,7 @@ struct Flows {
 
 /// Whose it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = AttributeEntityType)]
 enum EntityType {
     Contact,
     Conversation,
@@ -136,6 +138,7 @@ enum InputDefinition {
 
 /// An option, and what lies under it.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SelectOption)]
 #[serde(rename_all = "camelCase")]
 struct Choice {
     value: String,
@@ -147,6 +150,7 @@ struct Choice {
 /// The definition of a custom attribute.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CustomAttributeDefinition)]
 #[serde(rename_all = "camelCase")]
 struct Definition {
     id: Uuid,
@@ -213,6 +217,7 @@ struct Organization {
 
 /// How it stands.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OrganizationStatus)]
 enum Status {
     Active,
 }
