@@ -79,26 +79,68 @@ struct Who {
 #[skip_serializing_none]
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = ActivityAttributes)]
-#[serde(tag = "_type", rename_all_fields = "camelCase")]
+#[serde(tag = "_type")]
 #[expect(clippy::enum_variant_names, reason = "as they are called")]
 enum Attributes {
-    ConversationCreatedByCustomerAttribute { subject: Option<String> },
-    ConversationCreatedByAgentAttribute { subject: Option<String> },
-    MessageAddedByCustomerAttribute { message_id: Uuid },
-    MessageAddedByAgentAttribute { message_id: Uuid },
-    NoteAddedAttribute { message: String },
-    ConversationAssignedAttribute { agent_id: Uuid, agent_name: Option<String> },
-    ConversationUnassignedAttribute { agent: Who },
-    ConversationClaimedAttribute { claimed_from_type: ClaimedFrom, claimed_from_label: Option<String> },
+    ConversationCreatedByCustomerAttribute {
+        subject: Option<String>,
+    },
+    ConversationCreatedByAgentAttribute {
+        subject: Option<String>,
+    },
+    #[serde(rename_all = "camelCase")]
+    MessageAddedByCustomerAttribute {
+        message_id: Uuid,
+    },
+    #[serde(rename_all = "camelCase")]
+    MessageAddedByAgentAttribute {
+        message_id: Uuid,
+    },
+    NoteAddedAttribute {
+        message: String,
+    },
+    #[serde(rename_all = "camelCase")]
+    ConversationAssignedAttribute {
+        agent_id: Uuid,
+        agent_name: Option<String>,
+    },
+    ConversationUnassignedAttribute {
+        agent: Who,
+    },
+    #[serde(rename_all = "camelCase")]
+    ConversationClaimedAttribute {
+        claimed_from_type: ClaimedFrom,
+        claimed_from_label: Option<String>,
+    },
     TransferInitiatedAttribute(Transfer),
     TransferSuccessfulAttribute(Transfer),
-    ConversationOfferedAttribute { agent_names: Vec<String>, queue_label: Option<String> },
-    TagAddedAttribute { tag: String },
-    TagRemovedAttribute { tag: String },
-    ConversationRatingOfferedAttribute { agent: Option<Who>, user: Option<Who> },
-    ConversationRatedAttribute { agent: Option<Who>, score: Option<u8>, message: Option<String> },
+    #[serde(rename_all = "camelCase")]
+    ConversationOfferedAttribute {
+        agent_names: Vec<String>,
+        queue_label: Option<String>,
+    },
+    TagAddedAttribute {
+        tag: String,
+    },
+    TagRemovedAttribute {
+        tag: String,
+    },
+    ConversationRatingOfferedAttribute {
+        agent: Option<Who>,
+        user: Option<Who>,
+    },
+    ConversationRatedAttribute {
+        agent: Option<Who>,
+        score: Option<u8>,
+        message: Option<String>,
+    },
     ConversationCustomAttributesUpdatedAttribute(Updated),
-    ConversationMessageRedactedAttribute { message_id: Uuid, was_text_redacted: bool, number_of_deleted_files: u32 },
+    #[serde(rename_all = "camelCase")]
+    ConversationMessageRedactedAttribute {
+        message_id: Uuid,
+        was_text_redacted: bool,
+        number_of_deleted_files: u32,
+    },
     ConversationLinkedToParentAttribute(Linked),
     ConversationLinkedFromChildAttribute(Linked),
 }

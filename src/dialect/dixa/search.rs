@@ -193,8 +193,9 @@ struct Place {
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SearchHit)]
-#[serde(tag = "_type", rename_all_fields = "camelCase")]
+#[serde(tag = "_type")]
 enum Hit {
+    #[serde(rename_all = "camelCase")]
     ConversationSearchHit {
         /// Its number.
         id: i64,
