@@ -48,6 +48,7 @@ pub type Reload = Arc<dyn Fn() -> BoxFuture<'static, Result<String, String>> + S
         (name = "operations", description = "How the gateway is, and its configuration."),
         (name = "people", description = "Accounts, conversations, sessions and consumers, without a word of what was said."),
         (name = "things", description = "What an account has: tags, attributes, flows, websites and the like, and its default queue."),
+        (name = "facts", description = "What no surface writes of a conversation."),
         (name = "faults", description = "What goes wrong on demand, on a double for tests."),
     ),
 )]

@@ -8,6 +8,7 @@ use crate::dialect::ids::prefixed;
 use crate::domain::{Actor, Answer, Command, Conversation, FieldChange, Place};
 use crate::gateway::{Error, Gateway, Request};
 use crate::identity::{Account, Shelf};
+use crate::openapi::Sentence;
 use crate::things::{Thing, ThingId as Named};
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -28,14 +29,6 @@ const LONGEST_ID: usize = 128;
 /// The calls.
 pub(super) fn calls() -> OpenApiRouter<Admin> {
     OpenApiRouter::default().routes(routes!(facts, change)).routes(routes!(answers, answer)).routes(routes!(book, call_off))
-}
-
-/// Why something was not done.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Reason {
-    /// In a sentence.
-    error: String,
 }
 
 /// What is known of a conversation beside what is said in it.
@@ -200,10 +193,10 @@ fn name(what: &str, given: &str) -> Result<String, Refused> {
     params(("account" = String, Path, description = "The account."), ("conversation" = String, Path, description = "Its id, or its number.")),
     responses(
         (status = 200, description = "That.", body = ShownFacts),
-        (status = 400, description = "The path cannot be read.", body = Reason),
-        (status = 401, description = "The admin key is missing, or another.", body = Reason),
-        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Reason),
-        (status = 503, description = "The store cannot be read now; try again.", body = Reason)))]
+        (status = 400, description = "The path cannot be read.", body = Sentence),
+        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
+        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Sentence),
+        (status = 503, description = "The store cannot be read now; try again.", body = Sentence)))]
 async fn facts(State(admin): State<Admin>, Path((account, id)): Path<(String, String)>) -> Response {
     either(Meant::find(&admin, &account, &id).await.map(|meant| axum::Json(shown(&meant.conversation)).into_response()))
 }
@@ -214,11 +207,11 @@ async fn facts(State(admin): State<Admin>, Path((account, id)): Path<(String, St
     request_body = WantedFacts,
     responses(
         (status = 200, description = "All that is known of it then.", body = ShownFacts),
-        (status = 400, description = "The body names what is not there, or the conversation takes no more.", body = Reason),
-        (status = 401, description = "The admin key is missing, or another.", body = Reason),
-        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Reason),
-        (status = 413, description = "The body is too large.", body = Reason),
-        (status = 503, description = "The store cannot be written now; try again.", body = Reason)))]
+        (status = 400, description = "The body names what is not there, or the conversation takes no more.", body = Sentence),
+        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
+        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Sentence),
+        (status = 413, description = "The body is too large.", body = Sentence),
+        (status = 503, description = "The store cannot be written now; try again.", body = Sentence)))]
 async fn change(State(admin): State<Admin>, Path((account, id)): Path<(String, String)>, body: Bytes) -> Response {
     to_the_end(async move {
         let changed = async {
@@ -243,10 +236,10 @@ async fn change(State(admin): State<Admin>, Path((account, id)): Path<(String, S
     params(("account" = String, Path, description = "The account."), ("conversation" = String, Path, description = "Its id, or its number.")),
     responses(
         (status = 200, description = "That, in the order in which it was asked.", body = Vec<ShownAnswer>),
-        (status = 400, description = "The path cannot be read.", body = Reason),
-        (status = 401, description = "The admin key is missing, or another.", body = Reason),
-        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Reason),
-        (status = 503, description = "The store cannot be read now; try again.", body = Reason)))]
+        (status = 400, description = "The path cannot be read.", body = Sentence),
+        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
+        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Sentence),
+        (status = 503, description = "The store cannot be read now; try again.", body = Sentence)))]
 async fn answers(State(admin): State<Admin>, Path((account, id)): Path<(String, String)>) -> Response {
     either(Meant::find(&admin, &account, &id).await.map(|meant| axum::Json(shown(&meant.conversation).answers).into_response()))
 }
@@ -257,11 +250,11 @@ async fn answers(State(admin): State<Admin>, Path((account, id)): Path<(String, 
     request_body = WantedAnswer,
     responses(
         (status = 201, description = "As it is written down.", body = ShownAnswer),
-        (status = 400, description = "The body is wrong, or the conversation takes no more.", body = Reason),
-        (status = 401, description = "The admin key is missing, or another.", body = Reason),
-        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Reason),
-        (status = 413, description = "The body is too large.", body = Reason),
-        (status = 503, description = "The store cannot be written now; try again.", body = Reason)))]
+        (status = 400, description = "The body is wrong, or the conversation takes no more.", body = Sentence),
+        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
+        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Sentence),
+        (status = 413, description = "The body is too large.", body = Sentence),
+        (status = 503, description = "The store cannot be written now; try again.", body = Sentence)))]
 async fn answer(State(admin): State<Admin>, Path((account, id)): Path<(String, String)>, body: Bytes) -> Response {
     to_the_end(async move {
         let added = async {
@@ -287,10 +280,10 @@ async fn answer(State(admin): State<Admin>, Path((account, id)): Path<(String, S
         ("booking" = String, Path, description = "The other system's name for it, such as `BKNG-…`.")),
     responses(
         (status = 200, description = "All that is booked in it then.", body = Vec<String>),
-        (status = 400, description = "The name is wrong, or the conversation takes no more.", body = Reason),
-        (status = 401, description = "The admin key is missing, or another.", body = Reason),
-        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Reason),
-        (status = 503, description = "The store cannot be written now; try again.", body = Reason)))]
+        (status = 400, description = "The name is wrong, or the conversation takes no more.", body = Sentence),
+        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
+        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Sentence),
+        (status = 503, description = "The store cannot be written now; try again.", body = Sentence)))]
 async fn book(State(admin): State<Admin>, Path((account, id, booking)): Path<(String, String, String)>) -> Response {
     to_the_end(async move {
         let booked = async {
@@ -310,10 +303,10 @@ async fn book(State(admin): State<Admin>, Path((account, id, booking)): Path<(St
         ("booking" = String, Path, description = "The other system's name for it, such as `BKNG-…`.")),
     responses(
         (status = 204, description = "It was called off."),
-        (status = 400, description = "The path cannot be read, or the conversation takes no more.", body = Reason),
-        (status = 401, description = "The admin key is missing, or another.", body = Reason),
-        (status = 404, description = "There is no such account, conversation or booking; or there is no admin key, and all of this is off.", body = Reason),
-        (status = 503, description = "The store cannot be written now; try again.", body = Reason)))]
+        (status = 400, description = "The path cannot be read, or the conversation takes no more.", body = Sentence),
+        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
+        (status = 404, description = "There is no such account, conversation or booking; or there is no admin key, and all of this is off.", body = Sentence),
+        (status = 503, description = "The store cannot be written now; try again.", body = Sentence)))]
 async fn call_off(State(admin): State<Admin>, Path((account, id, booking)): Path<(String, String, String)>) -> Response {
     to_the_end(async move {
         let done = async {

@@ -54,7 +54,6 @@ impl Follower {
 
     /// Has everything indexed that is committed, until the index is closed.
     pub async fn run(self, store: Arc<dyn Store>) {
-        let mut was_well = true;
         while !self.shared.is_closed() {
             let after = *self.shared.indexed.borrow();
             let head = store.head();
@@ -67,14 +66,10 @@ impl Follower {
                 continue;
             }
             match self.follow(&store, after).await {
-                Ok(()) => was_well = true,
+                Ok(()) => {}
                 Err(SearchError::Closed) => return,
-                Err(error) => {
-                    if std::mem::take(&mut was_well) {
-                        tracing::warn!(%error, position = after, "the search index cannot be written now");
-                    }
-                    tokio::time::sleep(AGAIN).await;
-                }
+                // Who could not read or write has said so.
+                Err(_) => tokio::time::sleep(AGAIN).await,
             }
         }
     }
@@ -91,6 +86,7 @@ impl Follower {
 /// Writes the index until nobody is there to ask for more.
 pub(super) fn write(mut index: Index, orders: &Receiver<Order>, shared: &Shared) {
     super::step_back();
+    let mut was_well = true;
     loop {
         let order = if index.is_dirty() { orders.recv_timeout(AGAIN) } else { orders.recv().map_err(|_| RecvTimeoutError::Disconnected) };
         let done = match order {
@@ -114,8 +110,12 @@ pub(super) fn write(mut index: Index, orders: &Receiver<Order>, shared: &Shared)
             Err(RecvTimeoutError::Timeout) => index.tidy(),
             Err(RecvTimeoutError::Disconnected) => return,
         };
+        let was_well_before = std::mem::replace(&mut was_well, done.is_ok());
         if let Err(error) = done {
-            tracing::warn!(%error, position = index.cursor(), "the search index was not written");
+            // It is tried again each second, and said once.
+            if was_well_before {
+                tracing::warn!(%error, position = index.cursor(), "the search index cannot be written now");
+            }
             if is_damaged(&error) {
                 begin_anew(&mut index, shared);
             }

@@ -19,7 +19,7 @@ use tieline_protocol::ids::{AccountId, ConversationId, DialogId};
 /// The index's file in a data folder.
 pub const DATABASE: &str = "search.db";
 /// How the tables are made. A file of another layout is made anew, from the journal.
-const LAYOUT: &str = "1";
+const LAYOUT: &str = "2";
 /// KiB of the file that the one who writes it keeps in memory.
 const CACHE: usize = 16 * 1024;
 /// Pages of the write-ahead log, of 4 KiB, after which they are copied into the file itself.
@@ -41,6 +41,11 @@ pub(super) struct Index {
 pub(super) fn mark(conversation: &ConversationId) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, conversation.as_str().as_bytes());
     digest.as_ref().iter().take(8).fold(String::with_capacity(16), |text, byte| text + &format!("{byte:02x}"))
+}
+
+/// What the row with a conversation's own words is found by, among many of its messages.
+pub(super) fn own_mark(conversation: &ConversationId) -> String {
+    format!("own{}", mark(conversation))
 }
 
 /// The name of the table of an account, if it has one.
@@ -175,7 +180,7 @@ impl Index {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Some(number) = number(&transaction, account)? {
             let is_meant = |row: &Row| only.is_none_or(|(dialog, sequence)| row.is_at(dialog, *sequence));
-            self.is_dirty |= forget(&transaction, number, conversation, is_meant)?;
+            self.is_dirty |= forget(&transaction, number, (&mark(conversation), conversation), is_meant)?;
         }
         transaction.commit()
     }
@@ -237,14 +242,14 @@ fn take_all(
         let Some(piece) = text::piece(sight) else { continue };
         if let Piece::Removed(conversation) = piece {
             if let Some(number) = number(transaction, &sight.account)? {
-                *is_dirty |= forget(transaction, number, conversation, |_| true)?;
+                *is_dirty |= forget(transaction, number, (&mark(conversation), conversation), |_| true)?;
             }
             continue;
         }
         if let Piece::Unsaid { conversation, places } = &piece {
             if let Some(number) = number(transaction, &sight.account)? {
                 let is_meant = |row: &Row| places.iter().any(|(dialog, sequence)| row.is_at(dialog, *sequence));
-                *is_dirty |= forget(transaction, number, conversation, is_meant)?;
+                *is_dirty |= forget(transaction, number, (&mark(conversation), conversation), is_meant)?;
             }
             continue;
         }
@@ -295,10 +300,20 @@ pub(super) fn put(
     match piece {
         Piece::Removed(_) | Piece::Unsaid { .. } => Ok(()),
         Piece::Fields { conversation, fields: Fields { subject } } => {
-            *is_dirty |= forget(transaction, number, conversation, |row| row.sequence.is_none())?;
+            let own = own_mark(conversation);
+            *is_dirty |= forget(transaction, number, (&own, conversation), |_| true)?;
             let (dialog, sequence): (&str, Option<i64>) = ("", None);
             let id = conversation.as_str();
-            transaction.prepare_cached(&insert)?.execute((position, mark(conversation), id, dialog, sequence, false, subject, ""))?;
+            transaction.prepare_cached(&insert)?.execute((
+                position,
+                format!("{} {own}", mark(conversation)),
+                id,
+                dialog,
+                sequence,
+                false,
+                subject,
+                "",
+            ))?;
             Ok(())
         }
         Piece::Message { conversation, dialog, sequence, whisper, text } => {
@@ -310,11 +325,11 @@ pub(super) fn put(
     }
 }
 
-/// Takes rows of a conversation out; whether there were any.
+/// Takes rows of a conversation out, of those that have a mark; whether there were any.
 fn forget(
     transaction: &Transaction<'_>,
     number: i64,
-    conversation: &ConversationId,
+    (mark, conversation): (&str, &ConversationId),
     is_meant: impl Fn(&Row) -> bool,
 ) -> rusqlite::Result<bool> {
     let name = name(number);
@@ -325,7 +340,7 @@ fn forget(
             let sequence = row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned);
             Ok(Row { rowid: row.get(0)?, conversation: row.get(1)?, dialog: row.get(2)?, sequence })
         };
-        statement.query_map([format!("mark : \"{}\"", mark(conversation))], read)?.collect::<Result<_, _>>()?
+        statement.query_map([format!("mark : \"{mark}\"")], read)?.collect::<Result<_, _>>()?
     };
     let mut was_any = false;
     for row in rows.iter().filter(|row| row.conversation == conversation.as_str() && is_meant(row)) {

@@ -48,7 +48,7 @@ const LONGEST: usize = 1_000;
 /// told to ask again.
 const ORDERS: usize = 64;
 /// By how much the threads of the search give way to all others.
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 19;
 
 /// How a text is searched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! What is searched for is cut into terms by the index's own tokenizer, and each term is quoted: nothing that people type is
 //! ever the syntax of a query. Rows are read from the newest on, so a page ends as soon as it is full.
 
-use super::index::{mark, table, tokenizer};
+use super::index::{mark, own_mark, table, tokenizer};
 use super::text::{BEGIN, END};
 use super::{Cursor, Found, Hit, Hits, Mode, Question, Scope, SearchError};
 use crate::map::Set;
@@ -159,9 +159,9 @@ impl Page<'_> {
         self.scope == Scope::Everything || !is_whisper
     }
 
-    /// A search within one conversation.
-    fn within(&self, conversation: &ConversationId) -> String {
-        format!("mark : \"{}\" AND {}", mark(conversation), self.expression)
+    /// A search among the rows that have a mark.
+    fn within(&self, mark: &str) -> String {
+        format!("mark : \"{mark}\" AND {}", self.expression)
     }
 
     /// Whether a conversation has a match above a row, with which it stood on an earlier page.
@@ -171,7 +171,7 @@ impl Page<'_> {
             self.name
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
-        let mut rows = statement.query((self.within(conversation), row, self.from))?;
+        let mut rows = statement.query((self.within(&mark(conversation)), row, self.from))?;
         while let Some(row) = rows.next()? {
             if row.get_ref(0)?.as_str()? == conversation.as_str() && self.shows(row.get(1)?) {
                 return Ok(true);
@@ -183,24 +183,23 @@ impl Page<'_> {
     /// A conversation that has a match, with its newest ones.
     fn hit(&self, conversation: &ConversationId) -> rusqlite::Result<Hit> {
         let mut hit = Hit { conversation: conversation.clone(), subject: Vec::new(), messages: Vec::new() };
-        self.collect(&mut hit, false)?;
+        self.collect(&mut hit, &mark(conversation))?;
         // Its own words are as old as itself, so that many messages may stand before them.
-        if hit.messages.len() == MESSAGES && hit.subject.is_empty() {
-            self.collect(&mut hit, true)?;
+        if hit.messages.len() == MESSAGES {
+            self.collect(&mut hit, &own_mark(conversation))?;
         }
         Ok(hit)
     }
 
-    fn collect(&self, hit: &mut Hit, is_subject_only: bool) -> rusqlite::Result<()> {
+    fn collect(&self, hit: &mut Hit, mark: &str) -> rusqlite::Result<()> {
         let sql = format!(
             "SELECT dialog, sequence, snippet({0}, iif(sequence IS NULL, 5, 6), '{BEGIN}', '{END}', '…', {FRAGMENT}) FROM {0}
-             WHERE {0} MATCH ?1 AND rowid <= ?2 AND conversation = ?3 AND whisper <= ?4 AND (sequence IS NULL OR NOT ?5)
-             ORDER BY rowid DESC LIMIT {MESSAGES}",
+             WHERE {0} MATCH ?1 AND rowid <= ?2 AND conversation = ?3 AND whisper <= ?4 ORDER BY rowid DESC LIMIT {MESSAGES}",
             self.name
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let (id, is_all) = (hit.conversation.clone(), self.scope == Scope::Everything);
-        let mut rows = statement.query((self.within(&id), self.from, id.as_str(), is_all, is_subject_only))?;
+        let mut rows = statement.query((self.within(mark), self.from, id.as_str(), is_all))?;
         while let Some(row) = rows.next()? {
             let fragment = marked(row.get_ref(2)?.as_str()?);
             match row.get::<_, Option<i64>>(1)? {

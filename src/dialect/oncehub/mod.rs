@@ -107,7 +107,11 @@ impl OnceHub {
     /// The HTTP calls.
     pub fn routes(self: &Arc<Self>) -> Router {
         let calls: Router = Self::calls().with_state(self.clone()).into();
-        calls.layer(from_fn_with_state(self.clone(), authorised)).merge(anything("there is nothing at this path")).layer(from_fn(finish))
+        // Whoever asks with a wrong method is told so without a key.
+        calls
+            .route_layer(from_fn_with_state(self.clone(), authorised))
+            .merge(anything("there is nothing at this path"))
+            .layer(from_fn(finish))
     }
 
     /// What answers on the dialect's paths while it is switched off.
