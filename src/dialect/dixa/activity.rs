@@ -518,7 +518,8 @@ pub(super) fn calls() -> OpenApiRouter {
 }
 
 /// What happened in a conversation, the oldest first.
-#[utoipa::path(get, path = "/v1/conversations/{conversationId}/activitylog", tag = "activity", params(Named),
+#[utoipa::path(get, path = "/v1/conversations/{conversationId}/activitylog", operation_id = "listConversationActivity",
+    tag = "activity", params(Named),
     responses((status = 200, description = "It.", body = Data<Vec<Activity>>), Any, Absent))]
 async fn of_one(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Vec<Activity>>>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
@@ -536,7 +537,7 @@ async fn of_one(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Ve
 
 /// What happened in all conversations of the account, the oldest first, in pages. What happens after the first page was asked for is on
 /// none of them.
-#[utoipa::path(get, path = "/v1/conversations/activitylog", tag = "activity", params(Wanted),
+#[utoipa::path(get, path = "/v1/conversations/activitylog", operation_id = "listActivity", tag = "activity", params(Wanted),
     responses((status = 200, description = "A page of it.", body = Page<Activity>), Any))]
 async fn of_all(caller: Caller, Ours(Query(wanted)): Ours<Query<Wanted>>) -> Result<Json<Page<Activity>>, Fault> {
     let account = caller.account();

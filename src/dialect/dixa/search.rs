@@ -435,7 +435,7 @@ pub(super) fn calls() -> OpenApiRouter {
 
 /// Conversations in which something was said, or whose subject has it, those with the newest match first. What was just said may not be
 /// found yet.
-#[utoipa::path(get, path = "/v1/search/conversations", tag = "search", params(Wanted),
+#[utoipa::path(get, path = "/v1/search/conversations", operation_id = "searchConversations", tag = "search", params(Wanted),
     responses((status = 200, description = "A page of them, each with the messages that match.", body = Page<Hit>), Any))]
 async fn get(caller: Caller, Ours(Query(wanted)): Ours<Query<Wanted>>) -> Result<Json<Page<Hit>>, Fault> {
     let place = match (&wanted.page_key, wanted.query) {
@@ -450,7 +450,8 @@ async fn get(caller: Caller, Ours(Query(wanted)): Ours<Query<Wanted>>) -> Result
 }
 
 /// The same, also by what conversations are like. Messages that match are not named.
-#[utoipa::path(post, path = "/v1/search/conversations", tag = "search", params(Paging), request_body = Option<Asked>,
+#[utoipa::path(post, path = "/v1/search/conversations", operation_id = "searchConversationsByFilters",
+    tag = "search", params(Paging), request_body = Option<Asked>,
     responses((status = 200, description = "A page of them.", body = Page<Hit>), Any, Change))]
 async fn post(
     caller: Caller,
