@@ -305,6 +305,26 @@ async fn a_fuzzer_finds_no_answer_that_the_documents_do_not_have() {
     for (name, member) in [("query.temp_url_sig", "temp_url_sig"), ("query.temp_url_expires", "temp_url_expires")] {
         file.push((name, url["body"]["queryParams"][member].as_str().unwrap().to_owned()));
     }
+    let dixa_key = || vec![("Authorization", "dixa-key".to_owned())];
+    let make = async |path: &str, body: Value| {
+        let headers = [("authorization", "dixa-key"), ("content-type", "application/json")];
+        let reply = api.call("POST", &format!("/v1{path}"), &headers, body.to_string()).await;
+        assert!((200..300).contains(&reply.status), "{path}: {}", reply.text);
+        reply.json()["data"]["id"].as_str().map_or_else(|| reply.json()["data"]["id"].to_string(), str::to_owned)
+    };
+    let user = make("/endusers", json!({"displayName": "Ann"})).await;
+    let content = json!({"_type": "Text", "value": "hello"});
+    let chat = json!({"_type": "Chat", "requesterId": user, "widgetId": "w", "message": {"_type": "Inbound", "content": content}});
+    let number = make("/conversations", chat).await;
+    let rating = make(&format!("/conversations/{number}/ratings/offer"), json!({"ratingType": "Nps"})).await;
+    let tag = make("/tags", json!({"name": "VIP"})).await;
+    let dixa = vec![
+        ("path.conversationId", number),
+        ("path.ratingId", rating),
+        ("path.tagId", tag),
+        ("path.userId", user),
+        ("query.query", "hello".to_owned()),
+    ];
     let runs = [
         Run { document: "admin", tags: &[], headers: key(), parameters: Vec::new() },
         Run {
@@ -332,7 +352,8 @@ async fn a_fuzzer_finds_no_answer_that_the_documents_do_not_have() {
         Run { document: "liveperson", tags: &["lookup", "consumers"], headers: Vec::new(), parameters: Vec::new() },
         Run { document: "liveperson", tags: &["lookup", "consumers"], headers: Vec::new(), parameters: [demo(), script()].concat() },
         Run { document: "liveperson", tags: &["agents"], headers: vec![("Authorization", bearer)], parameters: demo() },
-        Run { document: "dixa", tags: &[], headers: vec![("Authorization", "dixa-key".to_owned())], parameters: Vec::new() },
+        Run { document: "dixa", tags: &[], headers: dixa_key(), parameters: Vec::new() },
+        Run { document: "dixa", tags: &[], headers: dixa_key(), parameters: dixa },
         Run { document: "oncehub", tags: &[], headers: vec![("API-Key", "oncehub-key".to_owned())], parameters: Vec::new() },
         Run {
             document: "liveperson",

@@ -66,6 +66,7 @@ struct Activity {
 /// Somebody who had to do with it.
 #[skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ActivityPerson)]
 #[serde(rename_all = "camelCase")]
 struct Who {
     id: Uuid,
@@ -77,32 +78,76 @@ struct Who {
 /// What more there is to say of it.
 #[skip_serializing_none]
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
-#[serde(tag = "_type", rename_all_fields = "camelCase")]
+#[schema(as = ActivityAttributes)]
+#[serde(tag = "_type")]
 #[expect(clippy::enum_variant_names, reason = "as they are called")]
 enum Attributes {
-    ConversationCreatedByCustomerAttribute { subject: Option<String> },
-    ConversationCreatedByAgentAttribute { subject: Option<String> },
-    MessageAddedByCustomerAttribute { message_id: Uuid },
-    MessageAddedByAgentAttribute { message_id: Uuid },
-    NoteAddedAttribute { message: String },
-    ConversationAssignedAttribute { agent_id: Uuid, agent_name: Option<String> },
-    ConversationUnassignedAttribute { agent: Who },
-    ConversationClaimedAttribute { claimed_from_type: ClaimedFrom, claimed_from_label: Option<String> },
+    ConversationCreatedByCustomerAttribute {
+        subject: Option<String>,
+    },
+    ConversationCreatedByAgentAttribute {
+        subject: Option<String>,
+    },
+    #[serde(rename_all = "camelCase")]
+    MessageAddedByCustomerAttribute {
+        message_id: Uuid,
+    },
+    #[serde(rename_all = "camelCase")]
+    MessageAddedByAgentAttribute {
+        message_id: Uuid,
+    },
+    NoteAddedAttribute {
+        message: String,
+    },
+    #[serde(rename_all = "camelCase")]
+    ConversationAssignedAttribute {
+        agent_id: Uuid,
+        agent_name: Option<String>,
+    },
+    ConversationUnassignedAttribute {
+        agent: Who,
+    },
+    #[serde(rename_all = "camelCase")]
+    ConversationClaimedAttribute {
+        claimed_from_type: ClaimedFrom,
+        claimed_from_label: Option<String>,
+    },
     TransferInitiatedAttribute(Transfer),
     TransferSuccessfulAttribute(Transfer),
-    ConversationOfferedAttribute { agent_names: Vec<String>, queue_label: Option<String> },
-    TagAddedAttribute { tag: String },
-    TagRemovedAttribute { tag: String },
-    ConversationRatingOfferedAttribute { agent: Option<Who>, user: Option<Who> },
-    ConversationRatedAttribute { agent: Option<Who>, score: Option<u8>, message: Option<String> },
+    #[serde(rename_all = "camelCase")]
+    ConversationOfferedAttribute {
+        agent_names: Vec<String>,
+        queue_label: Option<String>,
+    },
+    TagAddedAttribute {
+        tag: String,
+    },
+    TagRemovedAttribute {
+        tag: String,
+    },
+    ConversationRatingOfferedAttribute {
+        agent: Option<Who>,
+        user: Option<Who>,
+    },
+    ConversationRatedAttribute {
+        agent: Option<Who>,
+        score: Option<u8>,
+        message: Option<String>,
+    },
     ConversationCustomAttributesUpdatedAttribute(Updated),
-    ConversationMessageRedactedAttribute { message_id: Uuid, was_text_redacted: bool, number_of_deleted_files: u32 },
+    #[serde(rename_all = "camelCase")]
+    ConversationMessageRedactedAttribute {
+        message_id: Uuid,
+        was_text_redacted: bool,
+        number_of_deleted_files: u32,
+    },
     ConversationLinkedToParentAttribute(Linked),
     ConversationLinkedFromChildAttribute(Linked),
 }
 
 /// From whom a conversation was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ActivityClaimedFrom)]
 enum ClaimedFrom {
     Agent,
     Queue,
@@ -110,6 +155,7 @@ enum ClaimedFrom {
 
 /// Where a conversation was moved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ActivityTransfer)]
 #[serde(rename_all = "camelCase")]
 struct Transfer {
     transfer_type: &'static str,
@@ -120,6 +166,7 @@ struct Transfer {
 
 /// What custom attributes say from then on.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ActivityValues)]
 #[serde(rename_all = "camelCase")]
 struct Updated {
     updated_attribute_ids: Vec<String>,
@@ -130,6 +177,7 @@ struct Updated {
 
 /// Two conversations that belong together, by their numbers.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ActivityLink)]
 #[serde(rename_all = "camelCase")]
 struct Linked {
     child: i64,
@@ -470,7 +518,8 @@ pub(super) fn calls() -> OpenApiRouter {
 }
 
 /// What happened in a conversation, the oldest first.
-#[utoipa::path(get, path = "/v1/conversations/{conversationId}/activitylog", tag = "activity", params(Named),
+#[utoipa::path(get, path = "/v1/conversations/{conversationId}/activitylog", operation_id = "listConversationActivity",
+    tag = "activity", params(Named),
     responses((status = 200, description = "It.", body = Data<Vec<Activity>>), Any, Absent))]
 async fn of_one(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Vec<Activity>>>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
@@ -488,7 +537,7 @@ async fn of_one(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Ve
 
 /// What happened in all conversations of the account, the oldest first, in pages. What happens after the first page was asked for is on
 /// none of them.
-#[utoipa::path(get, path = "/v1/conversations/activitylog", tag = "activity", params(Wanted),
+#[utoipa::path(get, path = "/v1/conversations/activitylog", operation_id = "listActivity", tag = "activity", params(Wanted),
     responses((status = 200, description = "A page of it.", body = Page<Activity>), Any))]
 async fn of_all(caller: Caller, Ours(Query(wanted)): Ours<Query<Wanted>>) -> Result<Json<Page<Activity>>, Fault> {
     let account = caller.account();

@@ -39,6 +39,7 @@ struct Agent {
 
 /// What an agent may do.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AgentRole)]
 enum Role {
     Agent,
     Manager,
@@ -100,7 +101,7 @@ pub(super) fn calls() -> OpenApiRouter {
 }
 
 /// All agents, in pages.
-#[utoipa::path(get, path = "/v1/agents", tag = "users", params(Wanted),
+#[utoipa::path(get, path = "/v1/agents", operation_id = "listAgents", tag = "users", params(Wanted),
     responses((status = 200, description = "A page of them.", body = Page<Agent>), Any))]
 async fn list(caller: Caller, Ours(Query(wanted)): Ours<Query<Wanted>>) -> Result<Json<Page<Agent>>, Fault> {
     let account = caller.account();
@@ -119,7 +120,7 @@ async fn list(caller: Caller, Ours(Query(wanted)): Ours<Query<Wanted>>) -> Resul
 }
 
 /// An agent by its id.
-#[utoipa::path(get, path = "/v1/agents/{agentId}", tag = "users", params(NamedAgent),
+#[utoipa::path(get, path = "/v1/agents/{agentId}", operation_id = "getAgent", tag = "users", params(NamedAgent),
     responses((status = 200, description = "It.", body = Data<Agent>), Any, Absent))]
 async fn get(caller: Caller, Ours(Path(NamedAgent { agent_id })): Ours<Path<NamedAgent>>) -> Result<Json<Data<Agent>>, Fault> {
     let agent = caller.agent(agent_id).ok_or_else(|| Fault::missing(format!("there is no agent {agent_id}")))?;

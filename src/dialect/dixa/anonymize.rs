@@ -51,6 +51,7 @@ struct NamedRequest {
 
 /// What is taken away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = AnonymizationKind)]
 enum Kind {
     Conversation,
     Message,
@@ -58,6 +59,7 @@ enum Kind {
 
 /// The same by its older name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = AnonymizationEntityType)]
 enum EntityType {
     ConversationAnonymizationType,
     MessageAnonymizationType,
@@ -129,7 +131,8 @@ async fn asked(
 
 /// Takes away all that was said in a conversation, with its files, for ever. It must be closed. It is done soon after the answer;
 /// nothing can be added or changed from now on.
-#[utoipa::path(patch, path = "/v1/conversations/{conversationId}/anonymize", tag = "anonymization", params(Named, Force, Repeat),
+#[utoipa::path(patch, path = "/v1/conversations/{conversationId}/anonymize", operation_id = "anonymizeConversation",
+    tag = "anonymization", params(Named, Force, Repeat),
     responses((status = 202, description = "It will be done.", body = Data<AnonymizationRequest>), Any, Absent, Change))]
 async fn conversation(
     caller: Caller,
@@ -145,7 +148,8 @@ async fn conversation(
 
 /// Takes away what was said in one message, with its files, for ever. It is done soon after the answer; the message stays in its place,
 /// without words.
-#[utoipa::path(patch, path = "/v1/conversations/{conversationId}/messages/{messageId}/anonymize", tag = "anonymization",
+#[utoipa::path(patch, path = "/v1/conversations/{conversationId}/messages/{messageId}/anonymize", operation_id = "anonymizeMessage",
+    tag = "anonymization",
     params(NamedMessage, Repeat),
     responses((status = 202, description = "It will be done.", body = Data<AnonymizationRequest>), Any, Absent, Change))]
 async fn message(
@@ -174,7 +178,8 @@ async fn message(
 }
 
 /// A request that something is taken away, and whether that is done.
-#[utoipa::path(get, path = "/v1/anonymization/request/{requestId}", tag = "anonymization", params(NamedRequest),
+#[utoipa::path(get, path = "/v1/anonymization/request/{requestId}", operation_id = "getAnonymizationRequest",
+    tag = "anonymization", params(NamedRequest),
     responses((status = 200, description = "It.", body = Data<AnonymizationRequest>), Any, Absent))]
 async fn request(
     caller: Caller,

@@ -69,7 +69,8 @@ pub(super) fn calls() -> OpenApiRouter {
 }
 
 /// Sets values of custom attributes, or takes them away: all of them or none. Answers with all that the conversation has.
-#[utoipa::path(patch, path = "/v1/conversations/{conversationId}/custom-attributes", tag = "attributes", params(Named, Repeat),
+#[utoipa::path(patch, path = "/v1/conversations/{conversationId}/custom-attributes", operation_id = "patchConversationAttributes",
+    tag = "attributes", params(Named, Repeat),
     request_body(content = BTreeMap<String, Given>, description = "Values by the ids (UUIDs) of their attributes; `null` takes one away."),
     responses((status = 200, description = "All that it has.", body = Data<Vec<CustomAttribute>>), Any, Absent, Change))]
 async fn patch(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<Values>) -> Result<Answer<Vec<CustomAttribute>>, Fault> {

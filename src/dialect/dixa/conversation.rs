@@ -225,10 +225,13 @@ impl From<&Known> for Browser {
 
 /// What it belongs to.
 #[derive(Debug, Serialize, ToSchema)]
-#[serde(tag = "_type", rename_all_fields = "camelCase")]
+#[serde(tag = "_type")]
 enum Link {
+    #[serde(rename_all = "camelCase")]
     SideConversation { parent_id: i64 },
+    #[serde(rename_all = "camelCase")]
     EmailForward { parent_id: i64 },
+    #[serde(rename_all = "camelCase")]
     FollowUp { parent_id: i64 },
 }
 

@@ -28,9 +28,10 @@ const LONGEST_URL: usize = 2_048;
 
 /// A conversation that is to begin.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(tag = "_type", rename_all_fields = "camelCase")]
+#[serde(tag = "_type")]
 enum New {
     /// Somebody is to be called. It waits in its queue at once.
+    #[serde(rename_all = "camelCase")]
     Callback {
         requester_id: Uuid,
         /// The number or the id of a telephone of the account's.
@@ -39,8 +40,10 @@ enum New {
         queue_id: Uuid,
     },
     /// A chat on a web page.
+    #[serde(rename_all = "camelCase")]
     Chat { requester_id: Uuid, widget_id: String, message: NewMessage, browser_info: Option<Browser>, language: Option<String> },
     /// What a form on a web page begins.
+    #[serde(rename_all = "camelCase")]
     ContactForm {
         requester_id: Uuid,
         /// The address or the id of a mailbox of the account's.
@@ -50,6 +53,7 @@ enum New {
         language: Option<String>,
     },
     /// A letter.
+    #[serde(rename_all = "camelCase")]
     Email {
         requester_id: Uuid,
         /// The address or the id of a mailbox of the account's.
@@ -59,6 +63,7 @@ enum New {
         language: Option<String>,
     },
     /// A text message to an end user.
+    #[serde(rename_all = "camelCase")]
     Sms {
         requester_id: Uuid,
         /// The number or the id of a telephone of the account's.

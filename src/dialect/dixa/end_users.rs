@@ -67,6 +67,7 @@ struct EndUser {
 
 /// What is said of an end user. Members that are not named here are not looked at.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[schema(as = EndUserValues)]
 #[serde(default, rename_all = "camelCase")]
 struct Given {
     #[serde(deserialize_with = "said")]
@@ -109,12 +110,14 @@ fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Resu
 
 /// End users that are to be made.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = EndUsersValues)]
 struct Several {
     data: Vec<Given>,
 }
 
 /// What is said of an end user that there is.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = EndUserChange)]
 struct Edit {
     id: Uuid,
     #[serde(flatten)]
@@ -123,6 +126,7 @@ struct Edit {
 
 /// What is said of end users that there are.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = EndUsersChange)]
 struct Edits {
     data: Vec<Edit>,
 }
@@ -395,7 +399,7 @@ pub(super) fn calls() -> OpenApiRouter {
 }
 
 /// All end users, in pages. A key of an agent finds those with whom the agent has a conversation, and only by what they are asked for.
-#[utoipa::path(get, path = "/v1/endusers", tag = "users", params(Wanted),
+#[utoipa::path(get, path = "/v1/endusers", operation_id = "listEndUsers", tag = "users", params(Wanted),
     responses((status = 200, description = "A page of them.", body = Page<EndUser>), Any))]
 async fn list(caller: Caller, Ours(Query(wanted)): Ours<Query<Wanted>>) -> Result<Json<Page<EndUser>>, Fault> {
     let account = caller.account();
@@ -425,7 +429,7 @@ async fn list(caller: Caller, Ours(Query(wanted)): Ours<Query<Wanted>>) -> Resul
 }
 
 /// An end user by its id.
-#[utoipa::path(get, path = "/v1/endusers/{userId}", tag = "users", params(NamedUser),
+#[utoipa::path(get, path = "/v1/endusers/{userId}", operation_id = "getEndUser", tag = "users", params(NamedUser),
     responses((status = 200, description = "It.", body = Data<EndUser>), Any, Absent))]
 async fn get(caller: Caller, Ours(Path(NamedUser { user_id })): Ours<Path<NamedUser>>) -> Result<Json<Data<EndUser>>, Fault> {
     let consumer = caller.end_user(user_id).await?.ok_or_else(|| nobody(user_id))?;
@@ -433,7 +437,7 @@ async fn get(caller: Caller, Ours(Path(NamedUser { user_id })): Ours<Path<NamedU
 }
 
 /// Makes an end user.
-#[utoipa::path(post, path = "/v1/endusers", tag = "users", params(Repeat), request_body = Given,
+#[utoipa::path(post, path = "/v1/endusers", operation_id = "createEndUser", tag = "users", params(Repeat), request_body = Given,
     responses((status = 201, description = "It.", body = Data<EndUser>), Any, Change))]
 async fn create(caller: Caller, Body { said, key }: Body<Given>) -> Result<Answer<EndUser>, Fault> {
     let (made, replayed) = make(&caller, said, key).await?;
@@ -441,7 +445,7 @@ async fn create(caller: Caller, Body { said, key }: Body<Given>) -> Result<Answe
 }
 
 /// Makes end users: each that can be, and says of each others why not, in their order.
-#[utoipa::path(post, path = "/v1/endusers/bulk", tag = "users", request_body = Several,
+#[utoipa::path(post, path = "/v1/endusers/bulk", operation_id = "createEndUsers", tag = "users", request_body = Several,
     responses((status = 200, description = "What became of each.", body = Data<Vec<EndUserOutcome>>), Any, Change))]
 async fn create_several(caller: Caller, Body { said, .. }: Body<Several>) -> Result<Json<Data<Vec<EndUserOutcome>>>, Fault> {
     not_too_many(said.data.len())?;
@@ -449,7 +453,8 @@ async fn create_several(caller: Caller, Body { said, .. }: Body<Several>) -> Res
 }
 
 /// Changes all that is known of an end user: what is not said is not there any more, but for its `externalId`.
-#[utoipa::path(put, path = "/v1/endusers/{userId}", tag = "users", params(NamedUser, Repeat), request_body = Given,
+#[utoipa::path(put, path = "/v1/endusers/{userId}", operation_id = "replaceEndUser",
+    tag = "users", params(NamedUser, Repeat), request_body = Given,
     responses((status = 200, description = "It.", body = Data<EndUser>), Any, Absent, Change))]
 async fn replace(
     caller: Caller,
@@ -461,7 +466,8 @@ async fn replace(
 }
 
 /// Changes some of what is known of an end user; `null` takes it away.
-#[utoipa::path(patch, path = "/v1/endusers/{userId}", tag = "users", params(NamedUser, Repeat), request_body = Given,
+#[utoipa::path(patch, path = "/v1/endusers/{userId}", operation_id = "editEndUser",
+    tag = "users", params(NamedUser, Repeat), request_body = Given,
     responses((status = 200, description = "It.", body = Data<EndUser>), Any, Absent, Change))]
 async fn edit(
     caller: Caller,
@@ -473,7 +479,7 @@ async fn edit(
 }
 
 /// Changes all that is known of end users: of each that can be, and says of each others why not, in their order.
-#[utoipa::path(put, path = "/v1/endusers/bulk", tag = "users", request_body = Edits,
+#[utoipa::path(put, path = "/v1/endusers/bulk", operation_id = "replaceEndUsers", tag = "users", request_body = Edits,
     responses((status = 200, description = "What became of each.", body = Data<Vec<EndUserOutcome>>), Any, Change))]
 async fn replace_several(caller: Caller, Body { said, .. }: Body<Edits>) -> Result<Json<Data<Vec<EndUserOutcome>>>, Fault> {
     not_too_many(said.data.len())?;
@@ -481,14 +487,14 @@ async fn replace_several(caller: Caller, Body { said, .. }: Body<Edits>) -> Resu
 }
 
 /// The same at the address that older clients use.
-#[utoipa::path(put, path = "/v1/endusers", tag = "users", request_body = Edits,
+#[utoipa::path(put, path = "/v1/endusers", operation_id = "replaceEndUsersAsBefore", tag = "users", request_body = Edits,
     responses((status = 200, description = "What became of each.", body = Data<Vec<EndUserOutcome>>), Any, Change))]
 async fn replace_several_as_before(caller: Caller, body: Body<Edits>) -> Result<Json<Data<Vec<EndUserOutcome>>>, Fault> {
     replace_several(caller, body).await
 }
 
 /// Changes some of what is known of end users: of each that can be, and says of each others why not, in their order.
-#[utoipa::path(patch, path = "/v1/endusers/bulk", tag = "users", request_body = Edits,
+#[utoipa::path(patch, path = "/v1/endusers/bulk", operation_id = "editEndUsers", tag = "users", request_body = Edits,
     responses((status = 200, description = "What became of each.", body = Data<Vec<EndUserOutcome>>), Any, Change))]
 async fn edit_several(caller: Caller, Body { said, .. }: Body<Edits>) -> Result<Json<Data<Vec<EndUserOutcome>>>, Fault> {
     not_too_many(said.data.len())?;
@@ -496,7 +502,8 @@ async fn edit_several(caller: Caller, Body { said, .. }: Body<Edits>) -> Result<
 }
 
 /// The conversations of an end user by their numbers, in pages.
-#[utoipa::path(get, path = "/v1/endusers/{userId}/conversations", tag = "users", params(NamedUser, Paging),
+#[utoipa::path(get, path = "/v1/endusers/{userId}/conversations", operation_id = "listEndUserConversations",
+    tag = "users", params(NamedUser, Paging),
     responses((status = 200, description = "A page of them.", body = Page<Talk>), Any, Absent))]
 async fn conversations(
     caller: Caller,

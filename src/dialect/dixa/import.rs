@@ -52,11 +52,13 @@ enum Connection {
 
 /// A message that was written elsewhere.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(tag = "_type", rename_all_fields = "camelCase")]
+#[serde(tag = "_type")]
 enum OldMessage {
     /// From the end user.
+    #[serde(rename_all = "camelCase")]
     InboundImport { content: Content, created_at: When, attachments: Option<Vec<Attachment>>, external_id: Option<String> },
     /// From an agent.
+    #[serde(rename_all = "camelCase")]
     OutboundImport { content: Content, agent_id: Uuid, created_at: When, attachments: Option<Vec<Attachment>>, external_id: Option<String> },
 }
 

@@ -22,9 +22,10 @@ use uuid::Uuid;
 /// A message that is to be written down. Members that are not named here, such as `integrationEmail`, `cc` and `bcc`, are not looked
 /// at: nothing is mailed.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(tag = "_type", rename_all_fields = "camelCase")]
+#[serde(tag = "_type")]
 pub(super) enum NewMessage {
     /// From the end user.
+    #[serde(rename_all = "camelCase")]
     Inbound {
         content: Content,
         attachments: Option<Vec<Attachment>>,
@@ -32,6 +33,7 @@ pub(super) enum NewMessage {
         external_id: Option<String>,
     },
     /// From an agent.
+    #[serde(rename_all = "camelCase")]
     Outbound {
         content: Content,
         agent_id: Uuid,

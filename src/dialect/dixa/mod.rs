@@ -141,14 +141,18 @@ impl Modify for Scheme {
     }
 }
 
-/// All calls.
-fn calls() -> OpenApiRouter {
+/// The calls, as they belong together.
+fn parts() -> Vec<OpenApiRouter> {
     let conversations =
         [conversation::calls(), create::calls(), import::calls(), state::calls(), messages::calls(), notes::calls(), link::calls()];
     let about_them = [tags::calls(), attributes::calls(), ratings::calls(), anonymize::calls(), activity::calls(), search::calls()];
     let directory = [setup::calls(), agents::calls(), end_users::calls()];
-    let all = conversations.into_iter().chain(about_them).chain(directory);
-    all.fold(OpenApiRouter::with_openapi(About::openapi()), OpenApiRouter::merge)
+    conversations.into_iter().chain(about_them).chain(directory).collect()
+}
+
+/// All calls.
+fn calls() -> OpenApiRouter {
+    parts().into_iter().fold(OpenApiRouter::with_openapi(About::openapi()), OpenApiRouter::merge)
 }
 
 /// What the document of these calls says.
@@ -181,5 +185,25 @@ impl Dixa {
     pub fn switched_off() -> Router {
         let off = || async { Fault::missing("this dialect is off; add \"dixa\" to server.dialects").into_response() };
         Router::new().route("/v1", any(off)).route("/v1/{*rest}", any(off))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// The document has one place for each name.
+    #[test]
+    fn no_two_schemas_have_one_name() {
+        let mut known = BTreeMap::new();
+        for part in parts() {
+            let components = part.into_openapi().components.unwrap_or_default();
+            for (name, schema) in components.schemas {
+                let schema = serde_json::to_value(schema).unwrap();
+                assert_eq!(known.entry(name.clone()).or_insert_with(|| schema.clone()), &schema, "{name}");
+            }
+        }
+        assert!(known.len() > 60, "{}", known.len());
     }
 }

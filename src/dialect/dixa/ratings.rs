@@ -57,6 +57,7 @@ impl From<Scale> for RatingType {
 
 /// A question for a rating.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = RatingOffer)]
 #[serde(rename_all = "camelCase")]
 struct Offer {
     /// Who is asked: the conversation's end user. So it is if nobody is named.
@@ -71,6 +72,7 @@ struct Offer {
 /// A question for a rating that was put.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OfferedRating)]
 #[serde(rename_all = "camelCase")]
 struct Put {
     id: String,
@@ -82,6 +84,7 @@ struct Put {
 
 /// What an end user says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = RatingResult)]
 #[serde(tag = "_type")]
 enum Score {
     Csat {
@@ -110,6 +113,7 @@ impl Score {
 
 /// An answer to the question for a rating.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = RatingSubmission)]
 #[serde(rename_all = "camelCase")]
 struct Submission {
     /// Whose it is: the conversation's end user's.
@@ -123,6 +127,7 @@ struct Submission {
 /// An answer that was taken.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SubmittedRating)]
 #[serde(rename_all = "camelCase")]
 struct Submitted {
     rating_id: String,
@@ -194,7 +199,8 @@ fn find<'c>(conversation: &'c Conversation, id: &str) -> Option<&'c Offered> {
 }
 
 /// Asks the end user of a conversation for a rating.
-#[utoipa::path(post, path = "/v1/conversations/{conversationId}/ratings/offer", tag = "ratings", params(Named, Repeat),
+#[utoipa::path(post, path = "/v1/conversations/{conversationId}/ratings/offer", operation_id = "offerRating",
+    tag = "ratings", params(Named, Repeat),
     request_body = Offer, responses((status = 201, description = "It is asked.", body = Data<Put>), Any, Absent, Change))]
 async fn offer(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<Offer>) -> Result<Answer<Put>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
@@ -232,7 +238,8 @@ async fn offer(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Bod
 }
 
 /// What an end user says, who was asked for a rating. It says it once.
-#[utoipa::path(post, path = "/v1/conversations/{conversationId}/ratings/{ratingId}/submit", tag = "ratings", params(NamedRating, Repeat),
+#[utoipa::path(post, path = "/v1/conversations/{conversationId}/ratings/{ratingId}/submit", operation_id = "submitRating",
+    tag = "ratings", params(NamedRating, Repeat),
     request_body = Submission, responses((status = 201, description = "It is taken.", body = Data<Submitted>), Any, Absent, Change))]
 async fn submit(
     caller: Caller,
@@ -266,14 +273,15 @@ async fn submit(
 }
 
 /// All ratings of a conversation, in the order in which they were offered.
-#[utoipa::path(get, path = "/v1/conversations/{conversationId}/ratings", tag = "ratings", params(Named),
+#[utoipa::path(get, path = "/v1/conversations/{conversationId}/ratings", operation_id = "listRatings", tag = "ratings", params(Named),
     responses((status = 200, description = "They.", body = Data<Vec<Rating>>), Any, Absent))]
 async fn list(caller: Caller, which: Which) -> Result<Json<Data<Vec<Rating>>>, Fault> {
     all(&caller, which).await
 }
 
 /// The same by its older name.
-#[utoipa::path(get, path = "/v1/conversations/{conversationId}/rating", tag = "ratings", params(Named),
+#[utoipa::path(get, path = "/v1/conversations/{conversationId}/rating", operation_id = "listRatingsAsBefore",
+    tag = "ratings", params(Named),
     responses((status = 200, description = "They.", body = Data<Vec<Rating>>), Any, Absent))]
 async fn list_as_before(caller: Caller, which: Which) -> Result<Json<Data<Vec<Rating>>>, Fault> {
     all(&caller, which).await

@@ -69,6 +69,7 @@ struct Paging {
 
 /// What is searched for, or by what.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[schema(as = Search)]
 #[serde(default)]
 struct Asked {
     /// Words; without, all conversations that pass the filters, the newest first.
@@ -78,6 +79,7 @@ struct Asked {
 
 /// Words.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = SearchWords)]
 #[serde(rename_all = "camelCase")]
 struct Words {
     value: String,
@@ -87,6 +89,7 @@ struct Words {
 
 /// What a conversation must be like.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = SearchFilters)]
 struct Filters {
     strategy: Strategy,
     conditions: Vec<Condition>,
@@ -94,6 +97,7 @@ struct Filters {
 
 /// How many of the conditions it must meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = SearchStrategy)]
 enum Strategy {
     All,
     Any,
@@ -101,12 +105,14 @@ enum Strategy {
 
 /// One condition.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = SearchCondition)]
 struct Condition {
     field: Field,
 }
 
 /// What is looked at, and what it must be.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = SearchField)]
 #[serde(tag = "_type")]
 enum Field {
     /// Its tags.
@@ -127,6 +133,7 @@ enum Field {
 
 /// Among which ids they must be.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = SearchIds)]
 #[serde(tag = "_type")]
 enum Ids {
     /// One of these is there.
@@ -142,6 +149,7 @@ enum Ids {
 
 /// Among which names it must be.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = SearchNames)]
 #[serde(tag = "_type")]
 enum Names {
     /// It is one of these.
@@ -154,6 +162,7 @@ enum Names {
 
 /// When it must lie.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = SearchSpan)]
 #[serde(tag = "_type")]
 enum Span {
     /// Between two times, both included.
@@ -183,8 +192,10 @@ struct Place {
 /// A conversation that was found.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
-#[serde(tag = "_type", rename_all_fields = "camelCase")]
+#[schema(as = SearchHit)]
+#[serde(tag = "_type")]
 enum Hit {
+    #[serde(rename_all = "camelCase")]
     ConversationSearchHit {
         /// Its number.
         id: i64,
@@ -197,6 +208,7 @@ enum Hit {
 
 /// A message that matches.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SearchMessage)]
 struct InnerHit {
     /// The message's id.
     id: Uuid,
@@ -423,7 +435,7 @@ pub(super) fn calls() -> OpenApiRouter {
 
 /// Conversations in which something was said, or whose subject has it, those with the newest match first. What was just said may not be
 /// found yet.
-#[utoipa::path(get, path = "/v1/search/conversations", tag = "search", params(Wanted),
+#[utoipa::path(get, path = "/v1/search/conversations", operation_id = "searchConversations", tag = "search", params(Wanted),
     responses((status = 200, description = "A page of them, each with the messages that match.", body = Page<Hit>), Any))]
 async fn get(caller: Caller, Ours(Query(wanted)): Ours<Query<Wanted>>) -> Result<Json<Page<Hit>>, Fault> {
     let place = match (&wanted.page_key, wanted.query) {
@@ -438,7 +450,8 @@ async fn get(caller: Caller, Ours(Query(wanted)): Ours<Query<Wanted>>) -> Result
 }
 
 /// The same, also by what conversations are like. Messages that match are not named.
-#[utoipa::path(post, path = "/v1/search/conversations", tag = "search", params(Paging), request_body = Option<Asked>,
+#[utoipa::path(post, path = "/v1/search/conversations", operation_id = "searchConversationsByFilters",
+    tag = "search", params(Paging), request_body = Option<Asked>,
     responses((status = 200, description = "A page of them.", body = Page<Hit>), Any, Change))]
 async fn post(
     caller: Caller,

@@ -90,6 +90,7 @@ fn queue(account: &Account, queue: &QueueId) -> Queue {
 /// An address or a number of the account's own. Flows and calls that begin conversations name it by that.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ContactEndpoint)]
 #[serde(tag = "_type")]
 enum Endpoint {
     /// A mailbox.
@@ -119,6 +120,7 @@ struct Flows {
 
 /// Whose it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = AttributeEntityType)]
 enum EntityType {
     Contact,
     Conversation,
@@ -136,6 +138,7 @@ enum InputDefinition {
 
 /// An option, and what lies under it.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = SelectOption)]
 #[serde(rename_all = "camelCase")]
 struct Choice {
     value: String,
@@ -147,6 +150,7 @@ struct Choice {
 /// The definition of a custom attribute.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CustomAttributeDefinition)]
 #[serde(rename_all = "camelCase")]
 struct Definition {
     id: Uuid,
@@ -213,6 +217,7 @@ struct Organization {
 
 /// How it stands.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OrganizationStatus)]
 enum Status {
     Active,
 }
@@ -229,7 +234,7 @@ pub(super) fn calls() -> OpenApiRouter {
 }
 
 /// All queues. One of them is that of conversations without another.
-#[utoipa::path(get, path = "/v1/queues", tag = "directory",
+#[utoipa::path(get, path = "/v1/queues", operation_id = "listQueues", tag = "directory",
     responses((status = 200, description = "They.", body = Data<Vec<Queue>>), Any))]
 async fn queues(caller: Caller) -> Json<Data<Vec<Queue>>> {
     let account = caller.account();
@@ -238,7 +243,7 @@ async fn queues(caller: Caller) -> Json<Data<Vec<Queue>>> {
 }
 
 /// A queue by its id.
-#[utoipa::path(get, path = "/v1/queues/{queueId}", tag = "directory", params(NamedQueue),
+#[utoipa::path(get, path = "/v1/queues/{queueId}", operation_id = "getQueue", tag = "directory", params(NamedQueue),
     responses((status = 200, description = "It.", body = Data<Queue>), Any, Absent))]
 async fn one_queue(caller: Caller, Ours(Path(NamedQueue { queue_id })): Ours<Path<NamedQueue>>) -> Result<Json<Data<Queue>>, Fault> {
     let found = caller.queue(queue_id).ok_or_else(|| Fault::missing(format!("there is no queue {queue_id}")))?;
@@ -246,7 +251,7 @@ async fn one_queue(caller: Caller, Ours(Path(NamedQueue { queue_id })): Ours<Pat
 }
 
 /// All addresses and numbers of the account's own.
-#[utoipa::path(get, path = "/v1/contact-endpoints", tag = "directory",
+#[utoipa::path(get, path = "/v1/contact-endpoints", operation_id = "listContactEndpoints", tag = "directory",
     responses((status = 200, description = "They.", body = Data<Vec<Endpoint>>), Any))]
 async fn contact_endpoints(caller: Caller) -> Json<Data<Vec<Endpoint>>> {
     let all = caller.account().things().contact_endpoints.live();
@@ -258,7 +263,7 @@ async fn contact_endpoints(caller: Caller) -> Json<Data<Vec<Endpoint>>> {
 }
 
 /// The ways that conversations of a channel come in.
-#[utoipa::path(get, path = "/v1/conversations/flows", tag = "directory", params(Flows),
+#[utoipa::path(get, path = "/v1/conversations/flows", operation_id = "listFlows", tag = "directory", params(Flows),
     responses((status = 200, description = "They.", body = Data<Vec<Flow>>), Any))]
 async fn flows(caller: Caller, Ours(Query(wanted)): Ours<Query<Flows>>) -> Result<Json<Data<Vec<Flow>>>, Fault> {
     let channel = match wanted.channel.as_deref() {
@@ -284,7 +289,7 @@ async fn flows(caller: Caller, Ours(Query(wanted)): Ours<Query<Flows>>) -> Resul
 }
 
 /// All definitions of custom attributes.
-#[utoipa::path(get, path = "/v1/custom-attributes", tag = "attributes",
+#[utoipa::path(get, path = "/v1/custom-attributes", operation_id = "listAttributeDefinitions", tag = "attributes",
     responses((status = 200, description = "They.", body = Data<Vec<Definition>>), Any))]
 async fn definitions(caller: Caller) -> Json<Data<Vec<Definition>>> {
     let all = caller.account().things().attributes.live();
@@ -292,7 +297,7 @@ async fn definitions(caller: Caller) -> Json<Data<Vec<Definition>>> {
 }
 
 /// The account that the key is of.
-#[utoipa::path(get, path = "/v1/organization", tag = "directory",
+#[utoipa::path(get, path = "/v1/organization", operation_id = "getOrganization", tag = "directory",
     responses((status = 200, description = "It.", body = Data<Organization>), Any))]
 async fn organization(caller: Caller) -> Json<Data<Organization>> {
     let account = caller.account();

@@ -106,7 +106,7 @@ pub(super) fn calls() -> OpenApiRouter {
 }
 
 /// The tags of a conversation, in the order in which they were added.
-#[utoipa::path(get, path = "/v1/conversations/{conversationId}/tags", tag = "tags", params(Named),
+#[utoipa::path(get, path = "/v1/conversations/{conversationId}/tags", operation_id = "listConversationTags", tag = "tags", params(Named),
     responses((status = 200, description = "They.", body = Data<Vec<Tag>>), Any, Absent))]
 async fn of_conversation(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Vec<Tag>>>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
@@ -116,7 +116,8 @@ async fn of_conversation(caller: Caller, Ours(Path(named)): Which) -> Result<Jso
 }
 
 /// Puts a tag on a conversation: one that is active. It has it once, however often this is asked.
-#[utoipa::path(put, path = "/v1/conversations/{conversationId}/tags/{tagId}", tag = "tags", params(Both),
+#[utoipa::path(put, path = "/v1/conversations/{conversationId}/tags/{tagId}", operation_id = "addConversationTag",
+    tag = "tags", params(Both),
     responses((status = 204, description = "It has it."), Any, Absent, Change))]
 async fn put(caller: Caller, Ours(Path(both)): Ours<Path<Both>>, body: Perhaps<Nothing>) -> Result<Answer<()>, Fault> {
     let conversation = caller.conversation(both.conversation_id).await?;
@@ -128,7 +129,8 @@ async fn put(caller: Caller, Ours(Path(both)): Ours<Path<Both>>, body: Perhaps<N
 }
 
 /// Takes a tag off a conversation, active or not.
-#[utoipa::path(delete, path = "/v1/conversations/{conversationId}/tags/{tagId}", tag = "tags", params(Both),
+#[utoipa::path(delete, path = "/v1/conversations/{conversationId}/tags/{tagId}", operation_id = "removeConversationTag",
+    tag = "tags", params(Both),
     responses((status = 204, description = "It does not have it."), Any, Absent, Change))]
 async fn remove(caller: Caller, Ours(Path(both)): Ours<Path<Both>>, body: Perhaps<Nothing>) -> Result<Answer<()>, Fault> {
     let conversation = caller.conversation(both.conversation_id).await?;
@@ -147,7 +149,7 @@ async fn change(
 }
 
 /// All tags that may be put on conversations, the oldest first.
-#[utoipa::path(get, path = "/v1/tags", tag = "tags", params(Listed),
+#[utoipa::path(get, path = "/v1/tags", operation_id = "listTags", tag = "tags", params(Listed),
     responses((status = 200, description = "They.", body = Data<Vec<Tag>>), Any))]
 async fn list(caller: Caller, Ours(Query(listed)): Ours<Query<Listed>>) -> Result<Json<Data<Vec<Tag>>>, Fault> {
     let all = caller.account().things().tags.live();
@@ -156,7 +158,7 @@ async fn list(caller: Caller, Ours(Query(listed)): Ours<Query<Listed>>) -> Resul
 }
 
 /// A tag by its id.
-#[utoipa::path(get, path = "/v1/tags/{tagId}", tag = "tags", params(NamedTag),
+#[utoipa::path(get, path = "/v1/tags/{tagId}", operation_id = "getTag", tag = "tags", params(NamedTag),
     responses((status = 200, description = "It.", body = Data<Tag>), Any, Absent))]
 async fn get(caller: Caller, Ours(Path(NamedTag { tag_id })): Ours<Path<NamedTag>>) -> Result<Json<Data<Tag>>, Fault> {
     let kept = caller.account().things().tags.get(tag_id.into()).ok_or_else(|| no_tag(tag_id))?;
@@ -164,7 +166,7 @@ async fn get(caller: Caller, Ours(Path(NamedTag { tag_id })): Ours<Path<NamedTag
 }
 
 /// Makes a tag. It is active.
-#[utoipa::path(post, path = "/v1/tags", tag = "tags", request_body = NewTag,
+#[utoipa::path(post, path = "/v1/tags", operation_id = "createTag", tag = "tags", request_body = NewTag,
     responses((status = 200, description = "It.", body = Data<Tag>), Any, Change))]
 async fn create(caller: Caller, Body { said, .. }: Body<NewTag>) -> Result<Json<Data<Tag>>, Fault> {
     administers(&caller)?;
@@ -174,7 +176,7 @@ async fn create(caller: Caller, Body { said, .. }: Body<NewTag>) -> Result<Json<
 }
 
 /// Deletes a tag. Conversations that have it keep it, as one that is not active.
-#[utoipa::path(delete, path = "/v1/tags/{tagId}", tag = "tags", params(NamedTag),
+#[utoipa::path(delete, path = "/v1/tags/{tagId}", operation_id = "deleteTag", tag = "tags", params(NamedTag),
     responses((status = 204, description = "It is no more."), Any, Absent, Change))]
 async fn delete(caller: Caller, Ours(Path(NamedTag { tag_id })): Ours<Path<NamedTag>>) -> Result<StatusCode, Fault> {
     administers(&caller)?;
@@ -184,14 +186,14 @@ async fn delete(caller: Caller, Ours(Path(NamedTag { tag_id })): Ours<Path<Named
 }
 
 /// Lets a tag be put on conversations.
-#[utoipa::path(patch, path = "/v1/tags/{tagId}/activate", tag = "tags", params(NamedTag),
+#[utoipa::path(patch, path = "/v1/tags/{tagId}/activate", operation_id = "activateTag", tag = "tags", params(NamedTag),
     responses((status = 204, description = "It may."), Any, Absent, Change))]
 async fn activate(caller: Caller, named: Ours<Path<NamedTag>>) -> Result<StatusCode, Fault> {
     set_active(&caller, named, true).await
 }
 
 /// Lets a tag be put on no more conversations. Those that have it keep it.
-#[utoipa::path(patch, path = "/v1/tags/{tagId}/deactivate", tag = "tags", params(NamedTag),
+#[utoipa::path(patch, path = "/v1/tags/{tagId}/deactivate", operation_id = "deactivateTag", tag = "tags", params(NamedTag),
     responses((status = 204, description = "It may not."), Any, Absent, Change))]
 async fn deactivate(caller: Caller, named: Ours<Path<NamedTag>>) -> Result<StatusCode, Fault> {
     set_active(&caller, named, false).await
