@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::process::Command;
 
-const ADMIN: &str = "[internal]\nadmin_key = \"the-admin-key\"\n\n";
+const ADMIN: &str = "[internal]\nadmin_key = \"the-admin-key\"\n[limits]\noncehub_per_address = 1000000\n\n";
 /// An account with an administrator, and with a key of Dixa's dialect.
 const SHOP: &str = r#"[[accounts]]
 id = "shop"
@@ -19,6 +19,10 @@ roles = ["admin"]
 [[accounts.api_keys]]
 dialect = "dixa"
 key = "dixa-key"
+per_second = 100000
+[[accounts.api_keys]]
+dialect = "oncehub"
+key = "oncehub-key"
 per_second = 100000
 
 "#;
@@ -119,9 +123,13 @@ async fn every_documented_call_is_served_and_no_other_method_is() {
         }
         for (path, documented) in by_path {
             let plain = path.replace(['{', '}'], "");
-            let key = if name == "dixa" { "dixa-key" } else { "Bearer the-admin-key" };
+            let key = match name.as_str() {
+                "dixa" => ("authorization", "dixa-key"),
+                "oncehub" => ("api-key", "oncehub-key"),
+                _ => ("authorization", "Bearer the-admin-key"),
+            };
             for method in METHODS {
-                let reply = api.call(method, &plain, &[("authorization", key)], "").await;
+                let reply = api.call(method, &plain, &[key], "").await;
                 // Where there is a GET, a HEAD is answered too.
                 let is_served = documented.contains(method) || method == "HEAD" && documented.contains("GET");
                 assert_eq!(reply.status != 405, is_served, "{name}: {method} {path}: {}", reply.status);
@@ -346,6 +354,7 @@ async fn a_fuzzer_finds_no_answer_that_the_documents_do_not_have() {
         Run { document: "liveperson", tags: &["agents"], headers: vec![("Authorization", bearer)], parameters: demo() },
         Run { document: "dixa", tags: &[], headers: dixa_key(), parameters: Vec::new() },
         Run { document: "dixa", tags: &[], headers: dixa_key(), parameters: dixa },
+        Run { document: "oncehub", tags: &[], headers: vec![("API-Key", "oncehub-key".to_owned())], parameters: Vec::new() },
         Run {
             document: "liveperson",
             tags: &["installations"],
