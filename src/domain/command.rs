@@ -29,6 +29,8 @@ const LARGEST_PROFILE: usize = 64 * 1024;
 pub enum Command {
     /// An application names a consumer it speaks for. Nothing happens if it is known already.
     SeeConsumer {
+        /// Whether it is refused if it is known already.
+        is_new: bool,
         /// The consumer.
         consumer: ConsumerId,
         /// The application; none if the consumer signed up itself.
@@ -387,7 +389,10 @@ pub fn decide(actor: &Actor, commands: &[Command], policy: &Policy, draft: &mut 
 
 fn one(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<'_>) -> Result<Outcome, Refusal> {
     match command {
-        Command::SeeConsumer { consumer, app, ext_id } => {
+        Command::SeeConsumer { is_new: true, consumer, .. } if draft.knows_consumer(actor.account(), consumer) => {
+            Err(Refusal::Duplicate("A consumer of that name".into()))
+        }
+        Command::SeeConsumer { consumer, app, ext_id, .. } => {
             if !draft.knows_consumer(actor.account(), consumer) {
                 let entry = Entry::ConsumerSeen { consumer: consumer.clone(), app: app.clone(), ext_id: ext_id.clone() };
                 draft.about_consumer(actor.account(), consumer, entry);

@@ -95,7 +95,7 @@ fn the_first_word_of_the_consumer_begins_a_conversation_and_says_so() {
     let mut world = World::default();
     let consumer = Actor::Consumer { account: "demo".into(), id: "ann".into(), app: None, was: None };
     let agent = Actor::Agent { account: "demo".into(), user: "2".into(), pid: "pid-2".into(), roles: [AgentRole::Manager].into() };
-    let see = Command::SeeConsumer { consumer: "ann".into(), app: None, ext_id: None };
+    let see = Command::SeeConsumer { is_new: false, consumer: "ann".into(), app: None, ext_id: None };
     let opened = |id: &str, whose: Option<&str>| match super::fixtures::open(id) {
         Command::Open { conversation, queue, ttr, context, campaign, features, binding, origin, .. } => {
             Command::Open { conversation, consumer: whose.map(Into::into), queue, ttr, context, campaign, features, binding, origin }
@@ -564,7 +564,7 @@ fn a_silent_consumer_is_counted_as_gone_once_and_a_talking_one_is_looked_at_late
 fn who_is_seen_is_known_at_once_since_a_time_and_only_to_managers_to_be_described() {
     let mut world = world(&[]);
     let (ada, grace) = (one_of(0, AgentRole::Agent), one_of(2, AgentRole::Manager));
-    let see = || Command::SeeConsumer { consumer: "new".into(), app: None, ext_id: Some("7".into()) };
+    let see = || Command::SeeConsumer { is_new: false, consumer: "new".into(), app: None, ext_id: Some("7".into()) };
     let name = || Command::SetProfile {
         consumer: Some("new".into()),
         profile: serde_json::value::RawValue::from_string(r#"{"nickName":"New"}"#.into()).unwrap(),

@@ -176,7 +176,9 @@ impl Gateway {
     /// # Errors
     /// As [`Gateway::consumers`].
     pub async fn consumers_before(&self, actor: &Actor, before: ConsumerId, limit: usize) -> Result<Vec<Consumer>, Error> {
-        brand_only(actor)?;
+        if !actor.is_manager() {
+            return Err(Refusal::NotPermitted("only a manager may list consumers".into()).into());
+        }
         self.store().consumers_before(actor.account().clone(), before, limit).await.map_err(|_| Error::Unreadable)
     }
 

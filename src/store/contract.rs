@@ -453,7 +453,7 @@ pub(super) async fn a_booking_is_known_by_the_last_conversation_in_which_it_stan
 pub(super) async fn consumers_are_listed_in_both_directions(open_store: Open) {
     let (dir, told, store) = start(open_store);
     let see = async |store: &Arc<dyn Store>, id: &str| {
-        let seen = Command::SeeConsumer { consumer: id.into(), app: None, ext_id: None };
+        let seen = Command::SeeConsumer { is_new: false, consumer: id.into(), app: None, ext_id: None };
         take(store, ann(), vec![seen]).await.unwrap();
     };
     for id in ["d", "b", "e"] {
@@ -515,7 +515,12 @@ fn grace() -> Actor {
 
 pub(super) async fn programs_find_what_they_look_for_from_memory_and_disk(open_store: Open) {
     let (dir, told, store) = start(open_store);
-    let see = |id: &str, ext: &str| Command::SeeConsumer { consumer: id.into(), app: Some("connector".into()), ext_id: Some(ext.into()) };
+    let see = |id: &str, ext: &str| Command::SeeConsumer {
+        is_new: false,
+        consumer: id.into(),
+        app: Some("connector".into()),
+        ext_id: Some(ext.into()),
+    };
     take(&store, ann(), vec![see("ann", "+44"), see("bob", "+45")]).await.unwrap();
     let profile = serde_json::json!({"privateData": {"mail": "Ann@Shop.example", "mobileNum": "+49"}});
     let profile = serde_json::value::to_raw_value(&profile).unwrap();

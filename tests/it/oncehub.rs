@@ -596,6 +596,11 @@ async fn contacts_and_users_are_found_by_their_ids() {
     let path = format!("/v2/contacts/{}", newest["contact"]["id"].as_str().unwrap());
     assert_eq!(client.get(&path).await, newest["contact"]);
     assert_eq!(client.ids("/v2/contacts").await.len(), 2);
+    // Ada has to do with the first alone: of the other an agent's key shows the id, and no more.
+    let adas = Client { api: server.api(), key: AGENTS_KEY };
+    let seen = adas.get("/v2/conversations?expand=contact").await["data"].clone();
+    assert_eq!((&seen[0]["contact"], seen[1]["contact"]["id"] == contact["id"]), (&newest["contact"]["id"], true));
+    assert_eq!(adas.refused("GET", &path, "").await.0, 404);
     let users = client.get("/v2/users").await;
     let users = users["data"].as_array().unwrap();
     assert_eq!(users.iter().map(|user| user["role_name"].as_str().unwrap()).collect::<Vec<_>>(), ["Member", "Team Manager", "Member"]);
@@ -651,10 +656,12 @@ async fn webhooks_are_subscribed_to_shown_and_deleted() {
         let shown: String = body.chars().take(200).collect();
         assert_eq!(client.refused("POST", "/v2/webhooks", &body).await, expected, "{shown}");
     }
-    // An agent who is no manager may look, and no more.
+    // An agent who is no manager does not see them, for each is shown with its secret; and not everybody's contacts.
     let agents = Client { api: server.api(), key: AGENTS_KEY };
-    assert_eq!(agents.ids("/v2/webhooks").await.len(), 2);
     let forbidden = (403, "authentication_error".to_owned(), None);
+    for path in ["/v2/webhooks", &path, "/v2/contacts"] {
+        assert_eq!(agents.refused("GET", path, "").await, forbidden, "{path}");
+    }
     assert_eq!(agents.refused("POST", "/v2/webhooks", &with(&|_| ())).await, forbidden);
     assert_eq!(agents.refused("DELETE", &path, "").await, forbidden);
     let gone = client.call("DELETE", &path, "").await;

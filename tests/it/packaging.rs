@@ -233,7 +233,7 @@ fn allowed_calls() -> BTreeSet<String> {
                 calls.insert(name);
             }
         }
-        assert!(calls.len() > 5, "{sets} is known");
+        assert!(!sets.contains('@') || calls.len() > 5, "{sets} is known");
         calls
     };
     // Always let pass, whatever the unit says.

@@ -335,8 +335,9 @@ async fn make(caller: &Caller, given: Given, key: Option<IdempotencyKey>) -> Res
     let (account, gateway) = (caller.account(), caller.gateway());
     let id = match (&given.external_id, &key) {
         (Some(external), _) => {
+            // Known by an application of its own, it has another id. What is asked for again under its key is answered from there.
             let named = gateway.consumers(caller.actor(), ConsumersBy::ExtId(external.clone()), None, 1).await?;
-            if !named.is_empty() {
+            if key.is_none() && !named.is_empty() {
                 return Err(Fault::bad(format!("an end user with the externalId {external:?} exists already")));
             }
             gateway.identity().consumer_id(&account.id, &ClientId::from(CALLS), external)
@@ -344,7 +345,7 @@ async fn make(caller: &Caller, given: Given, key: Option<IdempotencyKey>) -> Res
         (None, Some(key)) => ConsumerId::from(derived_uuid(&["end user", account.id.as_str(), &caller.actor().sender(), key.name()])),
         (None, None) => ConsumerId::from(Uuid::new_v4().to_string()),
     };
-    let see = Command::SeeConsumer { consumer: id.clone(), app: None, ext_id: given.external_id.clone() };
+    let see = Command::SeeConsumer { is_new: true, consumer: id.clone(), app: None, ext_id: given.external_id.clone() };
     let describe = set_profile(&id, &given.whole().profile(&Map::new()))?;
     let decided = caller.submit(caller.actor().clone(), vec![see, describe], key).await?;
     let made = gateway.known_consumer(caller.actor(), &id).await?.ok_or_else(|| nobody(consumer_uuid(&id)))?;

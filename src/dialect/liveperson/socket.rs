@@ -436,7 +436,7 @@ impl Native {
     ) -> Admitted<SocketCodec> {
         // The consumer is known from here on, for agents who ask who it is.
         if let (Actor::Consumer { id, app: None, .. }, Renewal::SignUp) = (&actor, &renewal) {
-            let seen = Command::SeeConsumer { consumer: id.clone(), app: None, ext_id: None };
+            let seen = Command::SeeConsumer { is_new: false, consumer: id.clone(), app: None, ext_id: None };
             drop(self.gateway.submit(Request { actor: actor.clone(), commands: vec![seen], key: None, resend: None }));
         }
         let codec = SocketCodec { native: self.clone(), account, actor: actor.clone(), version: Version::V3, renewal, client };

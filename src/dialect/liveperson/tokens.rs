@@ -138,7 +138,7 @@ async fn name_consumer(native: &Arc<Native>, account: &str, headers: &HeaderMap,
     let unavailable = |_| Error::fault(ErrorCode::Internal, "the consumer cannot be named now");
     let (id, jws) = native.gateway.identity().name_consumer(&app, &ext_id).map_err(unavailable)?;
     let actor = Actor::Consumer { account: app.account.clone(), id: id.clone(), app: Some(app.app.clone()), was: None };
-    let seen = Command::SeeConsumer { consumer: id, app: Some(app.app), ext_id: Some(ext_id) };
+    let seen = Command::SeeConsumer { is_new: false, consumer: id, app: Some(app.app), ext_id: Some(ext_id) };
     native.gateway.submit(Request { actor, commands: vec![seen], key: None, resend: None }).await?;
     Ok(jws)
 }

@@ -363,7 +363,7 @@ impl Scene<'_> {
         let details = &conversation.details;
         let (facts, things) = (details.facts(), self.account.things());
         let contact = if expand.has("contact") {
-            self.contact(&details.consumer, &expand.within("contact")).await?.into()
+            self.contact(&details.consumer, &expand.within("contact")).await?
         } else {
             Ref::Id(contact_id(&details.consumer))
         };
@@ -411,12 +411,12 @@ impl Scene<'_> {
     }
 
     /// A contact.
-    pub(super) async fn contact(&self, id: &ConsumerId, expand: &Expand) -> Result<Shown<Contact>, Refused> {
-        let found = self.gateway.store().consumer(self.account.id.clone(), id.clone()).await.map_err(|_| Refused::unavailable())?;
-        match found {
-            Some(consumer) => Ok(Shown::Whole(Box::new(self.contact_of(&consumer, expand).await?))),
-            None => Ok(gone("contact", contact_id(id))),
-        }
+    pub(super) async fn contact(&self, id: &ConsumerId, expand: &Expand) -> Result<Ref<Contact>, Refused> {
+        Ok(match self.gateway.known_consumer(self.actor, id).await? {
+            Some(consumer) => Ref::Whole(Box::new(self.contact_of(&consumer, expand).await?)),
+            // Whom an agent does not know, and who is known to nobody, it cannot tell apart.
+            None => Ref::Id(contact_id(id)),
+        })
     }
 
     /// The same of a consumer that is known.

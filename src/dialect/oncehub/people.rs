@@ -22,7 +22,7 @@ impl OnceHub {
     pub(super) async fn consumer(&self, caller: &Caller, id: &str) -> Result<Option<Consumer>, Refused> {
         let Some(uuid) = unprefixed("CTC-", id) else { return Ok(None) };
         let own = ConsumerId::from(uuid.to_string());
-        let itself = self.gateway.store().consumer(caller.account().id.clone(), own).await.map_err(|_| Refused::unavailable())?;
+        let itself = self.gateway.known_consumer(caller.actor(), &own).await?;
         if itself.is_some() {
             return Ok(itself);
         }
@@ -47,7 +47,7 @@ pub(super) async fn contact(
 
 /// Contacts, in an order that stays.
 #[utoipa::path(get, path = "/v2/contacts", operation_id = "contacts_list", tag = "people", params(Paging, Expanding),
-    responses((status = 200, description = "A page of them.", body = List<Contact>), ListRefused))]
+    responses((status = 200, description = "A page of them.", body = List<Contact>), ListRefused, super::openapi::Forbidden))]
 pub(super) async fn contacts(
     State(oncehub): State<Arc<OnceHub>>,
     Extension(caller): Extension<Caller>,
@@ -55,6 +55,8 @@ pub(super) async fn contacts(
     Query(paging): Query<Paging>,
     Query(expanding): Query<Expanding>,
 ) -> Result<Answer<Contact>, Refused> {
+    // An agent knows those with whom it has a conversation, and finds them there.
+    caller.may_manage()?;
     let (limit, from) = paging.read()?;
     let expand = Expand::read(expanding.expand.as_deref(), &expand::CONTACT)?;
     let at = match &from {

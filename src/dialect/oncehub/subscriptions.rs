@@ -306,9 +306,11 @@ impl OnceHub {
         let (id, created, secret) = (Uuid::new_v4(), self.gateway.identity().now(), crate::random::secret());
         let fresh = Subscription { id, url, name, events, created, secret };
         kept.push(fresh.clone());
-        self.keep(&caller.account().id, &mut all, kept).await?;
+        let is_kept = self.keep(&caller.account().id, &mut all, kept).await;
         drop(all);
+        // Also where it is not known whether it is kept: what is listed is delivered to.
         self.deliver(Begin::Now).await;
+        is_kept?;
         tracing::info!(account = %caller.account().id, client_id = fresh.shown_id(), "a webhook is subscribed to");
         Ok(fresh.shown())
     }
@@ -319,9 +321,10 @@ impl OnceHub {
         let mut kept = all.get(&caller.account().id).cloned().unwrap_or_default().all;
         let place = kept.iter().position(|one| one.shown_id() == id).ok_or_else(|| Refused::no_such("webhook", id))?;
         kept.remove(place);
-        self.keep(&caller.account().id, &mut all, kept).await?;
+        let is_kept = self.keep(&caller.account().id, &mut all, kept).await;
         drop(all);
         self.deliver(Begin::Now).await;
+        is_kept?;
         tracing::info!(account = %caller.account().id, client_id = id, "a webhook is no longer subscribed to");
         Ok(Unsubscribed { id: id.to_owned(), deleted: true })
     }
@@ -353,13 +356,15 @@ pub(super) async fn create(
 
 /// Subscriptions, the newest first.
 #[utoipa::path(get, path = "/v2/webhooks", operation_id = "webhooks_list", tag = "webhooks", params(Paging),
-    responses((status = 200, description = "A page of them.", body = List<Webhook>), ListRefused))]
+    responses((status = 200, description = "A page of them.", body = List<Webhook>), ListRefused, super::openapi::Forbidden))]
 pub(super) async fn list(
     State(oncehub): State<Arc<OnceHub>>,
     Extension(caller): Extension<Caller>,
     Extension(asked): Extension<Asked>,
     Query(paging): Query<Paging>,
 ) -> Result<Answer<Webhook>, Refused> {
+    // Each is shown with its secret.
+    caller.may_manage()?;
     let (limit, from) = paging.read()?;
     let mut all = oncehub.subscribed(&caller).await;
     all.reverse();
@@ -369,12 +374,13 @@ pub(super) async fn list(
 
 /// One subscription.
 #[utoipa::path(get, path = "/v2/webhooks/{id}", operation_id = "webhooks_get", tag = "webhooks",
-    params(("id" = String, Path, description = "`WHK-…`")), responses((status = 200, description = "It.", body = Webhook), OneRefused))]
+    params(("id" = String, Path, description = "`WHK-…`")), responses((status = 200, description = "It.", body = Webhook), OneRefused, super::openapi::Forbidden))]
 pub(super) async fn one(
     State(oncehub): State<Arc<OnceHub>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Webhook>, Refused> {
+    caller.may_manage()?;
     let found = oncehub.subscribed(&caller).await.into_iter().find(|one| one.shown_id() == id);
     found.map(|one| axum::Json(one.shown())).ok_or_else(|| Refused::no_such("webhook", &id))
 }
