@@ -45,7 +45,7 @@ pub enum Command {
     },
     /// A consumer sets members of its own profile, or whoever acts for the account those of a consumer's.
     SetProfile {
-        /// Whose, if not the actor's own.
+        /// Whose, if not the actor's own. Of what is private in it the members given are set then, and the others stay.
         consumer: Option<ConsumerId>,
         /// A JSON object.
         profile: Box<RawValue>,
@@ -472,6 +472,14 @@ fn set_profile(actor: &Actor, whose: Option<&ConsumerId>, profile: &RawValue, dr
     let is_theirs = |name: &String| !OTHERS_SAY.contains(&name.as_str()) && (knows || name != "authenticatedData");
     given.retain(|name, _| is_theirs(name));
     let mut merged = draft.consumer(actor.account(), consumer).profile.clone();
+    // A program names the members that it changes, of what is private, too: two who change others at once lose nothing.
+    if whose.is_some()
+        && let (Some(before), Some(news)) = (merged.get("privateData"), given.get_mut("privateData"))
+        && let (Some(before), Some(news)) = (before.as_object(), news.as_object_mut())
+    {
+        let said = std::mem::replace(news, before.clone());
+        news.extend(said);
+    }
     merged.extend(given.clone());
     if serde_json::to_string(&merged).map_or(0, |text| text.len()) > LARGEST_PROFILE {
         return Err(Refusal::Invalid(format!("a profile has at most {LARGEST_PROFILE} bytes").into()));

@@ -575,6 +575,8 @@ fn who_is_seen_is_known_at_once_since_a_time_and_only_to_managers_to_be_describe
     };
     assert!(matches!(decided(&world, &grace, &[name(), see()]), Err((0, Refusal::NobodyThere(_)))));
     assert!(matches!(decided(&world, &ada, &[see(), name()]), Err((1, Refusal::NotPermitted(_)))));
+    let again = Command::SeeConsumer { is_new: true, consumer: "new".into(), app: None, ext_id: Some("7".into()) };
+    assert!(matches!(decided(&world, &grace, &[see(), again]), Err((1, Refusal::Duplicate(_)))), "who is known is not new");
     for sight in decided(&world, &grace, &[see(), name()]).unwrap() {
         world.fold(&sight);
     }
@@ -674,4 +676,19 @@ fn nobody_has_charge_by_opening_of_what_another_began_or_is_over_or_is_to_be_cal
         assert_eq!(world.details(&id).assignee().is_some(), takes, "{number}");
         assert_eq!(world.conversations[&ConversationId::from(id.as_str())].waiting.is_some(), is_call, "{number}");
     }
+}
+
+#[test]
+fn two_who_change_other_members_of_what_is_private_lose_nothing() {
+    let mut world = world(&["a"]);
+    let grace = one_of(2, AgentRole::Manager);
+    let set = |text: &str| Command::SetProfile {
+        consumer: Some("ann".into()),
+        profile: serde_json::value::RawValue::from_string(format!(r#"{{"privateData":{text}}}"#)).unwrap(),
+    };
+    world.take(&grace, 1_001, set(r#"{"mail":"a@b.example","other":1}"#)).unwrap();
+    world.take(&grace, 1_002, set(r#"{"mobileNum":"+49"}"#)).unwrap();
+    world.take(&grace, 1_003, set(r#"{"mail":"c@d.example"}"#)).unwrap();
+    let ann = &world.consumers[&("demo".into(), "ann".into())];
+    assert_eq!((ann.email(), ann.phone(), &ann.profile["privateData"]["other"]), (Some("c@d.example"), Some("+49"), &1.into()));
 }

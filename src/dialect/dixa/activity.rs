@@ -41,6 +41,8 @@ const MOST: usize = 10_000;
 /// nothing, and yet lead on.
 const CHUNK: usize = 1_000;
 const READ: usize = 50_000;
+/// Conversations that are remembered while a page is made.
+const REMEMBERED: usize = 256;
 /// By how much times of entries may be out of order: they are those of their conversations, and clocks are set.
 const SLACK: Millis = 60_000;
 
@@ -243,6 +245,10 @@ impl<'c> Known<'c> {
             Err(error) if error.is_no_such_conversation() => None,
             Err(error) => return Err(error.into()),
         };
+        // A page may name very many, and each may be large.
+        if self.conversations.len() >= REMEMBERED {
+            self.conversations.clear();
+        }
         self.conversations.insert(id.clone(), found.clone());
         Ok(found)
     }

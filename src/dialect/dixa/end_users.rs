@@ -292,7 +292,7 @@ impl Given {
     }
 
     /// What of a profile it changes.
-    fn profile(&self, before: &Map<String, Value>) -> Map<String, Value> {
+    fn profile(&self) -> Map<String, Value> {
         let mut profile = Map::new();
         for (name, said) in [
             ("nickName", &self.display_name),
@@ -309,12 +309,9 @@ impl Given {
             ("additionalMails", self.additional_emails.as_ref().map(|said| json!(said))),
             ("additionalNums", self.additional_phone_numbers.as_ref().map(|said| json!(said))),
         ];
-        let mut changed = private.into_iter().filter_map(|(name, said)| Some((name.to_owned(), said?))).peekable();
-        if changed.peek().is_some() {
-            // It is replaced as a whole.
-            let mut data = before.get("privateData").and_then(Value::as_object).cloned().unwrap_or_default();
-            data.extend(changed);
-            profile.insert("privateData".into(), Value::Object(data));
+        let changed: Map<_, _> = private.into_iter().filter_map(|(name, said)| Some((name.to_owned(), said?))).collect();
+        if !changed.is_empty() {
+            profile.insert("privateData".into(), Value::Object(changed));
         }
         profile
     }
@@ -346,7 +343,7 @@ async fn make(caller: &Caller, given: Given, key: Option<IdempotencyKey>) -> Res
         (None, None) => ConsumerId::from(Uuid::new_v4().to_string()),
     };
     let see = Command::SeeConsumer { is_new: true, consumer: id.clone(), app: None, ext_id: given.external_id.clone() };
-    let describe = set_profile(&id, &given.whole().profile(&Map::new()))?;
+    let describe = set_profile(&id, &given.whole().profile())?;
     let decided = caller.submit(caller.actor().clone(), vec![see, describe], key).await?;
     let made = gateway.known_consumer(caller.actor(), &id).await?.ok_or_else(|| nobody(consumer_uuid(&id)))?;
     Ok((shown(&made), decided.replayed))
@@ -359,7 +356,7 @@ async fn change(caller: &Caller, id: Uuid, given: Given, key: Option<Idempotency
     if given.external_id.is_some() && given.external_id != consumer.ext_id {
         return Err(Fault::bad("externalId is given when an end user is made, and stays"));
     }
-    let describe = set_profile(&consumer.id, &given.profile(&consumer.profile))?;
+    let describe = set_profile(&consumer.id, &given.profile())?;
     let decided = caller.submit(caller.actor().clone(), vec![describe], key).await?;
     let now = caller.gateway().known_consumer(caller.actor(), &consumer.id).await?.ok_or_else(|| nobody(id))?;
     Ok((shown(&now), decided.replayed))
@@ -550,13 +547,13 @@ mod tests {
 
     #[test]
     fn what_is_not_said_stays_and_null_takes_away() {
-        let before = read(r#"{"displayName":"Ann","email":"ann@shop.example","phoneNumber":"+4512345678"}"#).whole();
-        let before = before.profile(&Map::new());
-        let after = read(r#"{"email":null,"firstName":"A.","middleNames":["B."],"unknown":7}"#).profile(&before);
-        let private = json!({"mail": null, "mobileNum": "+4512345678", "additionalMails": null, "additionalNums": null});
-        assert_eq!(Value::Object(after), json!({"firstName": "A.", "middleNames": ["B."], "privateData": private}));
-        assert_eq!(Value::Object(read("{}").profile(&before)), json!({}));
-        assert_eq!(read("{}").whole().profile(&before)["nickName"], json!(null));
+        let after = read(r#"{"email":null,"firstName":"A.","middleNames":["B."],"unknown":7}"#).profile();
+        assert_eq!(Value::Object(after), json!({"firstName": "A.", "middleNames": ["B."], "privateData": {"mail": null}}));
+        assert_eq!(Value::Object(read("{}").profile()), json!({}));
+        let whole = read(r#"{"displayName":"Ann","email":"ann@shop.example","phoneNumber":"+4512345678"}"#).whole().profile();
+        let private = json!({"mail": "ann@shop.example", "mobileNum": "+4512345678", "additionalMails": null, "additionalNums": null});
+        assert_eq!((&whole["privateData"], &whole["firstName"]), (&private, &json!(null)));
+        assert_eq!(read("{}").whole().profile()["nickName"], json!(null));
     }
 
     #[test]
