@@ -1,6 +1,8 @@
 //! Ids that other vendors' programs expect, made of ours and turned back: UUIDs of events and consumers, and prefixed upper-case ids.
 
-use crate::gateway::derived_uuid;
+use crate::domain::{Actor, Consumer};
+use crate::gateway::{Error, Gateway, derived_uuid};
+use crate::store::ConsumersBy;
 use tieline_protocol::ids::{ConsumerId, ConversationId};
 use uuid::Uuid;
 
@@ -28,7 +30,7 @@ pub fn event_of_uuid(conversation: &ConversationId, uuid: Uuid) -> Option<u64> {
 }
 
 fn mask(conversation: &ConversationId) -> Uuid {
-    Uuid::parse_str(&derived_uuid(&["event", conversation.as_str()])).unwrap_or_default()
+    derived_uuid(&["event", conversation.as_str()])
 }
 
 /// The UUID of a consumer: its id, where that is one, else made of the id's first digits.
@@ -37,17 +39,30 @@ pub fn consumer_uuid(consumer: &ConsumerId) -> Uuid {
     if let Ok(uuid) = Uuid::parse_str(consumer.as_str()) {
         return uuid;
     }
-    let mut bytes = [0; 16];
     match consumer.as_str().get(..32).and_then(|digits| u128::from_str_radix(digits, 16).ok()) {
-        Some(number) => bytes = number.to_be_bytes(),
-        None => bytes.copy_from_slice(Uuid::parse_str(&derived_uuid(&["consumer", consumer.as_str()])).unwrap_or_default().as_bytes()),
+        Some(number) => uuid::Builder::from_custom_bytes(number.to_be_bytes()).into_uuid(),
+        None => derived_uuid(&["consumer", consumer.as_str()]),
     }
-    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// Consumers of one beginning of their ids that are looked at: so many share twelve digits that it never happens.
+const ALIKE: usize = 100;
+
+/// The consumer of a UUID, if the actor may know it.
+///
+/// # Errors
+/// As [`Gateway::consumers`].
+pub async fn consumer_of_uuid(gateway: &Gateway, actor: &Actor, uuid: Uuid) -> Result<Option<Consumer>, Error> {
+    let own = ConsumerId::from(uuid.hyphenated().to_string());
+    if let Some(itself) = gateway.known_consumer(actor, &own).await? {
+        return Ok(Some(itself));
+    }
+    let alike = gateway.consumers(actor, ConsumersBy::Id(consumer_prefix(uuid)), None, ALIKE).await?;
+    Ok(alike.into_iter().find(|consumer| consumer_uuid(&consumer.id) == uuid))
 }
 
 /// What a consumer's id begins with, if this is its UUID and is not the id itself: as many digits as a UUID leaves as they were.
-#[must_use]
-pub fn consumer_prefix(uuid: Uuid) -> String {
+fn consumer_prefix(uuid: Uuid) -> String {
     uuid.simple().to_string()[..12].to_owned()
 }
 

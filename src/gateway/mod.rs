@@ -1,7 +1,7 @@
 //! The operations: every command and query there is. Whatever a dialect wants to change or know, it asks here.
 //!
 //! This is where store and hub meet, in this order: append to the log, then announce. Ownership is checked inside
-//! each decision and before each read, by one rule ([`visible`]).
+//! each decision and before each read, by one rule ([`crate::domain::visible`]).
 
 mod fetch;
 mod notes;
@@ -15,7 +15,7 @@ pub use query::{Followed, Found, Profile, Query};
 
 use crate::config::{LiveLimits, LiveRetention};
 use crate::domain::{
-    Actor, AgentState, Command, Consumer, Conversation, Draft, FieldChange, Outcome, Person, Policy, Refusal, Role, View, decide, visible,
+    Actor, AgentState, Command, Consumer, Conversation, Draft, FieldChange, Outcome, Person, Policy, Refusal, Role, View, decide,
 };
 use crate::faults::Faults;
 use crate::files::Files;
@@ -467,8 +467,7 @@ impl Gateway {
 
     /// The conversation, if the actor may know of it, and its dialog.
     async fn look(&self, actor: &Actor, id: &ConversationId, dialog: &DialogId) -> Result<Conversation, Error> {
-        let found = self.store.conversation(id.clone()).await.map_err(|_| Error::Unreadable)?;
-        let conversation = visible(actor, found.as_ref())?.clone();
+        let conversation = self.conversation(actor, id).await?;
         match conversation.dialog(dialog) {
             Some(_) => Ok(conversation),
             None => Err(Refusal::NoSuchDialog.into()),

@@ -26,11 +26,11 @@ pub struct AgentNote {
 
 /// A UUID that is always the same for the same parts, and says nothing of them.
 #[must_use]
-pub fn derived_uuid(parts: &[&str]) -> String {
+pub fn derived_uuid(parts: &[&str]) -> uuid::Uuid {
     let hash = fingerprint(parts);
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash[..16]);
-    uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 impl Gateway {
@@ -103,7 +103,7 @@ impl Gateway {
             for (place, change) in changes.iter().enumerate() {
                 let Change::Noted { note, id, author, written } = change else { continue };
                 let position = sight.position.to_string();
-                let derived = || derived_uuid(&["note", conversation.as_str(), &position, &place.to_string()]);
+                let derived = || derived_uuid(&["note", conversation.as_str(), &position, &place.to_string()]).to_string();
                 notes.push(AgentNote {
                     id: id.as_ref().map_or_else(derived, ToString::to_string),
                     author: author.clone().unwrap_or_else(|| by.clone()),

@@ -313,7 +313,7 @@ impl<'c> Known<'c> {
         for (place, Happened { kind, author, attributes }) in happened.into_iter().enumerate() {
             let made_of = ["activity", id.as_str(), &sight.position.to_string(), &place.to_string()];
             activities.push(Activity {
-                id: Uuid::parse_str(&derived_uuid(&made_of)).unwrap_or_default(),
+                id: derived_uuid(&made_of),
                 conversation_id: conversation.details.number,
                 activity_timestamp: Stamp(sight.at),
                 activity_type: format!("{kind}ActivityType"),

@@ -103,14 +103,6 @@ fn shown(conversation: &Conversation, erasure: &Erasure) -> AnonymizationRequest
     }
 }
 
-/// The id of a request: of one that can be repeated always the same.
-fn id(caller: &Caller, key: Option<&IdempotencyKey>, what: &[&str]) -> String {
-    match key {
-        None => Uuid::new_v4().to_string(),
-        Some(key) => derived_uuid(&[&["anonymization", &caller.actor().sender(), key.name()], what].concat()),
-    }
-}
-
 /// The calls.
 pub(super) fn calls() -> OpenApiRouter {
     OpenApiRouter::default().routes(routes!(conversation)).routes(routes!(message)).routes(routes!(request))
@@ -141,7 +133,7 @@ async fn conversation(
     Perhaps(Body { key, .. }): Perhaps<Nothing>,
 ) -> Result<Answer<AnonymizationRequest>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
-    let id = id(&caller, key.as_ref(), &[conversation.details.id.as_str()]);
+    let id = caller.id_of(key.as_ref(), &["anonymization", conversation.details.id.as_str()]).to_string();
     let change = FieldChange::Anonymise { request: ThingId::from(id.as_str()), closes: force == Some(true) };
     asked(&caller, &conversation, vec![change], id, key).await
 }
@@ -164,12 +156,12 @@ async fn message(
     let events = caller.gateway().messages(caller.actor(), conversation_id).await?;
     let all = together(&events);
     let found = all.iter().find(|one| one.message.sequence == sequence).ok_or_else(missing)?;
-    let id = id(&caller, key.as_ref(), &[conversation_id.as_str(), &sequence.to_string()]);
+    let id = caller.id_of(key.as_ref(), &["anonymization", conversation_id.as_str(), &sequence.to_string()]).to_string();
     let parts: Vec<_> = std::iter::once(found.message).chain(found.attached.iter().copied()).collect();
     let files = parts.iter().filter(|part| part.file.is_some()).count();
     // Each of its files is an event of its own; what is answered is the request for the message, which stands first.
     let changes = parts.iter().enumerate().map(|(place, part)| FieldChange::AnonymiseMessage {
-        request: ThingId::from(if place == 0 { id.clone() } else { derived_uuid(&["file", &id, &place.to_string()]) }),
+        request: ThingId::from(if place == 0 { id.clone() } else { derived_uuid(&["file", &id, &place.to_string()]).to_string() }),
         dialog: conversation_id.main_dialog(),
         sequence: part.sequence,
         files: if place == 0 { u32::try_from(files).unwrap_or(u32::MAX) } else { 0 },

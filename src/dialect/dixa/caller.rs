@@ -4,13 +4,13 @@ use super::Dixa;
 use super::error::Fault;
 use crate::config::{Dialect, Limits};
 use crate::dialect::Https;
-use crate::dialect::ids::{consumer_prefix, consumer_uuid};
+use crate::dialect::ids::{consumer_of_uuid, consumer_uuid};
 use crate::domain::{Actor, Command, Consumer, Conversation, FieldChange, Millis, Person};
 use crate::faults::Tenant;
 use crate::gateway::{Gateway, IdempotencyKey, Request as Wanted, derived_uuid};
 use crate::identity::{Account, Agent, ApiKey, KeyRefused};
 use crate::search::Search;
-use crate::store::{ConsumersBy, Decided};
+use crate::store::Decided;
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, header};
@@ -20,9 +20,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tieline_protocol::ids::QueueId;
 use uuid::Uuid;
-
-/// Consumers of one beginning of their ids: so many share twelve digits that it never happens.
-const ALIKE: usize = 100;
 
 /// Who calls.
 #[derive(Debug, Clone)]
@@ -150,13 +147,7 @@ impl Caller {
     /// # Errors
     /// 503.
     pub(super) async fn end_user(&self, id: Uuid) -> Result<Option<Consumer>, Fault> {
-        for beginning in [id.hyphenated().to_string(), consumer_prefix(id)] {
-            let alike = self.gateway().consumers(self.actor(), ConsumersBy::Id(beginning), None, ALIKE).await?;
-            if let Some(found) = alike.into_iter().find(|consumer| consumer_uuid(&consumer.id) == id) {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
+        Ok(consumer_of_uuid(self.gateway(), self.actor(), id).await?)
     }
 
     /// A conversation by its number.
@@ -165,6 +156,14 @@ impl Caller {
     /// 404, 503.
     pub(super) async fn conversation(&self, number: i64) -> Result<Conversation, Fault> {
         Ok(self.gateway().numbered(self.actor(), number).await?)
+    }
+
+    /// The id of what a request makes, of which `what` says what it is: of one that can be repeated always the same.
+    pub(super) fn id_of(&self, key: Option<&IdempotencyKey>, what: &[&str]) -> Uuid {
+        match key {
+            None => Uuid::new_v4(),
+            Some(key) => derived_uuid(&[&[self.account().id.as_str(), &self.actor().sender(), key.name()], what].concat()),
+        }
     }
 
     /// Has commands done: all of them or none.
@@ -196,9 +195,6 @@ pub(super) fn person_uuid(person: &Person) -> Uuid {
     match person {
         Person::Consumer(id) => consumer_uuid(id),
         // The participant id of an agent is one.
-        Person::Agent { pid, .. } => {
-            let derived = || Uuid::parse_str(&derived_uuid(&["agent", pid.as_str()])).unwrap_or_default();
-            Uuid::parse_str(pid.as_str()).unwrap_or_else(|_| derived())
-        }
+        Person::Agent { pid, .. } => Uuid::parse_str(pid.as_str()).unwrap_or_else(|_| derived_uuid(&["agent", pid.as_str()])),
     }
 }

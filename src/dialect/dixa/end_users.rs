@@ -9,7 +9,7 @@ use super::page::{self, Page, limit};
 use super::{Answer, Data};
 use crate::dialect::ids::consumer_uuid;
 use crate::domain::{Command, Consumer, Conversation, ConversationFilter};
-use crate::gateway::{IdempotencyKey, derived_uuid};
+use crate::gateway::IdempotencyKey;
 use crate::store::ConsumersBy;
 use crate::things::{check_email, check_phone};
 use axum::Json;
@@ -339,8 +339,7 @@ async fn make(caller: &Caller, given: Given, key: Option<IdempotencyKey>) -> Res
             }
             gateway.identity().consumer_id(&account.id, &ClientId::from(CALLS), external)
         }
-        (None, Some(key)) => ConsumerId::from(derived_uuid(&["end user", account.id.as_str(), &caller.actor().sender(), key.name()])),
-        (None, None) => ConsumerId::from(Uuid::new_v4().to_string()),
+        (None, key) => ConsumerId::from(caller.id_of(key.as_ref(), &["end user"]).to_string()),
     };
     let see = Command::SeeConsumer { is_new: true, consumer: id.clone(), app: None, ext_id: given.external_id.clone() };
     let describe = set_profile(&id, &given.whole().profile())?;

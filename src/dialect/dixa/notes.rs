@@ -6,7 +6,7 @@ use super::error::{Absent, Any, Change, Fault, Ours};
 use super::input::{Body, Repeat, Stamp, When, at_most};
 use super::{Answer, Data};
 use crate::domain::{Conversation, FieldChange, Millis, Person, Refusal};
-use crate::gateway::{AgentNote, IdempotencyKey, derived_uuid};
+use crate::gateway::{AgentNote, IdempotencyKey};
 use axum::Json;
 use axum::extract::Path;
 use axum::http::StatusCode;
@@ -93,14 +93,6 @@ impl Ready {
     }
 }
 
-/// The id of the note at a place of a request: of one that can be repeated always the same.
-fn id(caller: &Caller, key: Option<&IdempotencyKey>, conversation: &Conversation, place: usize) -> String {
-    match key {
-        None => Uuid::new_v4().to_string(),
-        Some(key) => derived_uuid(&["noted", conversation.details.id.as_str(), &caller.actor().sender(), key.name(), &place.to_string()]),
-    }
-}
-
 fn shown(conversation: &Conversation, note: AgentNote) -> Note {
     Note {
         // Every id of a note is one.
@@ -156,7 +148,8 @@ async fn list(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Vec<
     responses((status = 200, description = "It.", body = Data<Note>), Any, Absent, Change))]
 async fn add(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<NewNote>) -> Result<Answer<Note>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
-    let ready = Ready::new(&caller, said, id(&caller, key.as_ref(), &conversation, 0))?;
+    let id = caller.id_of(key.as_ref(), &["note", conversation.details.id.as_str(), "0"]).to_string();
+    let ready = Ready::new(&caller, said, id)?;
     let (mut notes, replayed) = noted(&caller, &conversation, vec![ready], key).await?;
     let note = notes.pop().ok_or_else(|| Fault::missing("the note is no more"))?;
     Ok(Answer::new(StatusCode::OK, shown(&conversation, note)).replayed(replayed))
@@ -169,7 +162,8 @@ async fn add_many(caller: Caller, Ours(Path(named)): Which, Body { said, key }: 
     let conversation = caller.conversation(named.conversation_id).await?;
     let (mut ready, mut outcomes) = (Vec::new(), Vec::new());
     for (place, note) in said.data.into_iter().enumerate() {
-        match Ready::new(&caller, note, id(&caller, key.as_ref(), &conversation, place)) {
+        let id = caller.id_of(key.as_ref(), &["note", conversation.details.id.as_str(), &place.to_string()]).to_string();
+        match Ready::new(&caller, note, id) {
             Ok(note) => {
                 ready.push(note);
                 outcomes.push(None);

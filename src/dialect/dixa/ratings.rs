@@ -7,7 +7,7 @@ use super::input::{Body, Repeat, Stamp, When, at_most};
 use super::{Answer, Data};
 use crate::dialect::ids::consumer_uuid;
 use crate::domain::{Change as Changed, Conversation, Entry, FieldChange, Millis, Person, Rating as Offered, RatingGiven, Scale, Sight};
-use crate::gateway::{IdempotencyKey, derived_uuid};
+use crate::gateway::derived_uuid;
 use axum::Json;
 use axum::extract::Path;
 use axum::http::StatusCode;
@@ -186,14 +186,6 @@ fn is_theirs(conversation: &Conversation, user: Uuid) -> Result<(), Fault> {
     }
 }
 
-/// The id of a rating: of one that can be asked for again always the same.
-fn id(caller: &Caller, key: Option<&IdempotencyKey>, conversation: &Conversation) -> String {
-    match key {
-        None => Uuid::new_v4().to_string(),
-        Some(key) => derived_uuid(&["rating", conversation.details.id.as_str(), &caller.actor().sender(), key.name()]),
-    }
-}
-
 fn find<'c>(conversation: &'c Conversation, id: &str) -> Option<&'c Offered> {
     conversation.details.facts().ratings.iter().find(|rating| rating.id.as_str() == id)
 }
@@ -214,7 +206,7 @@ async fn offer(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Bod
     };
     let now = caller.now();
     let offered = said.offered_at.map_or(Ok(now), |at| at.past("offeredAt", now))?;
-    let id = id(&caller, key.as_ref(), &conversation);
+    let id = caller.id_of(key.as_ref(), &["rating", conversation.details.id.as_str()]).to_string();
     let consumer = conversation.details.consumer.clone();
     let rating = Offered {
         id: RatingId::from(id.as_str()),
@@ -338,7 +330,7 @@ fn rated_at(changes: &[Arc<Sight>]) -> Option<Millis> {
 fn native(caller: &Caller, conversation: &Conversation, score: u8, at: Option<Millis>) -> Rating {
     let details = &conversation.details;
     Rating {
-        id: derived_uuid(&["native rating", details.id.as_str()]),
+        id: derived_uuid(&["native rating", details.id.as_str()]).to_string(),
         rating_score: Some(score),
         rating_type: RatingType::Csat,
         rating_comment: None,

@@ -265,7 +265,7 @@ pub(super) fn time(at: Millis) -> String {
 /// The id of a conversation.
 pub(super) fn conversation_id(id: &ConversationId) -> String {
     // Each conversation's own id is a UUID; another would have no way back.
-    prefixed("CVR-", Uuid::parse_str(id.as_str()).unwrap_or_else(|_| derived(&["conversation", id.as_str()])))
+    prefixed("CVR-", Uuid::parse_str(id.as_str()).unwrap_or_else(|_| derived_uuid(&["conversation", id.as_str()])))
 }
 
 /// The conversation that an id names.
@@ -280,7 +280,7 @@ pub(super) fn contact_id(id: &ConsumerId) -> String {
 
 /// The id of a user, of an agent's participant id.
 pub(super) fn user_id(pid: &str) -> String {
-    prefixed("USR-", Uuid::parse_str(pid).unwrap_or_else(|_| derived(&["agent", pid])))
+    prefixed("USR-", Uuid::parse_str(pid).unwrap_or_else(|_| derived_uuid(&["agent", pid])))
 }
 
 /// The id of a thing.
@@ -289,11 +289,7 @@ pub(super) fn thing_id(prefix: &str, id: &ThingId) -> String {
 }
 
 fn uuid_of(id: &ThingId) -> Uuid {
-    Uuid::parse_str(id.as_str()).unwrap_or_else(|_| derived(&["thing", id.as_str()]))
-}
-
-fn derived(parts: &[&str]) -> Uuid {
-    Uuid::parse_str(&derived_uuid(parts)).unwrap_or_default()
+    Uuid::parse_str(id.as_str()).unwrap_or_else(|_| derived_uuid(&["thing", id.as_str()]))
 }
 
 /// The prefix of an answer's id.

@@ -1,6 +1,6 @@
 //! Contacts, who are our consumers, and users, who are our agents.
 
-use super::super::ids::{consumer_prefix, consumer_uuid, unprefixed};
+use super::super::ids::{consumer_of_uuid, unprefixed};
 use super::conversations::Expanding;
 use super::error::Refused;
 use super::expand::{self, Expand};
@@ -12,22 +12,12 @@ use crate::domain::Consumer;
 use crate::store::ConsumersBy;
 use axum::extract::{Extension, Path, Query, State};
 use std::sync::Arc;
-use tieline_protocol::ids::ConsumerId;
-
-/// Consumers whose ids begin alike that are looked at: twelve digits say nearly always who it is.
-const ALIKE: usize = 100;
 
 impl OnceHub {
     /// The consumer that a contact's id names.
     pub(super) async fn consumer(&self, caller: &Caller, id: &str) -> Result<Option<Consumer>, Refused> {
         let Some(uuid) = unprefixed("CTC-", id) else { return Ok(None) };
-        let own = ConsumerId::from(uuid.to_string());
-        let itself = self.gateway.known_consumer(caller.actor(), &own).await?;
-        if itself.is_some() {
-            return Ok(itself);
-        }
-        let alike = self.gateway.consumers(caller.actor(), ConsumersBy::Id(consumer_prefix(uuid)), None, ALIKE).await?;
-        Ok(alike.into_iter().find(|consumer| consumer_uuid(&consumer.id) == uuid))
+        Ok(consumer_of_uuid(&self.gateway, caller.actor(), uuid).await?)
     }
 }
 

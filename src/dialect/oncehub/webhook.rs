@@ -12,7 +12,6 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use serde_json::json;
 use std::sync::Arc;
-use uuid::Uuid;
 
 /// The visitor has said something for the first time.
 const STARTED: &str = "conversation.started";
@@ -55,7 +54,7 @@ fn event(sight: &Sight) -> Option<(&'static str, object::Status)> {
 }
 
 fn event_id(id: &str) -> String {
-    prefixed("EVNT-", Uuid::parse_str(&derived_uuid(&["oncehub event", id])).unwrap_or_default())
+    prefixed("EVNT-", derived_uuid(&["oncehub event", id]))
 }
 
 impl Told {
