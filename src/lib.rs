@@ -83,6 +83,7 @@ use crate::delivery::{Deliveries, Worker};
 use crate::dialect::dixa::Dixa;
 use crate::dialect::liveperson::{Native, Webhooks};
 use crate::dialect::oncehub::{Begin, OnceHub};
+use crate::dialect::ultracart::UltraCart;
 use crate::faults::Faults;
 use crate::files::{Files, FilesError};
 use crate::gateway::{Gateway, Notes, Parts};
@@ -452,6 +453,10 @@ impl Server {
         routes = routes.merge(match self.serves("dixa") {
             true => Dixa::new(self.gateway.clone(), self.search.clone(), &self.config, self.limits.clone()).routes(),
             false => Dixa::switched_off(),
+        });
+        routes = routes.merge(match self.serves("ultracart") {
+            true => UltraCart::new(self.gateway.clone(), &self.config, self.limits.clone()).routes(),
+            false => UltraCart::switched_off(),
         });
         routes = routes.merge(self.oncehub.as_ref().map_or_else(OnceHub::switched_off, OnceHub::routes));
         routes = routes.merge(files::http::routes(self.gateway.files().clone(), wall_clock()));

@@ -12,12 +12,15 @@ pub mod dixa;
 pub mod ids;
 pub mod liveperson;
 pub mod oncehub;
+pub mod ultracart;
 
+use crate::domain::{Channel, Conversation};
+use crate::identity::Account;
 use crate::openapi::Document;
 use crate::session::{Admission, Doorway};
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{Method, Uri};
+use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::Response;
 use futures::future::BoxFuture;
 use utoipa::openapi::OpenApi;
@@ -26,7 +29,8 @@ use utoipa::openapi::OpenApi;
 type Describe = fn() -> OpenApi;
 
 /// What each dialect's document says, by the name that the configuration has for it.
-const DOCUMENTS: [(&str, Describe); 3] = [("liveperson", liveperson::openapi), ("dixa", dixa::openapi), ("oncehub", oncehub::openapi)];
+const DOCUMENTS: [(&str, Describe); 4] =
+    [("liveperson", liveperson::openapi), ("dixa", dixa::openapi), ("oncehub", oncehub::openapi), ("ultracart", ultracart::openapi)];
 
 /// The documents of the dialects that are switched on.
 #[must_use]
@@ -38,6 +42,23 @@ pub fn documents(is_on: impl Fn(&str) -> bool) -> Vec<Document> {
 /// Among a request's extensions: that it came by TLS of our own.
 #[derive(Debug, Clone, Copy)]
 pub struct Https;
+
+/// Scheme and host under which a caller reaches us: as the operator says, else as it asked.
+pub(crate) fn origin(public_url: &str, headers: &HeaderMap, is_https: bool) -> String {
+    let asked = || headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    match public_url.trim_end_matches('/') {
+        "" => format!("{}://{}", if is_https { "https" } else { "http" }, asked()),
+        public => public.to_owned(),
+    }
+}
+
+/// By what way a conversation came: as its opener says, else as is said of its application.
+pub(crate) fn channel(account: &Account, conversation: &Conversation) -> Channel {
+    let details = &conversation.details;
+    let said = details.origin.as_ref().map(|origin| &origin.channel).filter(|channel| **channel != Channel::Messenger);
+    let of_app = || details.app.as_ref().and_then(|app| account.app(app)?.channel.clone());
+    said.cloned().or_else(of_app).unwrap_or(Channel::Messenger)
+}
 
 /// A WebSocket that a dialect serves.
 pub trait Socket: Clone + Send + Sync + 'static {

@@ -397,6 +397,16 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
 
+    /// Conversations of an account, those first in whose MAIN dialogs somebody wrote last, or that were opened last: some of those of
+    /// before a time, without as many as are to be passed over.
+    fn by_word(
+        &self,
+        account: AccountId,
+        before: Option<Millis>,
+        offset: usize,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
+
     /// The conversation in which something is booked, by the other system's name for that: of several the one that was opened last.
     fn booked(&self, account: AccountId, booking: String) -> BoxFuture<'static, Result<Option<Conversation>, ReadError>>;
 

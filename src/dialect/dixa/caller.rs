@@ -3,8 +3,8 @@
 use super::Dixa;
 use super::error::Fault;
 use crate::config::{Dialect, Limits};
-use crate::dialect::Https;
 use crate::dialect::ids::{consumer_of_uuid, consumer_uuid};
+use crate::dialect::{Https, origin};
 use crate::domain::{Actor, Command, Consumer, Conversation, FieldChange, Millis, Person};
 use crate::faults::Tenant;
 use crate::gateway::{Gateway, IdempotencyKey, Request as Wanted, derived_uuid};
@@ -13,7 +13,7 @@ use crate::search::Search;
 use crate::store::Decided;
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, header};
+use axum::http::{Extensions, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::SocketAddr;
@@ -59,14 +59,6 @@ pub(super) async fn admit(State(dixa): State<Arc<Dixa>>, mut request: Request, n
 fn bare(given: &str) -> &str {
     let given = given.trim();
     given.split_once(' ').filter(|(word, _)| word.eq_ignore_ascii_case("bearer")).map_or(given, |(_, key)| key.trim())
-}
-
-fn origin(public_url: &str, headers: &HeaderMap, is_https: bool) -> String {
-    let asked = || headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    match public_url.trim_end_matches('/') {
-        "" => format!("{}://{}", if is_https { "https" } else { "http" }, asked()),
-        public => public.to_owned(),
-    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
