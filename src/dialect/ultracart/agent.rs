@@ -1,19 +1,89 @@
 //! What an agent is told of itself, and where it puts files.
 
+use super::SOCKET;
 use super::caller::Caller;
 use super::error::{Any, Fault, Nothing};
 use super::{Done, done};
 use crate::gateway::{Found, Query};
+use crate::identity::PassKind;
 use axum::Json;
 use axum::extract::Path;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// The calls.
 pub(super) fn calls() -> OpenApiRouter {
-    OpenApiRouter::default().routes(routes!(keepalive)).routes(routes!(upload_url))
+    OpenApiRouter::default().routes(routes!(auth)).routes(routes!(keepalive)).routes(routes!(upload_url))
+}
+
+/// What an agent opens its socket with, and what it is.
+#[skip_serializing_none]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+struct AgentAuth {
+    conversation_participant_arn: String,
+    conversation_participant_name: String,
+    merchant_id: String,
+    /// Opens the socket, for so long as a token of an application holds.
+    jwt: String,
+    /// Where the socket is; the token stands in it.
+    websocket_url: String,
+    /// Empty: nothing is sent by telephone.
+    twilio_accounts: Vec<Nothing>,
+    chat_user: bool,
+    /// Whether the agent is a manager.
+    chat_admin: bool,
+    /// The agent's number, where it is one.
+    user_id: Option<i64>,
+}
+
+/// The same for clients of both generations.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ConversationAgentAuthResponse)]
+struct AgentAuthResponse {
+    conversation_participant_arn: String,
+    conversation_participant_name: String,
+    merchant_id: String,
+    jwt: String,
+    websocket_url: String,
+    /// Empty: nothing is sent by telephone.
+    twilio_phone_numbers: Vec<String>,
+    agent_auth: AgentAuth,
+    success: bool,
+    metadata: Nothing,
+}
+
+/// What an agent opens its socket with.
+#[utoipa::path(put, path = "/rest/v2/conversation/agent/auth", operation_id = "getAgentWebsocketAuthorization", tag = "agents",
+    responses((status = 200, description = "That.", body = AgentAuthResponse), Any))]
+async fn auth(caller: Caller) -> Result<Json<AgentAuthResponse>, Fault> {
+    let agent = caller.agent()?;
+    let identity = caller.gateway().identity();
+    let jwt = identity.issue_pass(PassKind::UltraCartSocket, caller.account(), agent.user.as_str(), None, identity.app_token_time())?;
+    let agent_auth = AgentAuth {
+        conversation_participant_arn: caller.merchant().person(&agent.person()),
+        conversation_participant_name: agent.name.clone(),
+        merchant_id: caller.merchant().as_str().to_owned(),
+        websocket_url: caller.socket(&format!("{SOCKET}?jwt={jwt}")),
+        jwt,
+        twilio_accounts: Vec::new(),
+        chat_user: true,
+        chat_admin: agent.actor(&caller.account().id).is_manager(),
+        user_id: agent.user.as_str().parse().ok(),
+    };
+    Ok(Json(AgentAuthResponse {
+        conversation_participant_arn: agent_auth.conversation_participant_arn.clone(),
+        conversation_participant_name: agent_auth.conversation_participant_name.clone(),
+        merchant_id: agent_auth.merchant_id.clone(),
+        jwt: agent_auth.jwt.clone(),
+        websocket_url: agent_auth.websocket_url.clone(),
+        twilio_phone_numbers: Vec::new(),
+        agent_auth,
+        success: true,
+        metadata: Nothing {},
+    }))
 }
 
 /// Says that the caller is still there. Whether it is, its socket tells; this one only looks at the key.

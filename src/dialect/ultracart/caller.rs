@@ -143,6 +143,12 @@ impl Caller {
         format!("{}{path}", self.origin)
     }
 
+    /// The address of a socket of ours.
+    pub(super) fn socket(&self, path: &str) -> String {
+        // `https` becomes `wss`.
+        self.absolute(path).replacen("http", "ws", 1)
+    }
+
     /// Where a file can be fetched, for a short time.
     pub(super) fn media(&self, path: &str) -> Option<String> {
         let signed = self.gateway().files().download_url(path, self.now()).ok()?;

@@ -2,7 +2,7 @@
 
 use crate::domain::Refusal;
 use crate::gateway::Error;
-use crate::identity::KeyRefused;
+use crate::identity::{Denied, KeyRefused};
 use crate::store::StoreError;
 use crate::throttle::Wait;
 use axum::Json;
@@ -92,6 +92,15 @@ impl From<KeyRefused> for Fault {
             KeyRefused::TooMany(wait) => {
                 Self { wait: Some(wait), ..Self::of(StatusCode::TOO_MANY_REQUESTS, format!("too many requests; wait {} s", wait.0)) }
             }
+        }
+    }
+}
+
+impl From<Denied> for Fault {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Invalid => Self::denied("The token is not valid."),
+            Denied::Unavailable => Self { wait: Some(Wait(1)), ..Self::of(StatusCode::SERVICE_UNAVAILABLE, denied.to_string()) },
         }
     }
 }

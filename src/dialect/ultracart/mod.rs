@@ -33,6 +33,9 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 
+/// The path of the agents' socket.
+const SOCKET: &str = "/rest/v2/conversation/ws";
+
 /// The dialect.
 #[derive(Debug)]
 pub struct UltraCart {
