@@ -35,7 +35,7 @@ struct AgentAuth {
     chat_user: bool,
     /// Whether the agent is a manager.
     chat_admin: bool,
-    /// The agent's number, where it is one.
+    /// The agent's number, where an integer holds it.
     user_id: Option<i64>,
 }
 

@@ -4,7 +4,7 @@ use super::caller::{Body, Caller};
 use super::error::{Absent, Any, Fault, Large};
 use super::model::{Receipts, is_shown};
 use super::{Done, done};
-use crate::domain::{Command, Conversation, FieldChange, Person, Role};
+use crate::domain::{Command, Conversation, FieldChange, Person, Refusal, Role};
 use crate::gateway::{Found, Query};
 use crate::store::Range;
 use axum::Json;
@@ -89,10 +89,13 @@ async fn leave(caller: Caller, Path(id): Path<String>) -> Result<Json<Done>, Fau
     responses((status = 200, description = "It is marked.", body = Done), Any, Absent))]
 async fn read(caller: Caller, Path(id): Path<String>) -> Result<Json<Done>, Fault> {
     let person = caller.person()?;
-    let details = caller.conversation(&id).await?;
-    let conversation = details.details.id.clone();
+    let known = caller.conversation(&id).await?;
+    if !takes_part(&known, &person) {
+        return Err(Refusal::NotAParticipant.into());
+    }
+    let conversation = known.details.id.clone();
     let dialog = conversation.main_dialog();
-    let Some(newest) = details.next[0].checked_sub(1) else { return Ok(done()) };
+    let Some(newest) = known.next[0].checked_sub(1) else { return Ok(done()) };
     let range = Range::Backward { to: newest, limit: MARKED };
     let wanted = Query::Events { conversation: conversation.clone(), dialog: dialog.clone(), range };
     let Found::Events(events) = caller.gateway().ask(caller.actor(), wanted).await? else { return Ok(done()) };
