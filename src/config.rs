@@ -4,11 +4,13 @@
 //! says which file or variable, where in it, what is wrong and what to write instead.
 
 mod api_key;
+mod oauth_app;
 mod sign_in;
 pub mod things;
 mod webhook;
 
 pub use api_key::{ApiKey, Dialect, KeyRate};
+pub use oauth_app::OAuthApp;
 pub use sign_in::{KeySource, SignIn, Signature};
 pub use webhook::{ANY_EVENT, Allowed, Endpoint, Header, Webhook, WebhookSecret, WebhookSignature, WrongUrl, check_secrets};
 
@@ -431,6 +433,9 @@ pub struct Account {
     /// The keys of programs that use other vendors' APIs.
     #[serde(default)]
     pub api_keys: Vec<ApiKey>,
+    /// Programs that agents may let act for them.
+    #[serde(default)]
+    pub oauth_apps: Vec<OAuthApp>,
     /// The queue of conversations whose opener names none; none: that of conversations without one.
     #[serde(default)]
     pub default_queue: Option<String>,
@@ -935,7 +940,7 @@ impl Config {
     fn validate_accounts(&self) -> Result<(), ConfigError> {
         let fail = |key: String, reason: &str| Err(ConfigError::Value { key, reason: reason.to_owned() });
         let mut accounts = HashSet::new();
-        let mut keys = HashMap::new();
+        let (mut keys, mut oauth_apps) = (HashMap::new(), HashMap::new());
         for account in &self.accounts {
             let at = |what: &str| format!("accounts.{}.{what}", account.id);
             if account.id.is_empty() || !account.id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
@@ -1009,6 +1014,7 @@ impl Config {
             }
             sign_in::validate(&account.id, &account.sign_in)?;
             api_key::validate(account, &mut keys).map_err(|reason| ConfigError::Value { key: at("api_keys"), reason })?;
+            oauth_app::validate(account, &mut oauth_apps).map_err(|reason| ConfigError::Value { key: at("oauth_apps"), reason })?;
             things::validate(account).map_err(|(place, reason)| ConfigError::Value { key: at(&place), reason })?;
         }
         Ok(())
@@ -1441,6 +1447,6 @@ mod tests {
         assert_ne!(config.accounts[0].apps[0].client_secret.expose_secret(), "demo-connector-secret");
         assert_ne!(config.accounts[0].agents[0].password.as_ref().unwrap().expose_secret(), "ada-demo");
         let keys: Vec<&str> = config.accounts[0].api_keys.iter().map(|key| key.key.expose_secret()).collect();
-        assert!(keys.len() == 2 && keys[0] != keys[1] && keys.iter().all(|key| key.len() > 24), "{keys:?}");
+        assert!(keys.len() == 3 && keys[0] != keys[1] && keys.iter().all(|key| key.len() > 24), "{keys:?}");
     }
 }

@@ -60,6 +60,13 @@ pub(crate) fn channel(account: &Account, conversation: &Conversation) -> Channel
     said.cloned().or_else(of_app).unwrap_or(Channel::Messenger)
 }
 
+/// A form's members; nothing, if it is none.
+pub(crate) fn form(text: &str) -> Vec<(String, String)> {
+    let request = axum::http::Request::builder().method("GET").uri(format!("/?{}", text.trim())).body(());
+    let Ok(request) = request else { return Vec::new() };
+    axum::extract::Query::<Vec<(String, String)>>::try_from_uri(request.uri()).map(|query| query.0).unwrap_or_default()
+}
+
 /// A WebSocket that a dialect serves.
 pub trait Socket: Clone + Send + Sync + 'static {
     /// How a peer is greeted that has not said who it is.

@@ -324,7 +324,8 @@ async fn conversations_are_listed_by_the_last_word_page_by_page() {
         speaker.say(&id, &format!("I am {name}")).await;
         order.insert(0, (id, speaker));
     }
-    // Who writes again comes first.
+    // Who writes again, be it a moment later, comes first.
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     let (id, bob) = order.remove(3);
     bob.say(&id, "one more").await;
     order.insert(0, (id, bob));

@@ -3,21 +3,21 @@
 use super::UltraCart;
 use super::arn::Merchant;
 use super::error::Fault;
-use crate::config::Dialect;
+use crate::config::{Dialect, Limits};
 use crate::dialect::{Https, origin};
 use crate::domain::{Actor, Command, Conversation, FieldChange, Millis, Person};
 use crate::faults::Tenant;
 use crate::gateway::{Gateway, Request as Wanted};
-use crate::identity::{Account, Agent, KeyRefused};
+use crate::identity::{Access, Account, Agent, KeyRefused, Scopes};
 use crate::store::Decided;
-use axum::body::to_bytes;
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tieline_protocol::ids::{ConversationId, UserId};
 
@@ -39,10 +39,16 @@ pub(super) struct Caller {
 
 /// Lets in who has a key and has not used it too often.
 pub(super) async fn admit(State(ultracart): State<Arc<UltraCart>>, mut request: Request, next: Next) -> Response {
-    let (account, actor, agent) = match who(&ultracart, &request) {
+    let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    let Who { account, actor, agent, scopes } = match who(&ultracart, request.headers(), address).await {
         Ok(who) => who,
         Err(fault) => return fault.into_response(),
     };
+    let reads = request.method().is_safe();
+    if !(if reads { scopes.read } else { scopes.write }) {
+        let scope = if reads { "conversation_read" } else { "conversation_write" };
+        return Fault::bad(format!("the access token is not for this: it lacks the scope {scope}")).into_response();
+    }
     let is_https = request.extensions().get::<Https>().is_some();
     let origin = origin(&ultracart.public_url, request.headers(), is_https).into();
     let (tenant, merchant) = (account.id.clone(), Merchant::of(&account));
@@ -64,12 +70,19 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     Some(token.trim()).filter(|token| word.eq_ignore_ascii_case("bearer") && !token.is_empty())
 }
 
-fn who(ultracart: &UltraCart, request: &Request) -> Result<(Arc<Account>, Actor, Option<UserId>), Fault> {
-    let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    let headers = request.headers();
+/// Who shows a key or a token.
+struct Who {
+    account: Arc<Account>,
+    actor: Actor,
+    agent: Option<UserId>,
+    scopes: Scopes,
+}
+
+async fn who(ultracart: &UltraCart, headers: &HeaderMap, address: Option<IpAddr>) -> Result<Who, Fault> {
     let given = text(headers, SIMPLE_KEY);
-    if given.is_none() && bearer(headers).is_some() {
-        return Err(Fault::denied("The access token is not valid."));
+    if let (None, Some(token)) = (given, bearer(headers)) {
+        let Access { account, actor, agent, scopes } = ultracart.gateway.identity().check_access(token).await?;
+        return Ok(Who { account, actor, agent: Some(agent), scopes });
     }
     let address = address.ok_or(KeyRefused::Unknown)?;
     let checked = ultracart.gateway.identity().check_key(Dialect::UltraCart, given, address);
@@ -77,7 +90,7 @@ fn who(ultracart: &UltraCart, request: &Request) -> Result<(Arc<Account>, Actor,
         KeyRefused::Unknown if given.is_none() => Fault::denied("Send a simple key in the header x-ultracart-simple-key."),
         refused => refused.into(),
     })?;
-    Ok((key.account.clone(), key.actor.clone(), key.agent.clone()))
+    Ok(Who { account: key.account.clone(), actor: key.actor.clone(), agent: key.agent.clone(), scopes: Scopes::ALL })
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
@@ -181,6 +194,20 @@ impl Caller {
     }
 }
 
+/// A body, if it is not too large and comes in time.
+///
+/// # Errors
+/// 413, 400.
+pub(super) async fn read_body(limits: &Limits, body: axum::body::Body) -> Result<Bytes, Fault> {
+    let most = limits.message.0;
+    match tokio::time::timeout(limits.body_timeout.0, to_bytes(body, most)).await {
+        Err(_) => Err(Fault::bad("the body did not come in time")),
+        // Whether it broke off cannot be told: then nobody is there to be told.
+        Ok(Err(_)) => Err(Fault::large(most)),
+        Ok(Ok(bytes)) => Ok(bytes),
+    }
+}
+
 /// A body of JSON, which may be left out, whatever the request says that it is. Clients say so of bodies that are empty.
 #[derive(Debug)]
 pub(super) struct Body<T>(pub(super) T);
@@ -190,13 +217,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Fault> {
         let limits = Caller::of(request.extensions())?.ultracart.limits.load_full();
-        let most = limits.message.0;
-        let bytes = match tokio::time::timeout(limits.body_timeout.0, to_bytes(request.into_body(), most)).await {
-            Err(_) => return Err(Fault::bad("the body did not come in time")),
-            // Whether it broke off cannot be told: then nobody is there to be told.
-            Ok(Err(_)) => return Err(Fault::large(most)),
-            Ok(Ok(bytes)) => bytes,
-        };
+        let bytes = read_body(&limits, request.into_body()).await?;
         if bytes.trim_ascii().is_empty() {
             return Ok(Self(T::default()));
         }

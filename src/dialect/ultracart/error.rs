@@ -2,7 +2,7 @@
 
 use crate::domain::Refusal;
 use crate::gateway::Error;
-use crate::identity::{Denied, KeyRefused};
+use crate::identity::{Denied, KeyRefused, NoAccess};
 use crate::store::StoreError;
 use crate::throttle::Wait;
 use axum::Json;
@@ -79,6 +79,16 @@ impl Fault {
         Self::of(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes"))
     }
 
+    /// The status.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What is wrong, in a sentence.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The same, but what it names is at fault and not that it is missing.
     pub(super) fn or_bad(self) -> Self {
         if self.status == StatusCode::NOT_FOUND { Self { status: StatusCode::BAD_REQUEST, ..self } } else { self }
@@ -99,8 +109,17 @@ impl From<KeyRefused> for Fault {
 impl From<Denied> for Fault {
     fn from(denied: Denied) -> Self {
         match denied {
-            Denied::Invalid => Self::denied("The token is not valid."),
+            Denied::Invalid => Self::denied("The access token is not valid."),
             Denied::Unavailable => Self { wait: Some(Wait(1)), ..Self::of(StatusCode::SERVICE_UNAVAILABLE, denied.to_string()) },
+        }
+    }
+}
+
+impl From<NoAccess> for Fault {
+    fn from(refused: NoAccess) -> Self {
+        match refused {
+            NoAccess::Denied(denied) => denied.into(),
+            NoAccess::Gone => Self::of(StatusCode::GONE, "The application was disabled, or its agent is gone."),
         }
     }
 }
@@ -165,7 +184,7 @@ pub(super) async fn in_our_words(response: Response) -> Response {
         return response;
     }
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
-    if kind.starts_with("application/json") {
+    if kind.starts_with("application/json") || kind.starts_with("text/html") {
         return response;
     }
     let allowed = response.headers().get(header::ALLOW).cloned();
