@@ -473,7 +473,7 @@ impl Server {
         if let Some(reloader) = &self.reloader {
             reloader.serve(Reach {
                 gateway: self.gateway.clone(),
-                native: self.native.clone(),
+                native: self.serves_native().then(|| self.native.clone()),
                 oncehub: self.oncehub.clone(),
                 listener: listener.clone(),
                 certificate: self.tls.as_ref().map(|(_, certificate)| certificate.clone()),
