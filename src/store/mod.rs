@@ -407,6 +407,16 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
     fn account_feed(&self, account: AccountId, after: u64, limit: usize) -> BoxFuture<'static, Result<Feed, ReadError>>;
 
     /// Consumers of an account, in the order of their ids, behind one.
+    /// The same among those of one consumer.
+    fn of_consumer(
+        &self,
+        account: AccountId,
+        consumer: ConsumerId,
+        between: (i64, i64),
+        is_up: bool,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
+
     fn consumers(
         &self,
         account: AccountId,
