@@ -19,6 +19,8 @@ use uuid::Uuid;
 /// Longest name of a channel, and of the conversation elsewhere.
 const LONGEST: usize = 256;
 
+/// Most messages of one conversation that is imported: they are decided in one step, and others wait for it.
+const MOST: usize = 1_000;
 /// What is to be imported.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(tag = "_type")]
@@ -160,8 +162,11 @@ async fn import(
     let found = caller.end_user(generic.requester_id).await?;
     let consumer = found.ok_or_else(|| Fault::bad(format!("there is no end user {}", generic.requester_id)))?;
     let requester = Person::Consumer(consumer.id.clone());
-    let messages = generic.messages.take().unwrap_or_default().into_iter();
-    let mut writings = messages.map(|message| message.writing(&caller, &requester)).collect::<Result<Vec<_>, _>>()?;
+    let messages = generic.messages.take().unwrap_or_default();
+    if messages.len() > MOST {
+        return Err(Fault::bad(format!("messages has {} entries; the limit is {MOST}", messages.len())));
+    }
+    let mut writings = messages.into_iter().map(|message| message.writing(&caller, &requester)).collect::<Result<Vec<_>, _>>()?;
     // Events are numbered as they are written down; two of one time stay in the order in which they came.
     writings.sort_by_key(|writing| writing.written);
     let mut lacking = Vec::new();

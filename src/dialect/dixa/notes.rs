@@ -19,6 +19,8 @@ use uuid::Uuid;
 
 /// Longest note, in characters, as for agents on the native surface.
 const LONGEST: usize = 10_000;
+/// Most notes of one request: they are decided in one step, and others wait for it.
+const MOST: usize = 1_000;
 
 /// A note that is to be added.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -160,6 +162,9 @@ async fn add(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<
     request_body = NewNotes, responses((status = 200, description = "What became of each.", body = Data<Vec<NoteOutcome>>), Any, Absent, Change))]
 async fn add_many(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<NewNotes>) -> Result<Answer<Vec<NoteOutcome>>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
+    if said.data.len() > MOST {
+        return Err(Fault::bad(format!("data has {} notes; the limit is {MOST}", said.data.len())));
+    }
     let (mut ready, mut outcomes) = (Vec::new(), Vec::new());
     for (place, note) in said.data.into_iter().enumerate() {
         let id = caller.id_of(key.as_ref(), &["note", conversation.details.id.as_str(), &place.to_string()]).to_string();

@@ -143,3 +143,18 @@ async fn an_import_says_which_messages_lack_their_files() {
     let from_and_to = [&messages[0]["attributes"]["from"]["email"], &messages[0]["attributes"]["to"][0]["email"]];
     assert_eq!(from_and_to, ["ann@home.example", "conversations@demo.invalid"]);
 }
+
+#[tokio::test]
+async fn an_import_has_so_many_messages_at_most() {
+    let (_server, dixa, _sink) = start().await;
+    let People { ann, .. } = people(&dixa).await;
+    let message = |number: usize| json!({"_type": "InboundImport", "createdAt": "2022-01-01T09:00:00Z", "externalId": number.to_string(), "content": text("x")});
+    let import = |count: usize| {
+        json!({"_type": "GenericConversationImport", "genericChannelName": "email", "requesterId": ann, "direction": "Inbound",
+        "createdAt": "2022-01-01T09:00:00Z", "messages": (0..count).map(message).collect::<Vec<_>>()})
+    };
+    let said = dixa.refused("POST", "/conversations/import", &import(1_001), 400).await;
+    assert!(said.contains("1001") && said.contains("1000"), "{said}");
+    let number = dixa.made("POST", "/conversations/import", &import(1_000), 201).await["id"].as_i64().unwrap();
+    assert_eq!(dixa.data(&format!("/conversations/{number}/messages")).await.as_array().unwrap().len(), 1_000);
+}
