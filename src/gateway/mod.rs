@@ -134,6 +134,8 @@ pub struct Request {
 pub struct IdempotencyKey {
     key: String,
     fingerprint: Fingerprint,
+    /// Whose it is, if not the actor's of the request.
+    owner: Option<String>,
 }
 
 /// Longest idempotency key, in characters.
@@ -149,7 +151,19 @@ impl IdempotencyKey {
         if key.is_empty() || key.chars().count() > LONGEST_KEY || key.chars().any(char::is_control) {
             return Err(Error::invalid("an idempotency key has 1 to 255 printable characters"));
         }
-        Ok(Self { key: key.to_owned(), fingerprint: canonical_fingerprint(parts) })
+        Ok(Self { key: key.to_owned(), fingerprint: canonical_fingerprint(parts), owner: None })
+    }
+
+    /// The same as the key of whoever calls, in whose name that may ever act: so it is known before a request says in whose.
+    #[must_use]
+    pub fn kept_for(self, caller: &Actor) -> Self {
+        Self { owner: Some(caller.sender()), ..self }
+    }
+
+    /// What the store knows it by.
+    fn retry(self, actor: &Actor) -> Retry {
+        let owner = self.owner.unwrap_or_else(|| actor.sender());
+        Retry { name: fingerprint(&[actor.account().as_str(), &owner, &self.key]), fingerprint: self.fingerprint }
     }
 
     /// The key, as it came.
@@ -343,7 +357,9 @@ impl Gateway {
         let other = |answer: BoxFuture<'static, Result<Decided, Error>>| Err(Pending(Waiting::Other(answer)));
         let Request { actor, commands, key, resend } = request;
         if let Some(error) = self.unknown_queue(&actor, &commands).or_else(|| self.foreign_file(&actor, &commands)) {
-            return other(Box::pin(std::future::ready(Err(error))));
+            let this = self.clone();
+            // What was done once is answered as it was then, whatever has changed since.
+            return other(Box::pin(async move { this.replayed(&actor, key).await?.ok_or(error) }));
         }
         let shows_typing = commands.iter().any(|command| matches!(command, Command::Type { .. }));
         if !shows_typing {
@@ -394,12 +410,32 @@ impl Gateway {
                 [command] => command.scope(&actor),
                 commands => commands.iter().flat_map(|command| command.scope(&actor)).collect(),
             },
-            retry: key.map(|IdempotencyKey { key, fingerprint: asked }| Retry {
-                name: fingerprint(&[actor.account().as_str(), &actor.sender(), &key]),
-                fingerprint: asked,
-            }),
+            retry: key.map(|key| key.retry(&actor)),
             resend: conversation.zip(resend),
             rule: Box::new(move |draft| decide(&actor, &commands, &policy, draft)),
+        }
+    }
+
+    /// The answer to an earlier request of the same key and the same words, if there was one. It is to be given again, whatever the
+    /// request would be refused for by now: so this is asked before anything is checked that may change, and before anything is fetched.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyReused`] for other words; whatever keeps the store from answering.
+    pub async fn replayed(&self, actor: &Actor, key: Option<IdempotencyKey>) -> Result<Option<Decided>, Error> {
+        let Some(key) = key else { return Ok(None) };
+        // Whatever was decided before it under that key answers it; else it is refused, and nothing is written.
+        let decision = Decision {
+            account: actor.account().clone(),
+            received: self.identity.now(),
+            scope: Vec::new(),
+            retry: Some(key.retry(actor)),
+            resend: None,
+            rule: Box::new(|_| Err((0, Refusal::NotNow("there was no such request".into())))),
+        };
+        match Pending(Waiting::Store(self.store.decide(decision))).await {
+            Ok(decided) => Ok(Some(decided)),
+            Err(Error::Store(StoreError::Refused(..))) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

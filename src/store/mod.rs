@@ -78,6 +78,16 @@ pub struct Decided {
     pub replayed: bool,
 }
 
+impl Decided {
+    /// The sentences that were to be said again, in their order.
+    pub fn remarks(&self) -> impl Iterator<Item = &str> {
+        self.outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Remarked(sentence) => Some(sentence.as_str()),
+            _ => None,
+        })
+    }
+}
+
 /// Why a decision has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -397,16 +407,6 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
 
-    /// The conversation in which something is booked, by the other system's name for that: of several the one that was opened last.
-    fn booked(&self, account: AccountId, booking: String) -> BoxFuture<'static, Result<Option<Conversation>, ReadError>>;
-
-    /// What changed a conversation and is no event, from its opening on, in the order of the journal.
-    fn changes(&self, conversation: ConversationId) -> BoxFuture<'static, Result<Vec<Arc<Sight>>, ReadError>>;
-
-    /// The entries after a position that belong to an account.
-    fn account_feed(&self, account: AccountId, after: u64, limit: usize) -> BoxFuture<'static, Result<Feed, ReadError>>;
-
-    /// Consumers of an account, in the order of their ids, behind one.
     /// The same among those of one consumer.
     fn of_consumer(
         &self,
@@ -417,6 +417,16 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
 
+    /// The conversation in which something is booked, by the other system's name for that: of several the one that was opened last.
+    fn booked(&self, account: AccountId, booking: String) -> BoxFuture<'static, Result<Option<Conversation>, ReadError>>;
+
+    /// What changed a conversation and is no event, from its opening on, in the order of the journal.
+    fn changes(&self, conversation: ConversationId) -> BoxFuture<'static, Result<Vec<Arc<Sight>>, ReadError>>;
+
+    /// The entries after a position that belong to an account.
+    fn account_feed(&self, account: AccountId, after: u64, limit: usize) -> BoxFuture<'static, Result<Feed, ReadError>>;
+
+    /// Consumers of an account, in the order of their ids, behind one.
     fn consumers(
         &self,
         account: AccountId,

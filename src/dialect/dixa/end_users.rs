@@ -326,22 +326,29 @@ fn nobody(id: Uuid) -> Fault {
 async fn make(caller: &Caller, given: Given, key: Option<IdempotencyKey>) -> Result<(EndUser, bool), Fault> {
     given.check()?;
     let (account, gateway) = (caller.account(), caller.gateway());
-    let id = match (&given.external_id, &key) {
-        (Some(external), _) => {
-            // Known by an application of its own, it has another id. What is asked for again under its key is answered from there.
-            let named = gateway.consumers(caller.actor(), ConsumersBy::ExtId(external.clone()), None, 1).await?;
-            if key.is_none() && !named.is_empty() {
-                return Err(Fault::bad(format!("an end user with the externalId {external:?} exists already")));
-            }
-            gateway.identity().consumer_id(&account.id, &ClientId::from(CALLS), external)
-        }
-        (None, key) => ConsumerId::from(caller.id_of(key.as_ref(), &["end user"]).to_string()),
+    let id = match &given.external_id {
+        Some(external) => gateway.identity().consumer_id(&account.id, &ClientId::from(CALLS), external),
+        None => ConsumerId::from(caller.id_of(key.as_ref(), &["end user"]).to_string()),
     };
+    if caller.replayed(key.as_ref()).await?.is_some() {
+        return Ok((made(caller, &id).await?, true));
+    }
+    if let Some(external) = &given.external_id {
+        // Known by an application of its own, it has another id.
+        let named = gateway.consumers(caller.actor(), ConsumersBy::ExtId(external.clone()), None, 1).await?;
+        if !named.is_empty() {
+            return Err(Fault::bad(format!("an end user with the externalId {external:?} exists already")));
+        }
+    }
     let see = Command::SeeConsumer { is_new: true, consumer: id.clone(), app: None, ext_id: given.external_id.clone() };
     let describe = set_profile(&id, &given.whole().profile())?;
     let decided = caller.submit(caller.actor().clone(), vec![see, describe], key).await?;
-    let made = gateway.known_consumer(caller.actor(), &id).await?.ok_or_else(|| nobody(consumer_uuid(&id)))?;
-    Ok((shown(&made), decided.replayed))
+    Ok((made(caller, &id).await?, decided.replayed))
+}
+
+async fn made(caller: &Caller, id: &ConsumerId) -> Result<EndUser, Fault> {
+    let made = caller.gateway().known_consumer(caller.actor(), id).await?.ok_or_else(|| nobody(consumer_uuid(id)))?;
+    Ok(shown(&made))
 }
 
 /// Changes an end user that there is.
