@@ -403,6 +403,7 @@ impl Gateway {
             _ => None,
         });
         let policy = self.policy(&actor);
+        let going = commands.iter().any(|command| shown_file(command).is_some()).then(|| self.files.going().clone());
         Decision {
             account: actor.account().clone(),
             received: self.identity.now(),
@@ -412,7 +413,16 @@ impl Gateway {
             },
             retry: key.map(|key| key.retry(&actor)),
             resend: conversation.zip(resend),
-            rule: Box::new(move |draft| decide(&actor, &commands, &policy, draft)),
+            rule: Box::new(move |draft| {
+                // Looked at when it is decided: what is decided before a file begins to go shows it, and then it stays.
+                let is_gone = |command: &Command| going.as_ref().zip(shown_file(command)).is_some_and(|(going, path)| going.has(path));
+                match commands.iter().position(is_gone) {
+                    Some(place) => {
+                        Err((place, Refusal::NotNow("the file is gone: nothing has shown it for too long; put it here again".into())))
+                    }
+                    None => decide(&actor, &commands, &policy, draft),
+                }
+            }),
         }
     }
 
@@ -422,15 +432,29 @@ impl Gateway {
     /// # Errors
     /// [`StoreError::KeyReused`] for other words; whatever keeps the store from answering.
     pub async fn replayed(&self, actor: &Actor, key: Option<IdempotencyKey>) -> Result<Option<Decided>, Error> {
-        let Some(key) = key else { return Ok(None) };
-        // Whatever was decided before it under that key answers it; else it is refused, and nothing is written.
+        match key {
+            Some(key) => self.ask_writer(actor.account(), Some(key.retry(actor))).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Waits until all that was handed in before is decided, and can be read.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    pub(crate) async fn settled(&self, account: &AccountId) -> Result<(), Error> {
+        self.ask_writer(account, None).await.map(drop)
+    }
+
+    /// Hands in a decision that nothing comes of: what was decided before it under a key answers it, else it is refused.
+    async fn ask_writer(&self, account: &AccountId, retry: Option<Retry>) -> Result<Option<Decided>, Error> {
         let decision = Decision {
-            account: actor.account().clone(),
+            account: account.clone(),
             received: self.identity.now(),
             scope: Vec::new(),
-            retry: Some(key.retry(actor)),
+            retry,
             resend: None,
-            rule: Box::new(|_| Err((0, Refusal::NotNow("there was no such request".into())))),
+            rule: Box::new(|_| Err((0, Refusal::NotNow("nothing is asked for".into())))),
         };
         match Pending(Waiting::Store(self.store.decide(decision))).await {
             Ok(decided) => Ok(Some(decided)),
@@ -441,8 +465,7 @@ impl Gateway {
 
     /// Only who put a file there may show it: a path alone is no proof that one may see what it names.
     fn foreign_file(&self, actor: &Actor, commands: &[Command]) -> Option<Error> {
-        let shows = |command: &Command| matches!(command, Command::Publish { file: Some(_), .. } | Command::Record { file: Some(_), .. });
-        if !commands.iter().any(shows) {
+        if !commands.iter().any(|command| shown_file(command).is_some()) {
             return None;
         }
         let person = actor.person()?;
@@ -508,6 +531,14 @@ impl Gateway {
             Some(_) => Ok(conversation),
             None => Err(Refusal::NoSuchDialog.into()),
         }
+    }
+}
+
+/// The file that a command shows.
+fn shown_file(command: &Command) -> Option<&str> {
+    match command {
+        Command::Publish { file, .. } | Command::Record { file, .. } => file.as_deref(),
+        _ => None,
     }
 }
 

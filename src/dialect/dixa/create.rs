@@ -265,6 +265,6 @@ async fn create(caller: Caller, Body { said, key }: Body<New>) -> Result<Answer<
     let conversation = fresh();
     let mut commands = vec![opening(&conversation, &consumer, queue, origin)];
     commands.extend(writing.iter().flat_map(|writing| writing.commands(&conversation, fetching.files(0))));
-    let decided = fetching.shown_by(caller.submit(actor, commands, key).await).await?;
+    let decided = fetching.shown_by(actor, commands, key).await?;
     began(&caller, &decided).await
 }

@@ -209,6 +209,6 @@ async fn import(
         commands.push(Command::Update { conversation, changes });
     }
     commands.extend(lacking.into_iter().map(Command::Remark));
-    let decided = fetching.shown_by(caller.submit(caller.actor().clone(), commands, key).await).await?;
+    let decided = fetching.shown_by(caller.actor().clone(), commands, key).await?;
     imported(&caller, &decided).await
 }

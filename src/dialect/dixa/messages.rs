@@ -153,7 +153,7 @@ async fn add(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<
     let fetching = Fetching::of(&caller, Some(&writing)).await?;
     let opens = reopens(&actor, &writing, &conversation);
     let commands = std::iter::once(opens).chain(writing.commands(&conversation.details.id, fetching.files(0))).collect();
-    let decided = fetching.shown_by(caller.submit(actor, commands, key).await).await?;
+    let decided = fetching.shown_by(actor, commands, key).await?;
     Ok(written(&conversation, said, &decided))
 }
 

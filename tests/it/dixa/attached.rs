@@ -190,6 +190,30 @@ async fn a_repeat_is_answered_as_the_first_time_when_its_files_are_gone_and_its_
 }
 
 #[tokio::test]
+async fn what_was_fetched_goes_when_the_client_hangs_up_before_it_is_shown() {
+    let sink = Sink::start(|hit| match hit.path.as_str() {
+        "/slow.png" => React::Hang,
+        _ => React::Give(&[("content-type", "image/png")], PNG),
+    })
+    .await;
+    let server = TestServer::guarded(&format!("{ALLOWED}{SETUP}")).await;
+    let dixa = Dixa::with(&server.api(), "account-key");
+    let People { ann, .. } = people(&dixa).await;
+    let old = |path: &str| json!({"_type": "InboundImport", "createdAt": "2022-01-01T09:00:00Z", "content": text("look"), "attachments": [{"url": sink.url(path)}]});
+    let import = json!({"_type": "GenericConversationImport", "genericChannelName": "email", "requesterId": ann, "direction": "Inbound",
+        "createdAt": "2022-01-01T09:00:00Z", "messages": [old("/a.png"), old("/slow.png")]});
+    let folder = server.data().join("files");
+    let asking = tokio::spawn({
+        let dixa = dixa.clone();
+        async move { dixa.post("/conversations/import", &import).await }
+    });
+    let kept = || files(&folder) - files(&folder.join(".incoming"));
+    until("the first has come", async || kept() == 1).await;
+    asking.abort();
+    until("it goes", async || kept() == 0).await;
+}
+
+#[tokio::test]
 async fn an_import_has_so_many_messages_at_most() {
     let (_server, dixa, _sink) = start().await;
     let People { ann, .. } = people(&dixa).await;
