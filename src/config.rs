@@ -352,6 +352,8 @@ section!(
     Retention {
         /// Closed conversations, from their last change on; none: for ever.
         conversations: MaybeSpan,
+        /// Uploads that nothing shows; none: for ever.
+        uploads: MaybeSpan,
         /// Webhooks that were given up.
         dead_letters: Span,
         /// What is known of attempts at webhooks, and of where events went.
@@ -898,6 +900,7 @@ impl Config {
             ("webhooks.connect_timeout", self.webhooks.connect_timeout),
             ("webhooks.answer_timeout", self.webhooks.answer_timeout),
             ("retention.conversations", Span(self.retention.conversations.0.unwrap_or_default())),
+            ("retention.uploads", Span(self.retention.uploads.0.unwrap_or_default())),
             ("retention.dead_letters", self.retention.dead_letters),
             ("retention.traces", self.retention.traces),
             ("tokens.app", self.tokens.app),

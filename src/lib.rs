@@ -96,7 +96,7 @@ use crate::search::{Follower, Search, SearchError};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Clock, Health, Store};
 use crate::throttle::Throttle;
-use crate::work::{Absence, Eraser, Retention, Router as AgentRouter};
+use crate::work::{Absence, Eraser, Retention, Router as AgentRouter, Sweeper};
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::net::SocketAddr;
@@ -478,7 +478,7 @@ impl Server {
         if let Some(reloader) = &self.reloader {
             reloader.serve(Reach {
                 gateway: self.gateway.clone(),
-                native: self.native.clone(),
+                native: self.serves_native().then(|| self.native.clone()),
                 oncehub: self.oncehub.clone(),
                 listener: listener.clone(),
                 certificate: self.tls.as_ref().map(|(_, certificate)| certificate.clone()),
@@ -512,6 +512,7 @@ impl Server {
         };
         let hold: work::Hold = Arc::new(hold);
         tasks.spawn(Retention::new(self.gateway.clone(), self.retention.clone(), hold.clone()).run());
+        tasks.spawn(Sweeper::new(self.gateway.clone(), self.retention.clone(), hold.clone()).run());
         tasks.spawn(Eraser::new(self.gateway.clone(), hold).run());
         tasks.spawn(housekeeping(self.native.clone(), self.gateway.clone(), self.metrics.clone(), self.config.server.data_dir.clone()));
         let serves_native = self.serves_native();

@@ -12,6 +12,7 @@ pub mod dixa;
 pub mod ids;
 pub mod liveperson;
 pub mod oncehub;
+pub mod origin;
 pub mod ultracart;
 
 use crate::domain::{Channel, Conversation};
@@ -20,7 +21,7 @@ use crate::openapi::Document;
 use crate::session::{Admission, Doorway};
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, Uri, header};
+use axum::http::{Method, Uri};
 use axum::response::Response;
 use futures::future::BoxFuture;
 use utoipa::openapi::OpenApi;
@@ -42,15 +43,6 @@ pub fn documents(is_on: impl Fn(&str) -> bool) -> Vec<Document> {
 /// Among a request's extensions: that it came by TLS of our own.
 #[derive(Debug, Clone, Copy)]
 pub struct Https;
-
-/// Scheme and host under which a caller reaches us: as the operator says, else as it asked.
-pub(crate) fn origin(public_url: &str, headers: &HeaderMap, is_https: bool) -> String {
-    let asked = || headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    match public_url.trim_end_matches('/') {
-        "" => format!("{}://{}", if is_https { "https" } else { "http" }, asked()),
-        public => public.to_owned(),
-    }
-}
 
 /// By what way a conversation came: as its opener says, else as is said of its application.
 pub(crate) fn channel(account: &Account, conversation: &Conversation) -> Channel {

@@ -104,6 +104,23 @@ impl Gateway {
         Ok(all.filter(|sight| may_see(actor, sight)).collect())
     }
 
+    /// The same among those of one consumer.
+    ///
+    /// # Errors
+    /// As [`Gateway::by_number`].
+    pub async fn of_consumer(
+        &self,
+        actor: &Actor,
+        consumer: &ConsumerId,
+        between: (i64, i64),
+        is_up: bool,
+        limit: usize,
+    ) -> Result<Vec<Conversation>, Error> {
+        brand_only(actor)?;
+        let found = self.store().of_consumer(actor.account().clone(), consumer.clone(), between, is_up, limit).await;
+        found.map_err(|_| Error::Unreadable)
+    }
+
     /// All that was said in a conversation's MAIN dialog, receipts included, oldest first.
     ///
     /// # Errors
