@@ -13,7 +13,7 @@ pub use sign_in::{KeySource, SignIn, Signature};
 pub use webhook::{ANY_EVENT, Allowed, Endpoint, Header, Webhook, WebhookSecret, WebhookSignature, WrongUrl, check_secrets};
 
 use crate::domain::Channel;
-use crate::things::{check_email, check_phone};
+use crate::things::{check_email, check_origin, check_phone};
 use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de};
@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tieline_protocol::event::EventLimits;
+use uuid::Uuid;
 
 /// The defaults, and their documentation.
 pub const DEFAULTS: &str = include_str!("../config.toml");
@@ -404,6 +405,9 @@ pub struct Account {
     /// Its name.
     #[serde(default)]
     pub name: String,
+    /// Its UUID, for dialects that show only such; none: made of `id`.
+    #[serde(default)]
+    pub uuid: Option<Uuid>,
     /// Its applications.
     #[serde(default)]
     pub apps: Vec<App>,
@@ -458,6 +462,9 @@ pub struct Account {
     /// Where its integrations meet.
     #[serde(default)]
     pub hubs: Vec<things::Hub>,
+    /// The ways to these.
+    #[serde(default)]
+    pub integrations: Vec<things::Integration>,
 }
 
 /// Questions behind a conversation.
@@ -849,11 +856,8 @@ impl Config {
             }
         }
         for origin in &self.server.allowed_origins {
-            if !(origin.starts_with("http://") || origin.starts_with("https://")) || origin.ends_with('/') {
-                return fail(
-                    "server.allowed_origins",
-                    format!("{origin:?} is no origin; write scheme and host, such as \"https://shop.example\""),
-                );
+            if let Err(reason) = check_origin(origin) {
+                return fail("server.allowed_origins", reason);
             }
         }
         let limits = &self.limits;
@@ -936,6 +940,7 @@ impl Config {
         let fail = |key: String, reason: &str| Err(ConfigError::Value { key, reason: reason.to_owned() });
         let mut accounts = HashSet::new();
         let mut keys = HashMap::new();
+        let mut uuids = HashSet::new();
         for account in &self.accounts {
             let at = |what: &str| format!("accounts.{}.{what}", account.id);
             if account.id.is_empty() || !account.id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
@@ -1010,6 +1015,10 @@ impl Config {
             sign_in::validate(&account.id, &account.sign_in)?;
             api_key::validate(account, &mut keys).map_err(|reason| ConfigError::Value { key: at("api_keys"), reason })?;
             things::validate(account).map_err(|(place, reason)| ConfigError::Value { key: at(&place), reason })?;
+            // Whoever names one of them names nothing else.
+            if let Some(twice) = account.given_uuids().find(|uuid| !uuids.insert(*uuid)) {
+                return fail(at("uuid"), &format!("{twice} is given twice; each account, hub and integration needs a UUID of its own"));
+            }
         }
         Ok(())
     }
