@@ -12,6 +12,7 @@ pub mod dixa;
 pub mod ids;
 pub mod liveperson;
 pub mod oncehub;
+pub mod origin;
 
 use crate::openapi::Document;
 use crate::session::{Admission, Doorway};

@@ -3,8 +3,8 @@
 use super::Dixa;
 use super::error::Fault;
 use crate::config::{Dialect, Limits};
-use crate::dialect::Https;
 use crate::dialect::ids::{consumer_of_uuid, consumer_uuid};
+use crate::dialect::origin::origin;
 use crate::domain::{Actor, Command, Consumer, Conversation, FieldChange, Millis, Person};
 use crate::faults::Tenant;
 use crate::gateway::{Gateway, IdempotencyKey, Request as Wanted, derived_uuid};
@@ -13,7 +13,7 @@ use crate::search::Search;
 use crate::store::Decided;
 use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, header};
+use axum::http::{Extensions, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::SocketAddr;
@@ -46,8 +46,7 @@ pub(super) async fn admit(State(dixa): State<Arc<Dixa>>, mut request: Request, n
         }
         Err(KeyRefused::TooMany(wait)) => return Fault::many(wait).into_response(),
     };
-    let is_https = request.extensions().get::<Https>().is_some();
-    let origin = origin(&dixa.public_url, request.headers(), is_https);
+    let origin = origin(&dixa.public_url, request.headers(), request.extensions());
     let account = key.account.id.clone();
     request.extensions_mut().insert(Caller { dixa, key, origin: origin.into() });
     let mut response = next.run(request).await;
@@ -59,14 +58,6 @@ pub(super) async fn admit(State(dixa): State<Arc<Dixa>>, mut request: Request, n
 fn bare(given: &str) -> &str {
     let given = given.trim();
     given.split_once(' ').filter(|(word, _)| word.eq_ignore_ascii_case("bearer")).map_or(given, |(_, key)| key.trim())
-}
-
-fn origin(public_url: &str, headers: &HeaderMap, is_https: bool) -> String {
-    let asked = || headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    match public_url.trim_end_matches('/') {
-        "" => format!("{}://{}", if is_https { "https" } else { "http" }, asked()),
-        public => public.to_owned(),
-    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
