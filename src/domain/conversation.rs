@@ -429,7 +429,7 @@ impl Conversation {
     /// events, so many may share a time; growing strictly, times would run away from the clock under load.
     #[must_use]
     pub fn event_time(&self, now: Millis) -> Millis {
-        now.max(self.last_at)
+        now.max(self.last_at.saturating_add(1))
     }
 
     /// The time that a change written now gets: as an event's, but later than the last change's, by which clients order

@@ -15,6 +15,7 @@ mod external;
 mod jwks;
 mod keys;
 mod lease;
+mod pass;
 mod shelf;
 mod token;
 
@@ -24,6 +25,7 @@ pub use directory::{Account, Agent, App, Directory, Dropped};
 pub use external::Provider;
 pub use keys::{KeyError, KeyInfo, Purpose, list as list_keys, revoke as revoke_key, rotate as rotate_key};
 pub use lease::Lease;
+pub use pass::{Pass, PassKind};
 pub use shelf::{Kept, Shelf, Shelved, Source, ThingError, Things};
 
 use self::api_keys::Failures;

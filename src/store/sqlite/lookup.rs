@@ -1,6 +1,6 @@
 //! Reads of programs that know an account's conversations and consumers by numbers, lists and contacts: memory first, then the disk.
 
-use super::super::memory::Memory;
+use super::super::memory::{Inner, Memory};
 use super::super::{ConsumersBy, Feed};
 use super::debts::count;
 use super::{reader, row};
@@ -106,6 +106,19 @@ pub(super) fn changes(connection: &Connection, memory: &Memory, conversation: &C
     Ok(found)
 }
 
+/// All entries of an account behind a position, if memory has everything after that.
+pub(super) fn account_feed_at_hand(memory: &Inner, account: &AccountId, after: u64, limit: usize) -> Option<Feed> {
+    if !memory.reaches(after) {
+        return None;
+    }
+    // Where something was removed memory has an entry that says nothing.
+    let is_empty = |sight: &Arc<Sight>| matches!(sight.entry, Entry::Removed { number: 0, .. });
+    let is_theirs = |sight: &&Arc<Sight>| sight.account == *account && !is_empty(sight);
+    let found: Vec<_> = memory.after(after).into_iter().flatten().filter(is_theirs).take(limit).cloned().collect();
+    let reached = if found.len() < limit { memory.head().max(after) } else { found.last().map_or(after, |last| last.position) };
+    Some((found, reached))
+}
+
 /// All entries of an account behind a position.
 pub(super) fn account_feed(
     connection: &Connection,
@@ -114,18 +127,6 @@ pub(super) fn account_feed(
     after: u64,
     limit: usize,
 ) -> rusqlite::Result<Feed> {
-    {
-        let memory = memory.read();
-        if memory.reaches(after) {
-            // Where something was removed memory has an entry that says nothing.
-            let is_empty = |sight: &Arc<Sight>| matches!(sight.entry, Entry::Removed { number: 0, .. });
-            let is_theirs = |sight: &&Arc<Sight>| sight.account == *account && !is_empty(sight);
-            let theirs = memory.after(after).into_iter().flatten().filter(is_theirs);
-            let found: Vec<_> = theirs.take(limit).cloned().collect();
-            let reached = if found.len() < limit { memory.head().max(after) } else { found.last().map_or(after, |last| last.position) };
-            return Ok((found, reached));
-        }
-    }
     reader::feed(connection, memory, account, &ClientId::from(ACCOUNT), after, limit)
 }
 

@@ -400,6 +400,9 @@ impl Store for SqliteStore {
     }
 
     fn account_feed(&self, account: AccountId, after: u64, limit: usize) -> BoxFuture<'static, Result<Feed, ReadError>> {
+        if let Some(found) = lookup::account_feed_at_hand(&self.memory.read(), &account, after, limit) {
+            return Box::pin(std::future::ready(Ok(found)));
+        }
         self.read(move |connection, memory| lookup::account_feed(connection, memory, &account, after, limit))
     }
 
