@@ -38,7 +38,7 @@ const LONGEST_SPAN: Duration = Duration::from_secs(10 * 365 * 86_400);
 pub const DEV_ADMIN_KEY: &str = "dev";
 
 /// The dialects that may be served.
-const DIALECTS: [&str; 3] = ["liveperson", "dixa", "oncehub"];
+const DIALECTS: [&str; 4] = ["liveperson", "dixa", "oncehub", "hubster"];
 
 /// What environment variables of settings begin with.
 const PREFIX: &str = "TIELINE__";

@@ -9,10 +9,13 @@
 //! handler that is not documented is not served.
 
 pub mod dixa;
+pub mod form;
+pub mod hubster;
 pub mod ids;
 pub mod liveperson;
 pub mod oncehub;
 pub mod origin;
+pub mod rich;
 
 use crate::openapi::Document;
 use crate::session::{Admission, Doorway};
@@ -27,7 +30,8 @@ use utoipa::openapi::OpenApi;
 type Describe = fn() -> OpenApi;
 
 /// What each dialect's document says, by the name that the configuration has for it.
-const DOCUMENTS: [(&str, Describe); 3] = [("liveperson", liveperson::openapi), ("dixa", dixa::openapi), ("oncehub", oncehub::openapi)];
+const DOCUMENTS: [(&str, Describe); 4] =
+    [("liveperson", liveperson::openapi), ("dixa", dixa::openapi), ("oncehub", oncehub::openapi), ("hubster", hubster::openapi)];
 
 /// The documents of the dialects that are switched on.
 #[must_use]

@@ -10,6 +10,7 @@ use super::wire::Stream;
 use super::ws::{self, Surroundings};
 use super::{Carrier, HEAD, Place, say};
 use crate::config::{Limits, LiveLimits};
+use crate::dialect::origin::is_allowed_origin;
 use crate::dialect::{Socket, fits};
 use crate::hub::{ConnectionId, Swept};
 use crate::session::Admission;
@@ -17,7 +18,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::Response;
 use axum::routing::any;
 use futures::FutureExt;
@@ -166,15 +167,6 @@ fn switching(parts: &Parts) -> Result<Response, String> {
     *head.version_mut() = parts.version;
     *head.headers_mut() = parts.headers.clone();
     create_response_with_body(&head, Body::empty).map_err(|error| format!("this is a WebSocket: {error}"))
-}
-
-/// A browser's page may connect from this origin, or from one that is listed to the letter. Programs send none.
-fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let Ok(origin) = origin.to_str() else { return false };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let is_same = !host.is_empty() && [format!("http://{host}"), format!("https://{host}")].iter().any(|same| same == origin);
-    is_same || allowed.iter().any(|allowed| allowed == origin)
 }
 
 /// What comes first on a connection.

@@ -705,7 +705,9 @@ impl Identity {
         all
     }
 
-    fn is_revoked(&self, account: &AccountId, consumer: &ConsumerId) -> bool {
+    /// Whether the tokens of a consumer are worthless.
+    #[must_use]
+    pub fn is_revoked(&self, account: &AccountId, consumer: &ConsumerId) -> bool {
         // Asked for each request of a connector: nobody pays for a key where there is nothing to find.
         !self.revoked.is_empty() && self.revoked.get(&(account.clone(), consumer.clone())).is_some_and(|one| one.is_revoked)
     }
