@@ -186,8 +186,8 @@ fn close(gateway: &Gateway, dropped: &[Dropped], lost: &[Purpose]) -> usize {
         let is_meant = move |actor: &Actor| {
             matches!(
                 (purpose, actor),
-                (Purpose::Agent, Actor::Agent { .. })
-                    | (Purpose::App | Purpose::Consumer, Actor::Application { .. } | Actor::Consumer { app: Some(_), .. })
+                (Purpose::Agent | Purpose::Pass, Actor::Agent { .. })
+                    | (Purpose::App | Purpose::Consumer | Purpose::Pass, Actor::Application { .. } | Actor::Consumer { app: Some(_), .. })
                     | (Purpose::SignUp, Actor::Consumer { app: None, .. })
             )
         };
