@@ -27,7 +27,7 @@ use crate::throttle::Throttle;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
@@ -76,9 +76,10 @@ impl Hubster {
             .expose_headers([header::RETRY_AFTER])
             .allow_credentials(true);
         calls
-            // Whoever asks with a wrong method is told so without a token.
             .route_layer(from_fn_with_state(self.clone(), caller::admit))
             .merge(open)
+            // Behind the layer: which methods there are is no secret.
+            .method_not_allowed_fallback(async || StatusCode::METHOD_NOT_ALLOWED)
             .merge(anything("There is nothing at this path."))
             .layer(from_fn(finish))
             .layer(cors)

@@ -372,9 +372,9 @@ impl Scene<'_> {
         let is_wanted = |one: &&Arc<Kept<Integration>>| wanted.is_none_or(|kind| one.thing.kind == kind);
         let is_theirs = |one: &&Arc<Kept<Integration>>| user.is_some() && one.thing.agent.as_ref() == user;
         let agents_first = || of_hub().find(|one| one.thing.kind == IntegrationKind::Agent).or_else(|| of_hub().next());
-        let own = of_hub().filter(is_theirs).find(is_wanted).or_else(|| of_hub().find(is_theirs));
-        // Somebody else's kind is not shown as theirs, who write by another desk.
-        let found = own.or_else(|| of_hub().find(|one| wanted.is_some() && is_wanted(one))).or_else(agents_first);
+        let own = of_hub().filter(is_theirs).find(is_wanted);
+        let of_kind = || of_hub().find(|one| wanted.is_some() && is_wanted(one));
+        let found = own.or_else(of_kind).or_else(|| of_hub().find(is_theirs)).or_else(agents_first);
         let kind = wanted.or_else(|| found.map(|found| found.thing.kind)).unwrap_or(IntegrationKind::Agent);
         let integration_id = found.map_or_else(|| self.account.uuid_of("hub's agents", &hub.to_string()), |found| found.id.uuid());
         let conversation = conversation_uuid(&known.conversation);
