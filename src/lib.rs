@@ -459,7 +459,10 @@ impl Server {
             false => Dixa::switched_off(),
         });
         routes = routes.merge(self.oncehub.as_ref().map_or_else(OnceHub::switched_off, OnceHub::routes));
-        routes = routes.merge(self.hubster.as_ref().map_or_else(Hubster::switched_off, Hubster::routes));
+        routes = match &self.hubster {
+            Some(hubster) => routes.merge(hubster.routes()).socket(listener, hubster.events_socket()),
+            None => routes.merge(Hubster::switched_off()),
+        };
         routes = routes.merge(files::http::routes(self.gateway.files().clone(), wall_clock()));
         routes = match self.internal {
             None => routes.merge(pages.clone().routes()),

@@ -52,6 +52,11 @@ pub trait Socket: Clone + Send + Sync + 'static {
     /// The path, as the router spells it.
     fn path(&self) -> &'static str;
 
+    /// Whether a page of an origin may connect that is not among those which may everywhere.
+    fn allows_origin(&self, _parts: &Parts) -> bool {
+        false
+    }
+
     /// Reads an upgrade request. An answer instead of an admission is sent in place of the upgrade.
     fn admit<'p>(&'p self, parts: &'p Parts) -> BoxFuture<'p, Result<Admission<Self::Doorway>, Box<Response>>>;
 }

@@ -204,6 +204,7 @@ impl Directory {
         }
         self.addresses.set(config.limits.oncehub_per_address);
         let api_keys = ApiKeys::of(config, &fresh, &self.addresses, Some(&before.api_keys));
+        dropped.extend(before.api_keys.lost_in(&api_keys).map(Dropped::Key));
         self.all.store(Arc::new(Everybody { accounts: fresh, api_keys }));
         dropped
     }
@@ -218,6 +219,8 @@ pub enum Dropped {
     App(AccountId, ClientId),
     /// An agent: it is gone, or has another login, password or role.
     Agent(AccountId, UserId),
+    /// The API key of an id: it is gone, or its bearer acts as somebody else.
+    Key(Uuid),
 }
 
 type Accounts = HashMap<AccountId, Arc<Account>>;
