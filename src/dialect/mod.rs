@@ -9,10 +9,13 @@
 //! handler that is not documented is not served.
 
 pub mod dixa;
+pub mod form;
+pub mod hubster;
 pub mod ids;
 pub mod liveperson;
 pub mod oncehub;
 pub mod origin;
+pub mod rich;
 pub mod ultracart;
 
 use crate::domain::{Channel, Conversation};
@@ -30,8 +33,13 @@ use utoipa::openapi::OpenApi;
 type Describe = fn() -> OpenApi;
 
 /// What each dialect's document says, by the name that the configuration has for it.
-const DOCUMENTS: [(&str, Describe); 4] =
-    [("liveperson", liveperson::openapi), ("dixa", dixa::openapi), ("oncehub", oncehub::openapi), ("ultracart", ultracart::openapi)];
+const DOCUMENTS: [(&str, Describe); 5] = [
+    ("liveperson", liveperson::openapi),
+    ("dixa", dixa::openapi),
+    ("oncehub", oncehub::openapi),
+    ("ultracart", ultracart::openapi),
+    ("hubster", hubster::openapi),
+];
 
 /// The documents of the dialects that are switched on.
 #[must_use]
@@ -52,13 +60,6 @@ pub(crate) fn channel(account: &Account, conversation: &Conversation) -> Channel
     said.cloned().or_else(of_app).unwrap_or(Channel::Messenger)
 }
 
-/// A form's members; nothing, if it is none.
-pub(crate) fn form(text: &str) -> Vec<(String, String)> {
-    let request = axum::http::Request::builder().method("GET").uri(format!("/?{}", text.trim())).body(());
-    let Ok(request) = request else { return Vec::new() };
-    axum::extract::Query::<Vec<(String, String)>>::try_from_uri(request.uri()).map(|query| query.0).unwrap_or_default()
-}
-
 /// A WebSocket that a dialect serves.
 pub trait Socket: Clone + Send + Sync + 'static {
     /// How a peer is greeted that has not said who it is.
@@ -66,6 +67,11 @@ pub trait Socket: Clone + Send + Sync + 'static {
 
     /// The path, as the router spells it.
     fn path(&self) -> &'static str;
+
+    /// Whether a page of an origin may connect that is not among those which may everywhere.
+    fn allows_origin(&self, _parts: &Parts) -> bool {
+        false
+    }
 
     /// Reads an upgrade request. An answer instead of an admission is sent in place of the upgrade.
     fn admit<'p>(&'p self, parts: &'p Parts) -> BoxFuture<'p, Result<Admission<Self::Doorway>, Box<Response>>>;

@@ -80,7 +80,7 @@ fn references<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
 async fn each_document_says_of_every_call_what_it_takes_and_how_it_answers() {
     let server = TestServer::with(ADMIN).await;
     let all = documents(&server.api()).await;
-    assert_eq!(all.keys().collect::<Vec<_>>(), ["admin", "dixa", "files", "liveperson", "oncehub", "ultracart", "webhooks"]);
+    assert_eq!(all.keys().collect::<Vec<_>>(), ["admin", "dixa", "files", "hubster", "liveperson", "oncehub", "ultracart", "webhooks"]);
     for (name, document) in &all {
         assert_eq!((&document["openapi"], &document["info"]["version"]), (&json!("3.1.0"), &json!(env!("CARGO_PKG_VERSION"))), "{name}");
         let mut found = Vec::new();
@@ -155,6 +155,7 @@ fn no_call_is_routed_beside_the_documents() {
         "http/docs.rs",
         "http/upgrade.rs",
         "dialect/dixa/mod.rs",
+        "dialect/hubster/mod.rs",
         "dialect/liveperson/mod.rs",
         "dialect/oncehub/mod.rs",
         "dialect/ultracart/mod.rs",
@@ -177,7 +178,7 @@ fn no_call_is_routed_beside_the_documents() {
     }
     assert_eq!(found, undocumented.map(str::to_owned).into());
     // The dialects': what answers while they are switched off, and where there is nothing.
-    for (dialect, count) in [("liveperson", 1), ("dixa", 4), ("oncehub", 1), ("ultracart", 1)] {
+    for (dialect, count) in [("liveperson", 1), ("dixa", 4), ("oncehub", 1), ("ultracart", 1), ("hubster", 1)] {
         let text = std::fs::read_to_string(root().join(format!("src/dialect/{dialect}/mod.rs"))).unwrap();
         assert_eq!(text.matches(".route(").count(), count, "{dialect}");
     }
@@ -187,7 +188,7 @@ fn no_call_is_routed_beside_the_documents() {
 async fn what_is_switched_off_is_not_listed_and_operators_have_their_own_where_they_have_a_listener() {
     let port = free_port();
     let server = TestServer::with(&format!("[internal]\nlisten = \"127.0.0.1:{port}\"\nadmin_key = \"the-admin-key\"\n\n")).await;
-    assert_eq!(names(&server.api()).await, ["liveperson", "dixa", "oncehub", "ultracart", "files", "webhooks"]);
+    assert_eq!(names(&server.api()).await, ["liveperson", "dixa", "oncehub", "ultracart", "hubster", "files", "webhooks"]);
     assert_eq!(server.api().get("/docs/openapi/admin.json").await.status, 404);
     let internal = Api::new(([127, 0, 0, 1], port).into());
     assert_eq!(names(&internal).await, ["admin", "webhooks"]);
