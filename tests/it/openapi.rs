@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::process::Command;
 
 const ADMIN: &str = "[internal]\nadmin_key = \"the-admin-key\"\n[limits]\noncehub_per_address = 1000000\n\n";
-/// An account with an administrator, and with a key of Dixa's dialect.
+/// An account with an administrator, with keys of the dialects, and with what the examples of their documents name.
 const SHOP: &str = r#"[[accounts]]
 id = "shop"
+uuid = "00000000-0000-0000-0000-000000000001"
 [[accounts.agents]]
 user_id = "1"
 login = "root"
@@ -29,6 +30,32 @@ dialect = "ultracart"
 key = "ultracart-key"
 agent = "1"
 per_second = 100000
+dialect = "hubster"
+key = "demo-hubster-secret"
+per_second = 100000
+[[accounts.hubs]]
+id = "support"
+uuid = "00000000-0000-0000-0000-0000000000a2"
+name = "Support"
+[[accounts.integrations]]
+id = "app"
+uuid = "00000000-0000-0000-0000-000000000023"
+name = "App"
+hub = "support"
+[[accounts.integrations]]
+id = "root"
+uuid = "00000000-0000-0000-0000-000000000024"
+name = "Root"
+hub = "support"
+kind = "agent"
+agent = "1"
+[[accounts.integrations]]
+id = "page"
+uuid = "00000000-0000-0000-0000-000000000026"
+name = "Page"
+hub = "support"
+channel = "WebChat"
+allowed_origins = ["https://shop.example"]
 
 "#;
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
@@ -342,6 +369,19 @@ async fn a_fuzzer_finds_no_answer_that_the_documents_do_not_have() {
         of("path.queue_name", "-1"),
         of("path.extension", "jpg"),
     ];
+    let form =
+        "grant_type=client_credentials&client_id=hubster.engine.api.00000000000000000000000000000001&client_secret=demo-hubster-secret";
+    let token = api.call("POST", "/connect/token", &[], form).await.json();
+    let engine = format!("Bearer {}", token["access_token"].as_str().unwrap());
+    let wanted = json!({"integrationId": "00000000-0000-0000-0000-000000000023", "binding": "customer-81", "channelType": 2000});
+    let established = api.call("POST", "/api/v1/conversations/establish", &[("authorization", &engine)], wanted.to_string()).await.json();
+    let hubster = vec![
+        of("path.conversationId", established["conversationId"].as_str().unwrap()),
+        of("path.hubId", "00000000-0000-0000-0000-0000000000a2"),
+        of("path.integrationId", "00000000-0000-0000-0000-000000000026"),
+        of("query.type", "Agent"),
+    ];
+    let engine = || vec![("Authorization", engine.clone()), ("Origin", "https://shop.example".to_owned())];
     let runs = [
         Run { document: "admin", tags: &[], headers: key(), parameters: Vec::new() },
         Run {
@@ -373,6 +413,8 @@ async fn a_fuzzer_finds_no_answer_that_the_documents_do_not_have() {
         Run { document: "dixa", tags: &[], headers: dixa_key(), parameters: dixa },
         Run { document: "ultracart", tags: &[], headers: ultracart_key(), parameters: Vec::new() },
         Run { document: "ultracart", tags: &[], headers: ultracart_key(), parameters: ultracart },
+        Run { document: "hubster", tags: &[], headers: engine(), parameters: Vec::new() },
+        Run { document: "hubster", tags: &[], headers: engine(), parameters: hubster },
         Run { document: "oncehub", tags: &[], headers: vec![("API-Key", "oncehub-key".to_owned())], parameters: Vec::new() },
         Run {
             document: "liveperson",
