@@ -24,7 +24,7 @@ use crate::openapi::Document;
 use crate::session::{Admission, Doorway};
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{Method, Uri};
+use axum::http::{HeaderValue, Method, Uri};
 use axum::response::Response;
 use futures::future::BoxFuture;
 use utoipa::openapi::OpenApi;
@@ -71,6 +71,11 @@ pub trait Socket: Clone + Send + Sync + 'static {
     /// Whether a page of an origin may connect that is not among those which may everywhere.
     fn allows_origin(&self, _parts: &Parts) -> bool {
         false
+    }
+
+    /// Which of the subprotocols that an upgrade request offers is spoken, if the peer is to be told of one.
+    fn protocol(&self, _parts: &Parts) -> Option<HeaderValue> {
+        None
     }
 
     /// Reads an upgrade request. An answer instead of an admission is sent in place of the upgrade.

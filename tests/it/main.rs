@@ -45,5 +45,6 @@ mod support;
 mod surfaces;
 mod trace;
 mod ultracart;
+mod ultracart_socket;
 mod verifiers;
 mod webhooks;

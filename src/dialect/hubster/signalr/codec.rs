@@ -3,8 +3,8 @@
 use super::super::error::{Code, Fault};
 use super::view::{Reach, View};
 use super::wire::{self, END, PING, Said};
-use crate::domain::{AgentState, Conversation, Millis, Ring, Sight};
-use crate::gateway::Error;
+use crate::domain::{AgentState, Conversation, Millis, Ring};
+use crate::gateway::{Error, Fed};
 use crate::hub::{EventEncoder, Frame, Slot, Typing};
 use crate::session::{Answer, Ask, Asked, BatchEncoder, ChangeKind, Codec};
 use std::sync::Arc;
@@ -104,7 +104,8 @@ impl Codec for EventsCodec {
     fn farewell(&self, code: CloseCode) -> Option<Frame> {
         let text = match code.advice() {
             Advice::Done => return None,
-            Advice::Reconnect => wire::closing(&format!("Connection closed: {}.", code.reason()), true),
+            // Its position is a time, which means the same in every log.
+            Advice::Reconnect | Advice::Afresh => wire::closing(&format!("Connection closed: {}.", code.reason()), true),
             Advice::NewToken => wire::closing(&Fault::unauthorised().exception(), false),
             Advice::Fix => {
                 let fault =
@@ -173,7 +174,7 @@ impl Codec for EventsCodec {
         Frame::default()
     }
 
-    fn feed(&self, _: &str, _: Millis, entries: &[(Arc<Sight>, Option<Conversation>)]) -> Vec<Frame> {
-        entries.iter().filter_map(|(sight, state)| self.view.entry(sight, state.as_ref()?)).map(Frame::from).collect()
+    fn feed(&self, _: &str, _: Millis, entries: &[Fed]) -> Vec<Frame> {
+        entries.iter().filter_map(|fed| self.view.entry(&fed.sight, fed.conversation.as_ref()?)).map(Frame::from).collect()
     }
 }
