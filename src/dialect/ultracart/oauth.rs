@@ -235,7 +235,10 @@ fn basic(headers: &HeaderMap) -> Vec<(String, String)> {
         let (word, text) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
         let text = STANDARD.decode(text.trim()).ok().filter(|_| word.eq_ignore_ascii_case("basic"))?;
         let (id, secret) = std::str::from_utf8(&text).ok()?.split_once(':')?;
-        Some(form(&format!("client_id={id}&client_secret={secret}")))
+        let pair = form(&format!("client_id={id}&client_secret={secret}"));
+        // It should be written as in a form; many write it as it is.
+        let as_it_is = || vec![("client_id".to_owned(), id.to_owned()), ("client_secret".to_owned(), secret.to_owned())];
+        Some(if pair.len() == 2 { pair } else { as_it_is() })
     };
     pair().unwrap_or_default()
 }
@@ -500,6 +503,7 @@ mod tests {
         };
         let pair = |id: &str, secret: &str| vec![("client_id".to_owned(), id.to_owned()), ("client_secret".to_owned(), secret.to_owned())];
         assert_eq!(of("app:s%3Acret"), pair("app", "s:cret"));
+        assert_eq!(of("app:a secret & more"), pair("app", "a secret & more"));
         assert_eq!(of("nonsense"), []);
     }
 }
