@@ -170,6 +170,8 @@ pub enum CloseCode {
     Token,
     /// The peer took no write in time.
     SlowConsumer,
+    /// The position that the peer came with is of another log.
+    OtherLog,
     /// Somebody who tests a client asked for this number.
     OnDemand(u16),
 }
@@ -183,6 +185,8 @@ pub enum Advice {
     NewToken,
     /// Mend the client first.
     Fix,
+    /// Come back without the position.
+    Afresh,
     /// The client ended it itself.
     Done,
 }
@@ -200,6 +204,7 @@ impl CloseCode {
         Self::Restart,
         Self::Token,
         Self::SlowConsumer,
+        Self::OtherLog,
     ];
 
     /// The number in the close frame.
@@ -216,6 +221,7 @@ impl CloseCode {
             Self::Restart => 1012,
             Self::Token => 4401,
             Self::SlowConsumer => 4408,
+            Self::OtherLog => 4409,
             Self::OnDemand(number) => number,
         }
     }
@@ -233,6 +239,7 @@ impl CloseCode {
             Self::TooBig => "message too big",
             Self::Restart => "restarting: reconnect and resume",
             Self::Token => "token expired, invalid or revoked",
+            Self::OtherLog => "the position is of another log: come back without it",
             Self::SlowConsumer => "slow consumer: reconnect and resume by number",
             Self::OnDemand(_) => "on demand, by /admin/v1/faults",
         }
@@ -246,6 +253,7 @@ impl CloseCode {
             Self::Protocol | Self::Binary | Self::NotUtf8 | Self::Policy | Self::TooBig => Advice::Fix,
             Self::Idle | Self::Restart | Self::SlowConsumer | Self::OnDemand(_) => Advice::Reconnect,
             Self::Token => Advice::NewToken,
+            Self::OtherLog => Advice::Afresh,
         }
     }
 }

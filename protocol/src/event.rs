@@ -108,6 +108,22 @@ pub fn hosted_file(event: &RawValue) -> Option<String> {
     (hosted.content_type == "hosted/file").then_some(hosted.message.relative_path)
 }
 
+/// The numbers of the events of which a receipt says that they were read; none, if it says something else.
+#[must_use]
+pub fn read_numbers(receipt: &RawValue) -> Vec<u64> {
+    #[derive(Deserialize)]
+    struct Receipt<'a> {
+        #[serde(borrow)]
+        status: Cow<'a, str>,
+        #[serde(rename = "sequenceList")]
+        sequences: Vec<u64>,
+    }
+    match serde_json::from_str::<Receipt<'_>>(receipt.get()) {
+        Ok(receipt) if receipt.status == "READ" => receipt.sequences,
+        _ => Vec::new(),
+    }
+}
+
 fn content(raw: &Raw<'_>, limits: EventLimits) -> Result<Event, Reason> {
     let Some(message) = raw.message.filter(|message| message.get() != "null") else { return Err("message is missing".into()) };
     let plain = raw.content_type.as_deref().is_none_or(|kind| kind == "text/plain");
@@ -193,6 +209,15 @@ mod tests {
         assert_eq!(path(r#"{"type":"ContentEvent","contentType":"hosted\/file","message":{"relativePath":"/a"}}"#).as_deref(), Some("/a"));
         assert_eq!(path(r#"{"type":"ContentEvent","contentType":"text/plain","message":"hosted/file"}"#), None);
         assert_eq!(path(r#"{"type":"ContentEvent","contentType":"hosted/file","message":{}}"#).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn only_a_receipt_of_reading_says_what_was_read() {
+        let numbers = |text: &str| read_numbers(&serde_json::from_str::<Box<RawValue>>(text).unwrap());
+        assert_eq!(numbers(r#"{"type":"AcceptStatusEvent","status":"READ","sequenceList":[3,4]}"#), [3, 4]);
+        for other in [r#"{"type":"AcceptStatusEvent","status":"ACCEPT","sequenceList":[3]}"#, r#"{"status":"READ"}"#, "7"] {
+            assert_eq!(numbers(other), [0; 0], "{other}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::openapi::Document;
 use crate::session::{Admission, Doorway};
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::response::Response;
 use futures::future::BoxFuture;
 use utoipa::openapi::OpenApi;
@@ -74,6 +74,11 @@ pub trait Socket: Clone + Send + Sync + 'static {
 
     /// The path, as the router spells it.
     fn path(&self) -> &'static str;
+
+    /// Which of the subprotocols that an upgrade request offers is spoken, if the peer is to be told of one.
+    fn protocol(&self, _parts: &Parts) -> Option<HeaderValue> {
+        None
+    }
 
     /// Reads an upgrade request. An answer instead of an admission is sent in place of the upgrade.
     fn admit<'p>(&'p self, parts: &'p Parts) -> BoxFuture<'p, Result<Admission<Self::Doorway>, Box<Response>>>;

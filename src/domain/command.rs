@@ -218,6 +218,16 @@ pub enum FieldChange {
         /// As what it is said to be there.
         role: Role,
     },
+    /// Somebody comes, and answers if nobody does. Who is there already stays as it is.
+    Come {
+        /// An agent.
+        person: Person,
+    },
+    /// Somebody goes, whatever it is there. Nothing happens if it is not there.
+    Go {
+        /// An agent.
+        person: Person,
+    },
     /// Somebody is invited to answer.
     Suggest {
         /// An agent.
@@ -700,6 +710,7 @@ fn update(actor: &Actor, id: &ConversationId, wanted: &[FieldChange], policy: &P
         let may = present == Some(ParticipantState::Active)
             || match field {
                 FieldChange::Join { person, .. } | FieldChange::Claim { person, .. } => *person == by,
+                FieldChange::Come { person } | FieldChange::Go { person } => *person == by,
                 FieldChange::Leave { person, .. } => *person == by && present.is_some(),
                 _ => false,
             };
@@ -797,6 +808,21 @@ fn field_change(
             brand_only()?;
             open_only()?;
             participation(conversation, field)
+        }
+        FieldChange::Come { person } => {
+            brand_only()?;
+            if details.participant(person).is_some_and(|present| present.state == ParticipantState::Active) {
+                return Ok(Vec::new());
+            }
+            open_only()?;
+            let role = if details.assignee().is_some() { Role::Agent } else { Role::AssignedAgent };
+            participation(conversation, &FieldChange::Join { person: person.clone(), role })
+        }
+        FieldChange::Go { person } => {
+            brand_only()?;
+            let Some(present) = details.participant(person) else { return Ok(Vec::new()) };
+            open_only()?;
+            Ok(vec![Change::Left { person: person.clone(), role: present.active_role() }])
         }
         FieldChange::AnswerRating { rating, given } => match by.is_agent() && !actor.is_manager() {
             true => Err(Refusal::NotPermitted("only the consumer, or a manager for it, gives a rating".into())),

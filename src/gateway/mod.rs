@@ -3,11 +3,13 @@
 //! This is where store and hub meet, in this order: append to the log, then announce. Ownership is checked inside
 //! each decision and before each read, by one rule ([`crate::domain::visible`]).
 
+mod feed;
 mod fetch;
 mod notes;
 mod programs;
 mod query;
 
+pub use feed::Fed;
 pub use notes::{Note, Noted, Notes};
 pub use programs::{AgentNote, derived_uuid};
 pub(crate) use query::CATCH_UP;

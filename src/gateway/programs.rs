@@ -1,11 +1,17 @@
 //! What programs ask that act for an account, as helpdesk tools do: conversations by their numbers and in lists, all that was said,
 //! agents' notes, what happened, and who the consumers are.
 
-use super::{Error, Gateway};
-use crate::domain::{Actor, Change, Consumer, Conversation, ConversationFilter, Entry, Millis, Person, Refusal, Sight, visible};
+use super::{Error, Gateway, Request};
+use crate::domain::{
+    Actor, Change, Command, Consumer, Conversation, ConversationFilter, Entry, Message, Millis, Person, Refusal, Sight, visible,
+};
 use crate::identity::fingerprint;
 use crate::store::{ConsumersBy, Erasure, Feed, Range};
+use serde_json::json;
+use serde_json::value::to_raw_value;
+use std::collections::HashSet;
 use std::sync::Arc;
+use tieline_protocol::event::{EventClass, read_numbers};
 use tieline_protocol::ids::{ConsumerId, ConversationId};
 
 /// Events of one read.
@@ -120,6 +126,46 @@ impl Gateway {
         }
         all.retain(|sight| may_see(actor, sight));
         Ok(all)
+    }
+
+    /// Marks as read by the actor what others said in a conversation's MAIN dialog, up to an event or to the last: of the newest
+    /// thousand events. Nothing happens if it has read all of them.
+    ///
+    /// # Errors
+    /// As [`Gateway::conversation`]; what the rules refuse.
+    pub async fn mark_read(self: &Arc<Self>, actor: &Actor, conversation: &ConversationId, up_to: Option<u64>) -> Result<(), Error> {
+        let known = self.conversation(actor, conversation).await?;
+        let Some(person) = actor.person() else { return Ok(()) };
+        let Some(newest) = known.next[0].checked_sub(1) else { return Ok(()) };
+        let dialog = conversation.main_dialog();
+        let range = Range::Backward { to: newest, limit: SOME };
+        let events = self.store().events(dialog.clone(), range).await.map_err(|_| Error::Unreadable)?;
+        let messages = || events.iter().filter_map(|sight| sight.message());
+        let own = messages().filter(|message| message.class == EventClass::Receipt && message.from == person);
+        let read: HashSet<u64> = own.flat_map(|receipt| read_numbers(&receipt.event)).collect();
+        let is_unread = |message: &&Message| {
+            let is_said = message.class != EventClass::Receipt && !message.whisper && message.from != person;
+            is_said && up_to.is_none_or(|last| message.sequence <= last) && !read.contains(&message.sequence)
+        };
+        let unread: Vec<u64> = messages().filter(is_unread).map(|message| message.sequence).collect();
+        if unread.is_empty() {
+            return Ok(());
+        }
+        let event = to_raw_value(&json!({"type": "AcceptStatusEvent", "status": "READ", "sequenceList": unread}));
+        let receipt = Command::Publish {
+            conversation: conversation.clone(),
+            dialog,
+            class: EventClass::Receipt,
+            // What was just made of JSON values is JSON.
+            event: event.unwrap_or_default(),
+            metadata: None,
+            encoded_metadata: None,
+            client: None,
+            file: None,
+            whisper: false,
+        };
+        let request = Request { actor: actor.clone(), commands: vec![receipt], key: None, resend: None };
+        self.submit(request).await.map(drop)
     }
 
     /// One event of a conversation's MAIN dialog.

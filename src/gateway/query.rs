@@ -1,7 +1,9 @@
 //! The queries: what an actor may know.
 
 use super::{Error, Gateway};
-use crate::domain::{Actor, AgentState, Consumer, ConversationFilter, OpenState, Person, Refusal, Sight, visible};
+use crate::domain::{
+    Actor, AgentState, Availability, Consumer, Conversation, ConversationFilter, OpenState, Person, Refusal, Sight, visible,
+};
 use crate::files::{Files, Signed};
 use crate::identity::{Agent, FormUse};
 use crate::store::{Range, ReadError, Snapshot};
@@ -75,6 +77,8 @@ pub enum Query {
     },
     /// What is known of the account.
     Account,
+    /// How long a conversation must wait.
+    Place(ConversationId),
 }
 
 /// The answer to a [`Query`].
@@ -94,6 +98,13 @@ pub enum Found {
         id: AccountId,
         /// Its name.
         name: String,
+    },
+    /// How long a conversation must wait.
+    Place {
+        /// Its place in its queue, from 1; none, if it does not wait.
+        position: Option<usize>,
+        /// Whether an agent of the queue is online.
+        is_served: bool,
     },
 }
 
@@ -131,6 +142,7 @@ impl Gateway {
                     .map(|token| Found::Token(purpose, token))
                     .ok_or_else(|| Error::fault(ErrorCode::Internal, "the token cannot be signed"))
             }
+            Query::Place(conversation) => self.place(actor, &conversation).await,
             Query::Account => {
                 let account = self.account(actor).ok_or_else(|| Error::fault(ErrorCode::NotFound, "the account is gone"))?;
                 Ok(Found::Account { id: account.id.clone(), name: account.name.clone() })
@@ -184,6 +196,35 @@ impl Gateway {
             }
         }
         self.files().download_url(&path, self.identity().now()).map_err(|refused| Error::fault(refused.code(), refused.to_string()))
+    }
+
+    async fn place(&self, actor: &Actor, id: &ConversationId) -> Result<Found, Error> {
+        let conversation = self.conversation(actor, id).await?;
+        let details = &conversation.details;
+        let order = |one: &Conversation| (one.pending_since(), one.details.number);
+        let position = if conversation.is_pending() {
+            let pending = self.store().pending().await.map_err(|_| Error::Unreadable)?;
+            let is_before = |other: &&Conversation| {
+                let same = other.details.account == details.account && other.details.queue == details.queue;
+                same && order(other) < order(&conversation)
+            };
+            Some(1 + pending.iter().filter(is_before).count())
+        } else {
+            None
+        };
+        let states = self.agent_states(&details.account, &[]).await?;
+        let account = self.account(actor);
+        let serves = |agent: &UserId| {
+            account.as_ref().and_then(|account| account.agent(agent.as_str())).is_some_and(|agent| agent.skills.contains(&details.queue))
+        };
+        let is_served = states.iter().any(|state| state.availability == Availability::Online && serves(&state.agent));
+        Ok(Found::Place { position, is_served })
+    }
+
+    /// Whether somebody may show a file by its path: whoever was given the path to put the file there.
+    #[must_use]
+    pub fn owns_file(&self, person: &Person, account: &AccountId, path: &str) -> bool {
+        self.files().is_owner(account, &owner(person), path)
     }
 
     /// What agents last said of themselves: of these, or of all who ever did.

@@ -10,14 +10,14 @@ use super::wire::Stream;
 use super::ws::{self, Surroundings};
 use super::{Carrier, HEAD, Place, say};
 use crate::config::{Limits, LiveLimits};
-use crate::dialect::{Socket, fits};
+use crate::dialect::{Https, Socket, fits};
 use crate::hub::{ConnectionId, Swept};
 use crate::session::Admission;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use axum::routing::any;
 use futures::FutureExt;
@@ -53,6 +53,9 @@ type Serve = Box<dyn FnOnce(Stream, Bytes, Place) + Send>;
 pub(super) trait Upgrades: Send + Sync {
     fn path(&self) -> &'static str;
 
+    /// Which of the offered subprotocols is spoken.
+    fn protocol(&self, parts: &Parts) -> Option<HeaderValue>;
+
     /// Serves who may come in. Nothing for anybody else.
     fn admit<'p>(&'p self, parts: &'p Parts, peer: SocketAddr) -> BoxFuture<'p, Option<Serve>>;
 }
@@ -60,6 +63,10 @@ pub(super) trait Upgrades: Send + Sync {
 impl<S: Socket> Upgrades for Plug<S> {
     fn path(&self) -> &'static str {
         self.socket.path()
+    }
+
+    fn protocol(&self, parts: &Parts) -> Option<HeaderValue> {
+        self.socket.protocol(parts)
     }
 
     fn admit<'p>(&'p self, parts: &'p Parts, peer: SocketAddr) -> BoxFuture<'p, Option<Serve>> {
@@ -118,7 +125,7 @@ impl<S: Socket> Plug<S> {
         if !is_allowed_origin(&parts.headers, &self.origins) {
             return say(StatusCode::FORBIDDEN, "this origin may not connect; add it to server.allowed_origins");
         }
-        let response = match switching(&parts) {
+        let response = match switching(&parts, self.socket.protocol(&parts)) {
             Ok(response) => response,
             Err(reason) => return say(StatusCode::BAD_REQUEST, &reason),
         };
@@ -160,12 +167,21 @@ async fn serve<D: crate::session::Doorway>(
 }
 
 /// The reply that switches protocols, or what is wrong with the request.
-fn switching(parts: &Parts) -> Result<Response, String> {
+fn switching(parts: &Parts, protocol: Option<HeaderValue>) -> Result<Response, String> {
     let mut head = axum::http::Request::<()>::default();
     *head.method_mut() = parts.method.clone();
     *head.version_mut() = parts.version;
     *head.headers_mut() = parts.headers.clone();
-    create_response_with_body(&head, Body::empty).map_err(|error| format!("this is a WebSocket: {error}"))
+    let response = create_response_with_body(&head, Body::empty).map_err(|error| format!("this is a WebSocket: {error}"))?;
+    Ok(speaking(response, protocol))
+}
+
+/// With the subprotocol that is spoken, if one is.
+fn speaking<B>(mut response: axum::http::Response<B>, protocol: Option<HeaderValue>) -> axum::http::Response<B> {
+    if let Some(protocol) = protocol {
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    response
 }
 
 /// A browser's page may connect from this origin, or from one that is listed to the letter. Programs send none.
@@ -234,13 +250,18 @@ impl Asking {
         if request.uri().authority().is_some() || has_more.iter().any(|name| request.headers().contains_key(name)) {
             return None;
         }
+        let response = create_response_with_body(&request, || ()).ok()?;
+        let parts = request.into_parts().0;
         let mut reply = Vec::with_capacity(160);
-        write_response(&mut reply, &create_response_with_body(&request, || ()).ok()?).ok()?;
-        Some(Self { began, parts: request.into_parts().0, reply, plug, bytes: Bytes::copy_from_slice(bytes), head })
+        write_response(&mut reply, &speaking(response, plug.protocol(&parts))).ok()?;
+        Some(Self { began, parts, reply, plug, bytes: Bytes::copy_from_slice(bytes), head })
     }
 
     /// Lets in who may come in. Who may not is left to the router, which says why.
-    pub(super) async fn admit(self: Box<Self>, peer: SocketAddr) -> Result<Admitted, Bytes> {
+    pub(super) async fn admit(mut self: Box<Self>, peer: SocketAddr, is_tls: bool) -> Result<Admitted, Bytes> {
+        if is_tls {
+            self.parts.extensions.insert(Https);
+        }
         match self.plug.admit(&self.parts, peer).await {
             Some(serve) => {
                 let Self { began, reply, plug, bytes, head, .. } = *self;

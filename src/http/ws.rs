@@ -74,7 +74,7 @@ pub(super) async fn serve<D: Doorway>(
 ) {
     let mut socket = Socket::new(stream, config(&around.limits));
     let (code, last) = match admission {
-        Admission::Turned(code) => (Some(code), None),
+        Admission::Turned(code, last) => (Some(code), last),
         Admission::Known(admitted) => run(&around, &mut socket, admitted, None, connection, swept).await,
         Admission::Unknown(doorway) => match identify(&around, &mut socket, doorway).await {
             Ok((reply, admitted, swept)) => run(&around, &mut socket, admitted, Some(reply), connection, swept).await,

@@ -17,7 +17,7 @@ use sweep::Sweeps;
 pub use sweep::Swept;
 pub use trace::{Commit, Push, Traces};
 
-use crate::domain::{Actor, AgentState, Audience, Conversation, ConversationFilter, Millis, Sight};
+use crate::domain::{Actor, AgentState, Audience, Conversation, ConversationFilter, Entry, Millis, Sight};
 use dashmap::DashMap;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -453,7 +453,13 @@ impl Hub {
                 lock(&self.shards[0].queue).agents.insert((state.account.clone(), state.agent.clone()), state);
                 touched.insert(0);
             }
-            let Some(audience) = &sight.audience else { continue };
+            let Some(audience) = &sight.audience else {
+                // Who reads the account's feed is told what a consumer is called from now on.
+                if matches!(sight.entry, Entry::ProfileSet { .. }) {
+                    feeds.insert((0, Topic::Feed(sight.account.clone(), None)));
+                }
+                continue;
+            };
             let shard = self.shard(&audience.conversation);
             for_feed(audience, |topic| {
                 feeds.insert((shard, topic.clone()));

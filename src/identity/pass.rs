@@ -5,7 +5,7 @@
 
 use super::checked::Checked;
 use super::keys::Purpose;
-use super::{Account, Denied, Identity, seconds};
+use super::{Account, Agent, Denied, Identity, seconds};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +63,10 @@ pub struct Pass {
     pub remaining: Duration,
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Identity {
     /// A pass that holds for a time of whole seconds, at least one.
     ///
@@ -87,6 +91,25 @@ impl Identity {
             exp: iat + time.as_secs().max(1),
         };
         self.issue(Purpose::Pass, claims, Checked::Pass)
+    }
+
+    /// A pass for an agent, as [`Self::issue_pass`]. It is worth nothing any more when the agent gets another login, password or role.
+    ///
+    /// # Errors
+    /// As [`Self::issue_pass`].
+    pub fn issue_agent_pass(&self, kind: PassKind, account: &Account, agent: &Agent, time: Duration) -> Result<String, Denied> {
+        self.issue_pass(kind, account, agent.user.as_str(), Some(&hex(&agent.made_with)), time)
+    }
+
+    /// Checks an agent's pass: it, and its agent, if that is still who it was.
+    ///
+    /// # Errors
+    /// As [`Self::check_pass`].
+    pub fn check_agent_pass(&self, kind: PassKind, token: &str) -> Result<(Pass, Option<Agent>), Denied> {
+        let pass = self.check_pass(kind, token)?;
+        let is_same = |agent: &&Agent| pass.bound.as_deref() == Some(&*hex(&agent.made_with));
+        let agent = pass.account.agent(&pass.subject).filter(is_same).cloned();
+        Ok((pass, agent))
     }
 
     /// Checks a pass, which says itself whose account's it is.

@@ -1,10 +1,11 @@
 //! What a dialect must know how to say, so that its sockets can be served by the one session and the one loop.
 
 use crate::domain::{Actor, AgentState, Conversation, ConversationFilter, Millis, Ring, Sight};
-use crate::gateway::{Error, Found, Query, Request};
+use crate::gateway::{Error, Fed, Found, Query, Request};
 use crate::hub::{EventEncoder, Frame, Slot, Typing};
 use crate::identity::Lease;
 use crate::store::Decided;
+use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::code::CloseCode;
@@ -24,7 +25,8 @@ pub trait Codec: Send + 'static {
     /// What stands between requests, where a frame may hold several.
     const SEPARATOR: Option<char> = None;
 
-    /// Whether in a feed each entry comes with its conversation as it is now; else only those do that are no event.
+    /// Whether in a feed each entry comes with all that is known of what it is about; else only with its conversation, if it is no
+    /// event.
     const FEED_HAS_STATES: bool = false;
 
     /// The kind of encoding: codecs of one slot encode alike.
@@ -65,6 +67,11 @@ pub trait Codec: Send + 'static {
     /// How events are told that were read from the log.
     fn batch_encoder(&self) -> BatchEncoder;
 
+    /// Whether the peer is told of somebody who types, of all that reaches its session.
+    fn shows_typing(&self, _typing: &Typing) -> bool {
+        true
+    }
+
     /// Somebody types.
     fn typing(&self, typing: &Typing) -> Frame;
 
@@ -80,8 +87,8 @@ pub trait Codec: Send + 'static {
     /// What agents say of themselves.
     fn agents(&self, subscription: &str, agents: &[AgentState]) -> Frame;
 
-    /// Entries of a feed, each with its conversation as it is now ([`Codec::FEED_HAS_STATES`]), and the log's name.
-    fn feed(&self, epoch: &str, now: Millis, entries: &[(Arc<Sight>, Option<Conversation>)]) -> Vec<Frame>;
+    /// Entries of a feed, and the log's name.
+    fn feed(&self, epoch: &str, now: Millis, entries: &[Fed]) -> Vec<Frame>;
 }
 
 /// What became of a conversation in a subscription.
@@ -161,10 +168,21 @@ pub enum Ask {
     FollowFeed(Option<(String, u64)>),
     /// To know something once.
     Query(Actor, Query),
+    /// To have something done that takes several operations.
+    Course(Course),
     /// Nothing: the request is refused.
     Refuse(Error),
     /// Nothing: the frame is no request. Several in a row end the connection.
     Bad(Error),
+}
+
+/// Several operations on their way to one answer.
+pub struct Course(pub BoxFuture<'static, Result<Answer, Error>>);
+
+impl std::fmt::Debug for Course {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Course")
+    }
 }
 
 /// What a reply has to say.
@@ -234,8 +252,9 @@ pub enum Admission<D: Doorway> {
     Known(Box<Admitted<D::Codec>>),
     /// It will say so in its first frame.
     Unknown(D),
-    /// Its credential is bad. The socket is accepted to tell it by a close code, which is all that a browser can see.
-    Turned(CloseCode),
+    /// It cannot come in so. The socket is accepted to tell it by a close code, which is all that a browser can see, and by what is
+    /// said before.
+    Turned(CloseCode, Option<Frame>),
 }
 
 impl<C: Codec> std::fmt::Debug for Admitted<C> {
@@ -260,7 +279,7 @@ impl<D: Doorway> std::fmt::Debug for Admission<D> {
         f.write_str(match self {
             Self::Known(_) => "Known",
             Self::Unknown(_) => "Unknown",
-            Self::Turned(_) => "Turned",
+            Self::Turned(..) => "Turned",
         })
     }
 }

@@ -167,7 +167,8 @@ impl<C: Codec> Asker for Desk<C> {
 mod tests {
     use super::super::codec::{Ask, Asked as Read, BatchEncoder, ChangeKind};
     use super::*;
-    use crate::domain::{AgentState, Conversation, Millis, Ring, Sight};
+    use crate::domain::{AgentState, Conversation, Millis, Ring};
+    use crate::gateway::Fed;
     use crate::hub::{EventEncoder, Line, Sent, Slot, Typing};
     use crate::store::AnswerTo;
     use futures::task::noop_waker;
@@ -220,7 +221,7 @@ mod tests {
         fn agents(&self, _: &str, _: &[AgentState]) -> Frame {
             Frame::default()
         }
-        fn feed(&self, _: &str, _: Millis, _: &[(Arc<Sight>, Option<Conversation>)]) -> Vec<Frame> {
+        fn feed(&self, _: &str, _: Millis, _: &[Fed]) -> Vec<Frame> {
             Vec::new()
         }
     }

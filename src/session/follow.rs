@@ -5,8 +5,8 @@
 //! the same case. One batch is read per turn, so a long catch-up never keeps the loop from its other duties.
 
 use super::{BatchEncoder, Codec, Hold, Out, Outgoing};
-use crate::domain::{Actor, Audience, Conversation, Sight};
-use crate::gateway::{CATCH_UP, Followed, Gateway};
+use crate::domain::{Actor, Audience, Sight};
+use crate::gateway::{CATCH_UP, Fed, Followed, Gateway};
 use crate::hub::{EventEncoder, Frame, Interest, Live, Run};
 use crate::store::{Range, ReadError};
 use futures::future::BoxFuture;
@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tieline_protocol::ids::{AccountId, ClientId, ConversationId, DialogId};
+use tieline_protocol::ids::{ConversationId, DialogId};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -321,22 +321,18 @@ impl Cursor {
 
 /// A feed that may be followed from now on.
 pub(super) struct FeedStart {
-    pub(super) account: AccountId,
-    pub(super) app: Option<ClientId>,
+    pub(super) actor: Actor,
     pub(super) interest: Interest,
     pub(super) after: u64,
     pub(super) head: u64,
 }
 
-type FeedRead = Read<(Vec<(Arc<Sight>, Option<Conversation>)>, u64)>;
-
 /// Where a session stands in a feed: its application's, or that of its account. The conversations are spread over all
 /// announcers, so an announcement only says that there is something; the order is the journal's.
 pub(super) struct FeedCursor {
-    account: AccountId,
-    app: Option<ClientId>,
+    actor: Actor,
     after: u64,
-    reading: Option<FeedRead>,
+    reading: Option<Read<(Vec<Fed>, u64)>>,
     pub(super) behind: bool,
     pub(super) hold: Hold,
     _interest: Interest,
@@ -344,8 +340,8 @@ pub(super) struct FeedCursor {
 
 impl FeedCursor {
     pub(super) fn new(start: FeedStart) -> Self {
-        let FeedStart { account, app, interest, after, .. } = start;
-        Self { account, app, after, reading: None, behind: true, hold: Hold::Flush, _interest: interest }
+        let FeedStart { actor, interest, after, .. } = start;
+        Self { actor, after, reading: None, behind: true, hold: Hold::Flush, _interest: interest }
     }
 
     pub(super) fn poll<C: Codec>(
@@ -361,7 +357,8 @@ impl FeedCursor {
         }
         let reading = self.reading.get_or_insert_with(|| {
             self.behind = false;
-            read_feed(gateway.clone(), self.account.clone(), self.app.clone(), self.after, C::FEED_HAS_STATES)
+            let (gateway, actor, after) = (gateway.clone(), self.actor.clone(), self.after);
+            Box::pin(async move { gateway.feed(&actor, after, C::FEED_HAS_STATES).await })
         });
         let Poll::Ready(read) = reading.as_mut().poll(context) else { return };
         self.reading = None;
@@ -374,29 +371,10 @@ impl FeedCursor {
         self.behind |= reached > self.after;
         self.after = reached;
         // Other entries are nothing that anybody traces.
-        let events = entries.iter().filter(|(sight, _)| sight.message().is_some()).map(|(sight, _)| sight.position);
+        let events = entries.iter().filter(|fed| fed.sight.message().is_some()).map(|fed| fed.sight.position);
         out.tell(codec.feed(gateway.store().epoch(), gateway.identity().now(), &entries).into_iter().map(Out::Frame), events);
         if self.behind {
             context.waker().wake_by_ref();
         }
     }
-}
-
-/// Entries of the feed, those about a conversation's state, or all, with the conversation as it is now.
-fn read_feed(gateway: Arc<Gateway>, account: AccountId, app: Option<ClientId>, after: u64, has_states: bool) -> FeedRead {
-    Box::pin(async move {
-        let (sights, reached) = match app {
-            Some(app) => gateway.store().feed(account, app, after, CATCH_UP).await?,
-            None => gateway.store().account_feed(account, after, CATCH_UP).await?,
-        };
-        let mut entries = Vec::with_capacity(sights.len());
-        for sight in sights {
-            let state = match (sight.message(), sight.entry.conversation()) {
-                (message, Some(id)) if has_states || message.is_none() => gateway.store().conversation(id.clone()).await?,
-                _ => None,
-            };
-            entries.push((sight, state));
-        }
-        Ok((entries, reached))
-    })
 }

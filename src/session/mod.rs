@@ -14,7 +14,7 @@ mod desk;
 mod follow;
 mod watch;
 
-pub use codec::{Admission, Admitted, Answer, Ask, Asked, BatchEncoder, ChangeKind, Codec, Doorway, Greeting, batches};
+pub use codec::{Admission, Admitted, Answer, Ask, Asked, BatchEncoder, ChangeKind, Codec, Course, Doorway, Greeting, batches};
 
 use self::agents::AgentWatches;
 use self::desk::{Desk, Pending};
@@ -420,25 +420,27 @@ impl<C: Codec> Session<C> {
                 let query = async move { gateway.ask(&actor, query).await.map(Answer::Found) };
                 (Waiting::Query(Box::pin(query)), Then::Nothing)
             }
+            Ask::Course(Course(course)) => (Waiting::Query(course), Then::Nothing),
             Ask::Refuse(error) | Ask::Bad(error) => (ready(Err(error)), Then::Nothing),
         }
     }
 
     fn feed_start(&self, after: Option<(String, u64)>) -> Result<follow::FeedStart, Error> {
         let store = self.gateway.store();
-        let (account, app) = match self.actor.clone() {
+        let actor = self.actor.clone();
+        let (account, app) = match &actor {
             Actor::Application { account, app } => (account, Some(app)),
             Actor::Agent { account, .. } => (account, None),
             _ => return Err(Error::invalid("only an application's own socket has a feed; open the connector socket with an AppJWT")),
         };
-        let interest = self.membership.follow(Topic::Feed(account.clone(), app.clone()));
+        let interest = self.membership.follow(Topic::Feed(account.clone(), app.cloned()));
         let head = store.head();
         let after = match after {
             None => head,
             Some((epoch, position)) if epoch == store.epoch() => position.min(head),
             Some(_) => return Err(Error::OtherEpoch { epoch: store.epoch().to_owned(), oldest: 0, head: Some(head) }),
         };
-        Ok(follow::FeedStart { account, app, interest, after, head })
+        Ok(follow::FeedStart { actor, interest, after, head })
     }
 
     /// Waits until there is something to send, or the session is lost. It may be dropped at any time.
@@ -613,7 +615,8 @@ impl<C: Codec> Session<C> {
                     self.watches.change_heard(&change, codec, &self.opened, self.gateway.identity().now(), &mut self.out)
                 }
                 Item::Typing(typing) => {
-                    if self.dialogs.hears(&typing.dialog, &typing.audience, typing.whisper) || self.feed.is_some() {
+                    let hears = self.feed.is_some() || self.dialogs.hears(&typing.dialog, &typing.audience, typing.whisper);
+                    if hears && codec.shows_typing(&typing) {
                         let frame = typing.frame(codec.slot(), |typing| codec.typing(typing));
                         self.out.push(Out::Frame(frame));
                     }

@@ -196,6 +196,7 @@ fn the_page_has_every_text_and_every_code() {
         let expected = match code.advice() {
             Advice::Reconnect => "yes",
             Advice::NewToken => "yes, with a new token",
+            Advice::Afresh => "yes, without the position",
             Advice::Fix => "mend the client first",
             Advice::Done => "as you like",
         };

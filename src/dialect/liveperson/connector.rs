@@ -7,7 +7,7 @@ use super::socket::{bare, conversations_frame, found_body, name_of, typing_frame
 use super::{Native, error, render};
 use crate::config::ReplySequence;
 use crate::domain::{Actor, AgentState, Command, Conversation, Millis, Outcome, Ring, Sight};
-use crate::gateway::{Error, IdempotencyKey, Request};
+use crate::gateway::{Error, Fed, IdempotencyKey, Request};
 use crate::hub::{EventEncoder, Frame, Frame as Text, Slot, Typing};
 use crate::identity::{Account, AppIdentity};
 use crate::session::{Admitted, Answer, Ask, Asked, BatchEncoder, ChangeKind, Codec, Doorway, Greeting, count_request};
@@ -600,8 +600,8 @@ impl Codec for ConnectorCodec {
         Frame::default()
     }
 
-    fn feed(&self, epoch: &str, now: Millis, entries: &[(Arc<Sight>, Option<Conversation>)]) -> Vec<Frame> {
-        entries.iter().filter_map(|(sight, state)| feed_frame(epoch, now, sight, state.as_ref())).collect()
+    fn feed(&self, epoch: &str, now: Millis, entries: &[Fed]) -> Vec<Frame> {
+        entries.iter().filter_map(|fed| feed_frame(epoch, now, &fed.sight, fed.conversation.as_ref())).collect()
     }
 }
 

@@ -374,7 +374,7 @@ impl Socket for ConsumerSocket {
                     self.0.welcome(&known);
                     Ok(Admission::Known(Box::new(self.0.consumer(id, known.actor, lease, Renewal::SignUp, client))))
                 }
-                Err(_) => Ok(Admission::Turned(CloseCode::Token)),
+                Err(_) => Ok(Admission::Turned(CloseCode::Token, None)),
             }
         })
     }

@@ -6,7 +6,7 @@ use super::render::Side;
 use super::request::{Caller, Client, kind_of, success_text};
 use crate::domain::{Actor, AgentState, Command, Conversation, Millis, Outcome, Person, Ring, Sight};
 use crate::files::{EXPIRES, SIGNATURE};
-use crate::gateway::{Error, Found, Request};
+use crate::gateway::{Error, Fed, Found, Request};
 use crate::hub::{EventEncoder, Frame, Slot, Typing};
 use crate::identity::{Agent, FormUse, Lease, SignedIn};
 use crate::session::{Admitted, Answer, Ask, Asked, BatchEncoder, ChangeKind, Codec, Doorway, Greeting, batches};
@@ -276,7 +276,7 @@ impl Codec for SocketCodec {
         changes_frame(agents_notification(self.version), subscription, &shown.collect::<Vec<_>>())
     }
 
-    fn feed(&self, _: &str, _: Millis, _: &[(Arc<Sight>, Option<Conversation>)]) -> Vec<Frame> {
+    fn feed(&self, _: &str, _: Millis, _: &[Fed]) -> Vec<Frame> {
         // A consumer's or an agent's socket is refused when it asks for a feed.
         Vec::new()
     }
@@ -294,6 +294,7 @@ pub(super) fn found_body(version: Version, found: &Found) -> serde_json::Value {
         Found::Token(FormUse::Read, token) => json!({"token": {"type": "SecureFormReadToken", "readOtk": token}}),
         Found::Token(FormUse::Fill, token) => json!({"token": {"type": "SecureFormWriteToken", "writeOtk": token}}),
         Found::Account { id, name } => json!({"id": id, "name": name}),
+        Found::Place { position, is_served } => json!({"position": position, "served": is_served}),
     }
 }
 
