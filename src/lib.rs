@@ -454,10 +454,12 @@ impl Server {
             true => Dixa::new(self.gateway.clone(), self.search.clone(), &self.config, self.limits.clone()).routes(),
             false => Dixa::switched_off(),
         });
-        routes = routes.merge(match self.serves("ultracart") {
-            true => UltraCart::new(self.gateway.clone(), &self.config, self.limits.clone()).routes(),
-            false => UltraCart::switched_off(),
-        });
+        if self.serves("ultracart") {
+            let ultracart = UltraCart::new(self.gateway.clone(), &self.config, self.limits.clone());
+            routes = routes.merge(ultracart.routes()).socket(listener, ultracart.agent_socket());
+        } else {
+            routes = routes.merge(UltraCart::switched_off());
+        }
         routes = routes.merge(self.oncehub.as_ref().map_or_else(OnceHub::switched_off, OnceHub::routes));
         routes = routes.merge(files::http::routes(self.gateway.files().clone(), wall_clock()));
         routes = match self.internal {

@@ -3,7 +3,8 @@
 
 use super::{Error, Gateway, Request};
 use crate::domain::{
-    Actor, Change, Command, Consumer, Conversation, ConversationFilter, Entry, Message, Millis, Person, Refusal, Sight, visible,
+    Actor, Change, Command, Consumer, Conversation, ConversationFilter, Entry, Message, Millis, Participant, Person, Refusal, Sight,
+    visible,
 };
 use crate::identity::fingerprint;
 use crate::store::{ConsumersBy, Erasure, Feed, Range};
@@ -135,7 +136,8 @@ impl Gateway {
     /// As [`Gateway::conversation`]; what the rules refuse.
     pub async fn mark_read(self: &Arc<Self>, actor: &Actor, conversation: &ConversationId, up_to: Option<u64>) -> Result<(), Error> {
         let known = self.conversation(actor, conversation).await?;
-        let Some(person) = actor.person() else { return Ok(()) };
+        let person = actor.person().ok_or(Refusal::NotAParticipant)?;
+        known.details.participant(&person).and_then(Participant::active_role).ok_or(Refusal::NotAParticipant)?;
         let Some(newest) = known.next[0].checked_sub(1) else { return Ok(()) };
         let dialog = conversation.main_dialog();
         let range = Range::Backward { to: newest, limit: SOME };

@@ -44,5 +44,6 @@ mod support;
 mod surfaces;
 mod trace;
 mod ultracart;
+mod ultracart_socket;
 mod verifiers;
 mod webhooks;

@@ -30,7 +30,8 @@ impl Merchant {
         Self::named(account.id.as_str())
     }
 
-    fn named(account: &str) -> Self {
+    /// Of the account of an id.
+    pub(super) fn named(account: &str) -> Self {
         let letters: String = account.chars().filter(char::is_ascii_alphanumeric).take(LONGEST).collect();
         // An account may have a name of nothing but hyphens.
         Self(if letters.is_empty() { "X".to_owned() } else { letters.to_ascii_uppercase() })

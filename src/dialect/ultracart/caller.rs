@@ -64,7 +64,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 }
 
 /// A bearer's token. One client sends the word with nothing behind it, beside its key.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let given = text(headers, header::AUTHORIZATION.as_str())?;
     let (word, token) = given.split_once(' ')?;
     Some(token.trim()).filter(|token| word.eq_ignore_ascii_case("bearer") && !token.is_empty())
@@ -189,7 +189,15 @@ impl Caller {
     /// # Errors
     /// As [`Self::submit`].
     pub(super) async fn change(&self, conversation: &Conversation, changes: Vec<FieldChange>) -> Result<(), Fault> {
-        let conversation = conversation.details.id.clone();
+        self.change_named(conversation.details.id.as_str(), changes).await
+    }
+
+    /// The same of one by its id.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub(super) async fn change_named(&self, id: &str, changes: Vec<FieldChange>) -> Result<(), Fault> {
+        let conversation = id.into();
         self.submit(vec![Command::Update { conversation, changes }]).await.map(drop)
     }
 }

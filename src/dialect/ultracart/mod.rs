@@ -14,12 +14,15 @@ mod arn;
 mod caller;
 mod conversations;
 mod error;
+mod frames;
 mod model;
 mod oauth;
 mod part;
 mod queues;
+mod socket;
 
 use self::error::{Envelope, Fault, Nothing, in_our_words, internal};
+pub use self::socket::AgentSocket;
 use crate::config::{Config, LiveLimits};
 use crate::gateway::Gateway;
 use crate::throttle::Throttle;

@@ -10,11 +10,11 @@ use crate::domain::{
 use crate::gateway::derived_uuid;
 use crate::identity::Account;
 use crate::search::read_of;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_with::skip_serializing_none;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use tieline_protocol::event::EventClass;
+use tieline_protocol::event::{EventClass, read_numbers};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -185,16 +185,9 @@ pub(super) struct Receipts(HashMap<u64, BTreeSet<String>>);
 impl Receipts {
     /// Out of the events of a dialog.
     pub(super) fn of(events: &[Arc<Sight>]) -> Self {
-        #[derive(Deserialize)]
-        struct Receipt {
-            status: String,
-            #[serde(rename = "sequenceList")]
-            sequences: Vec<u64>,
-        }
         let mut read: HashMap<u64, BTreeSet<String>> = HashMap::new();
         for message in events.iter().filter_map(|sight| sight.message()).filter(|message| message.class == EventClass::Receipt) {
-            let Ok(receipt) = serde_json::from_str::<Receipt>(message.event.get()) else { continue };
-            for sequence in receipt.sequences.into_iter().filter(|_| receipt.status == "READ") {
+            for sequence in read_numbers(&message.event) {
                 read.entry(sequence).or_default().insert(message.from.public_id().to_owned());
             }
         }
@@ -321,13 +314,25 @@ impl Scene<'_> {
         media: &dyn Fn(&str) -> Option<String>,
     ) -> Option<ConversationMessage> {
         let message = sight.message().filter(|message| is_shown(message))?;
-        let is_notice = message.role == Role::Controller || message.from == self.account.policy.bot;
+        Some(self.told(conversation, sight, message, receipts, media))
+    }
+
+    /// The same for agents alone: what is whispered among them is a notice.
+    pub(super) fn told(
+        &self,
+        conversation: &Known,
+        sight: &Sight,
+        message: &Message,
+        receipts: &Receipts,
+        media: &dyn Fn(&str) -> Option<String>,
+    ) -> ConversationMessage {
+        let is_notice = message.whisper || message.role == Role::Controller || message.from == self.account.policy.bot;
         let hears = conversation.details.participants.iter().filter(|one| one.active_role().is_some() && one.person != message.from);
         let status = |one: &Participant| TransportStatus {
             conversation_participant_arn: self.merchant.person(&one.person),
             status: if receipts.has_read(&one.person, message.sequence) { Transport::Read } else { Transport::Sent },
         };
-        Some(ConversationMessage {
+        ConversationMessage {
             conversation_message_uuid: event_uuid(&message.conversation, message.sequence),
             merchant_id: self.merchant.as_str().to_owned(),
             r#type: if is_notice { MessageKind::Notice } else { MessageKind::Message },
@@ -339,7 +344,7 @@ impl Scene<'_> {
             message_epoch: sight.at,
             transport_statuses: hears.map(status).collect(),
             client_message_id: client_message_id(message),
-        })
+        }
     }
 
     /// A whole conversation, by its messages and what changed it, with no more than the newest messages.

@@ -2,23 +2,14 @@
 
 use super::caller::{Body, Caller};
 use super::error::{Absent, Any, Fault, Large};
-use super::model::{Receipts, is_shown};
 use super::{Done, done};
-use crate::domain::{Command, Conversation, FieldChange, Person, Refusal, Role};
-use crate::gateway::{Found, Query};
-use crate::store::Range;
+use crate::domain::{FieldChange, Role};
 use axum::Json;
 use axum::extract::Path;
 use serde::Deserialize;
-use serde_json::json;
-use serde_json::value::to_raw_value;
-use tieline_protocol::event::EventClass;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-
-/// Events among which those are looked for that are marked as read at once.
-const MARKED: usize = 1_000;
 
 /// The calls.
 pub(super) fn calls() -> OpenApiRouter {
@@ -33,30 +24,13 @@ struct Join {
     participant_language_iso_code: Option<String>,
 }
 
-fn takes_part(conversation: &Conversation, person: &Person) -> bool {
-    conversation.details.participant(person).is_some_and(|one| one.active_role().is_some())
-}
-
 /// Joins a conversation: one that waits is the caller's from then on. Whoever is there stays as it is.
 #[utoipa::path(put, path = "/rest/v2/conversation/conversations/{conversation_uuid}/join", operation_id = "joinConversation", tag = "conversations",
     params(("conversation_uuid" = String, Path, description = "The conversation.")), request_body = Option<Join>,
     responses((status = 200, description = "The caller takes part.", body = Done), Any, Absent, Large))]
 async fn join(caller: Caller, Path(id): Path<String>, Body(_said): Body<Join>) -> Result<Json<Done>, Fault> {
     let person = caller.person()?;
-    let conversation = caller.conversation(&id).await?;
-    if takes_part(&conversation, &person) {
-        return Ok(done());
-    }
-    let join = |role| vec![FieldChange::Join { person: person.clone(), role }];
-    if conversation.details.assignee().is_none() {
-        let answers = caller.change(&conversation, join(Role::AssignedAgent)).await;
-        let Err(fault) = answers else { return Ok(done()) };
-        // Another may have been faster; then there is still a place beside.
-        if caller.conversation(&id).await?.details.assignee().is_none() {
-            return Err(fault);
-        }
-    }
-    caller.change(&conversation, join(Role::Agent)).await?;
+    caller.change_named(&id, vec![FieldChange::Come { person }]).await?;
     Ok(done())
 }
 
@@ -76,10 +50,7 @@ pub(super) async fn take(caller: &Caller, id: &str) -> Result<(), Fault> {
     responses((status = 200, description = "The caller takes no part.", body = Done), Any, Absent))]
 async fn leave(caller: Caller, Path(id): Path<String>) -> Result<Json<Done>, Fault> {
     let person = caller.person()?;
-    let conversation = caller.conversation(&id).await?;
-    if let Some(present) = conversation.details.participant(&person) {
-        caller.change(&conversation, vec![FieldChange::Leave { role: present.role, person }]).await?;
-    }
+    caller.change_named(&id, vec![FieldChange::Go { person }]).await?;
     Ok(done())
 }
 
@@ -88,39 +59,7 @@ async fn leave(caller: Caller, Path(id): Path<String>) -> Result<Json<Done>, Fau
     params(("conversation_uuid" = String, Path, description = "The conversation.")),
     responses((status = 200, description = "It is marked.", body = Done), Any, Absent))]
 async fn read(caller: Caller, Path(id): Path<String>) -> Result<Json<Done>, Fault> {
-    let person = caller.person()?;
-    let known = caller.conversation(&id).await?;
-    if !takes_part(&known, &person) {
-        return Err(Refusal::NotAParticipant.into());
-    }
-    let conversation = known.details.id.clone();
-    let dialog = conversation.main_dialog();
-    let Some(newest) = known.next[0].checked_sub(1) else { return Ok(done()) };
-    let range = Range::Backward { to: newest, limit: MARKED };
-    let wanted = Query::Events { conversation: conversation.clone(), dialog: dialog.clone(), range };
-    let Found::Events(events) = caller.gateway().ask(caller.actor(), wanted).await? else { return Ok(done()) };
-    let receipts = Receipts::of(&events);
-    let messages = events.iter().filter_map(|sight| sight.message());
-    let unread: Vec<u64> = messages
-        .filter(|message| is_shown(message) && message.from != person && !receipts.has_read(&person, message.sequence))
-        .map(|message| message.sequence)
-        .collect();
-    if unread.is_empty() {
-        return Ok(done());
-    }
-    let event = to_raw_value(&json!({"type": "AcceptStatusEvent", "status": "READ", "sequenceList": unread}));
-    let receipt = Command::Publish {
-        conversation,
-        dialog,
-        class: EventClass::Receipt,
-        // What was just made of JSON values is JSON.
-        event: event.unwrap_or_default(),
-        metadata: None,
-        encoded_metadata: None,
-        client: None,
-        file: None,
-        whisper: false,
-    };
-    caller.submit(vec![receipt]).await?;
+    caller.agent()?;
+    caller.gateway().mark_read(caller.actor(), &id.as_str().into(), None).await?;
     Ok(done())
 }

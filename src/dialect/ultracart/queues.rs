@@ -5,7 +5,8 @@ use super::error::{Absent, Any, Fault, Large, Nothing};
 use super::model::{Scene, stamp};
 use super::{Done, done};
 use crate::domain::{AgentState, Availability, Command, Conversation, ConversationFilter, OpenState, Person};
-use crate::identity::Agent;
+use crate::identity::{Account, Agent};
+use crate::search::read_of;
 use axum::Json;
 use axum::extract::Path;
 use serde::{Deserialize, Serialize};
@@ -61,14 +62,34 @@ struct QueueAgent {
 /// A customer who waits.
 #[skip_serializing_none]
 #[derive(Debug, Serialize, ToSchema)]
-struct QueueEntry {
+pub(super) struct QueueEntry {
     conversation_webchat_queue_uuid: String,
     conversation_participant_arn: String,
     conversation_participant_name: String,
     email: Option<String>,
     /// Since when.
     join_dts: String,
+    /// What the customer said last.
+    question: Option<String>,
     queue_name: String,
+}
+
+impl QueueEntry {
+    /// Of a conversation that waits, or is offered to somebody.
+    pub(super) fn of(scene: &Scene<'_>, conversation: &Conversation) -> Self {
+        let details = &conversation.details;
+        let person = Person::Consumer(details.consumer.clone());
+        let last = conversation.last_content.as_ref().filter(|last| last.message.from == person);
+        Self {
+            conversation_webchat_queue_uuid: details.id.to_string(),
+            conversation_participant_arn: scene.merchant.person(&person),
+            conversation_participant_name: scene.name(&person),
+            email: scene.consumer.and_then(|known| known.email()).map(str::to_owned),
+            join_dts: stamp(conversation.pending_since()),
+            question: last.and_then(|last| read_of(&last.message)),
+            queue_name: name(scene.account, &details.queue),
+        }
+    }
 }
 
 /// How a queue stands.
@@ -100,8 +121,8 @@ struct QueueStatuses {
 }
 
 /// What a queue is called: its name, or its id where it has none. Conversations that nobody put into a queue are in `-1`.
-fn name(caller: &Caller, queue: &QueueId) -> String {
-    caller.account().queue_name(queue).unwrap_or(queue.as_str()).to_owned()
+fn name(account: &Account, queue: &QueueId) -> String {
+    account.queue_name(queue).unwrap_or(queue.as_str()).to_owned()
 }
 
 fn queues(caller: &Caller) -> Vec<QueueId> {
@@ -152,18 +173,10 @@ async fn status(
     for one in &waiting {
         let consumer = caller.gateway().consumer_of(caller.actor(), one).await?;
         let scene = Scene { account: caller.account(), merchant: caller.merchant(), reader: None, consumer: consumer.as_ref() };
-        let person = Person::Consumer(one.details.consumer.clone());
-        queue_entries.push(QueueEntry {
-            conversation_webchat_queue_uuid: one.details.id.to_string(),
-            conversation_participant_arn: caller.merchant().person(&person),
-            conversation_participant_name: scene.name(&person),
-            email: consumer.as_ref().and_then(|known| known.email()).map(str::to_owned),
-            join_dts: stamp(one.pending_since()),
-            queue_name: name(caller, queue),
-        });
+        queue_entries.push(QueueEntry::of(&scene, one));
     }
     Ok(QueueStatus {
-        queue_name: name(caller, queue),
+        queue_name: name(caller.account(), queue),
         agent_count: agents.len(),
         agent_available_count: count(AgentStatus::Available),
         agent_busy_count: count(AgentStatus::Busy),
@@ -189,7 +202,7 @@ struct Said {
     responses((status = 200, description = "It is said.", body = Done), Any, Absent, Large))]
 async fn set_status(caller: Caller, Path(queue): Path<String>, Body(said): Body<Said>) -> Result<Json<Done>, Fault> {
     let agent = caller.agent()?.user.clone();
-    let is_it = |known: &QueueId| known.as_str() == queue || name(&caller, known) == queue;
+    let is_it = |known: &QueueId| known.as_str() == queue || name(caller.account(), known) == queue;
     if !queues(&caller).iter().any(is_it) {
         return Err(Fault::missing("there is no such queue"));
     }
