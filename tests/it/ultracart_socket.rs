@@ -144,7 +144,8 @@ impl Agent {
         let before = self.told.len();
         let mark = format!("mark {before}");
         self.say(conversation, &mark, &mark).await;
-        while self.next_of("new message").await["event_new_message"]["last_conversation_message_body"] != *mark {}
+        while self.next_of("message").await["message"]["client_message_id"] != *mark {}
+        assert_eq!(self.next().await["event_type"], "new message");
         self.told[before..].to_vec()
     }
 }
@@ -168,10 +169,8 @@ fn text<'v>(value: &'v Value, name: &str) -> &'v str {
 async fn status_of(opening: Result<Ws, WsError>) -> u16 {
     match opening {
         Err(WsError::Http(response)) => {
-            let body = response.body().as_deref().unwrap_or_default();
-            let said: Value = serde_json::from_slice(body).unwrap();
-            assert_eq!(said["error"]["error_code"], response.status().as_u16().to_string(), "{said}");
             assert!(response.headers().contains_key("uc-rest-error"));
+            assert_eq!(response.headers()["content-type"], "application/json");
             response.status().as_u16()
         }
         Err(error) => panic!("{error}"),
@@ -251,7 +250,7 @@ async fn who_has_no_good_token_is_refused_before_the_upgrade() {
 
 #[tokio::test]
 async fn a_socket_ends_with_its_token_and_another_token_lets_it_in_again() {
-    let server = TestServer::with(&format!("[tokens]\napp = \"2s\"\n{KEYS}")).await;
+    let server = TestServer::with(&format!("[tokens]\napp = \"4s\"\n{KEYS}")).await;
     let api = server.api();
     let ann = api.speaker("ann").await;
     let id = ann.open().await;
@@ -260,7 +259,7 @@ async fn a_socket_ends_with_its_token_and_another_token_lets_it_in_again() {
     ann.say(&id, "before").await;
     ada.next_of("new message").await;
     assert_eq!(ada.ws.closed().await.0, 4401);
-    assert!(began.elapsed() < Duration::from_secs(2 + 5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(4 + 5), "{:?}", began.elapsed());
     assert_eq!(status_of(api.socket(&format!("{SOCKET}?jwt={}", ada.jwt), &[]).await).await, 401);
     // Meanwhile the application's token has ended, too.
     let ann = api.speaker("ann").await;
