@@ -22,7 +22,8 @@ pub trait Codec: Send + 'static {
     /// What a reply must know of its request, such as its id.
     type Tag: Send + 'static;
 
-    /// What stands between requests, where a frame may hold several.
+    /// What ends a request, where a frame may hold several, or parts of them. The codec is given it, too: a text without it is a part,
+    /// and what belongs to it follows.
     const SEPARATOR: Option<char> = None;
 
     /// Whether in a feed each entry comes with all that is known of what it is about; else only with its conversation, if it is no
@@ -240,6 +241,8 @@ pub enum Greeting<C: Codec> {
     Welcome(Frame, Box<Admitted<C>>),
     /// It is not known yet: what to reply.
     NotYet(Frame),
+    /// It has begun to say who it is, and there is nothing to reply.
+    Part,
     /// It is turned away: what to say, and the code.
     Refused(Frame, CloseCode),
     /// It is turned away.
@@ -268,6 +271,7 @@ impl<C: Codec> std::fmt::Debug for Greeting<C> {
         f.write_str(match self {
             Self::Welcome(..) => "Welcome",
             Self::NotYet(_) => "NotYet",
+            Self::Part => "Part",
             Self::Refused(..) => "Refused",
             Self::Turned(_) => "Turned",
         })

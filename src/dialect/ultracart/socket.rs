@@ -6,8 +6,9 @@ use super::error::Fault;
 use super::frames::{self, Cursor, Heard, Saying, Teller, Unheard, Wanted};
 use super::model::{MARK, Scene};
 use super::{SOCKET, UltraCart};
+use crate::dialect::Socket;
 use crate::dialect::ids::event_of_uuid;
-use crate::dialect::{Https, Socket, origin};
+use crate::dialect::origin::origin;
 use crate::domain::{Actor, AgentState, Command, Conversation, FieldChange, Millis, Outcome, Person, Refusal, Ring};
 use crate::gateway::{Error, Fed, Found, IdempotencyKey, Query as Question, Request};
 use crate::hub::{EventEncoder, Frame, Slot, Typing};
@@ -135,8 +136,7 @@ impl AgentSocket {
             return Ok(Admission::Turned(CloseCode::OtherLog, Some(frames::notice(None, None, error))));
         }
         let lease = identity.lease(token, pass.remaining);
-        let is_https = parts.extensions.get::<Https>().is_some();
-        let origin = origin(&self.0.public_url, &parts.headers, is_https).into();
+        let origin = origin(&self.0.public_url, &parts.headers, &parts.extensions).into();
         let actor = agent.actor(&pass.account.id);
         let codec = AgentCodec {
             ultracart: self.0.clone(),
