@@ -15,7 +15,7 @@ pub use sign_in::{KeySource, SignIn, Signature};
 pub use webhook::{ANY_EVENT, Allowed, Endpoint, Header, Webhook, WebhookSecret, WebhookSignature, WrongUrl, check_secrets};
 
 use crate::domain::Channel;
-use crate::things::{check_email, check_phone};
+use crate::things::{check_email, check_origin, check_phone};
 use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de};
@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tieline_protocol::event::EventLimits;
+use uuid::Uuid;
 
 /// The defaults, and their documentation.
 pub const DEFAULTS: &str = include_str!("../config.toml");
@@ -39,7 +40,7 @@ const LONGEST_SPAN: Duration = Duration::from_secs(10 * 365 * 86_400);
 pub const DEV_ADMIN_KEY: &str = "dev";
 
 /// The dialects that may be served.
-const DIALECTS: [&str; 4] = ["liveperson", "dixa", "oncehub", "ultracart"];
+const DIALECTS: [&str; 5] = ["liveperson", "dixa", "oncehub", "ultracart", "hubster"];
 
 /// What environment variables of settings begin with.
 const PREFIX: &str = "TIELINE__";
@@ -352,6 +353,8 @@ section!(
     Retention {
         /// Closed conversations, from their last change on; none: for ever.
         conversations: MaybeSpan,
+        /// Uploads that nothing shows; none: for ever.
+        uploads: MaybeSpan,
         /// Webhooks that were given up.
         dead_letters: Span,
         /// What is known of attempts at webhooks, and of where events went.
@@ -406,6 +409,9 @@ pub struct Account {
     /// Its name.
     #[serde(default)]
     pub name: String,
+    /// Its UUID, for dialects that show only such; none: made of `id`.
+    #[serde(default)]
+    pub uuid: Option<Uuid>,
     /// Its applications.
     #[serde(default)]
     pub apps: Vec<App>,
@@ -463,6 +469,9 @@ pub struct Account {
     /// Where its integrations meet.
     #[serde(default)]
     pub hubs: Vec<things::Hub>,
+    /// The ways to these.
+    #[serde(default)]
+    pub integrations: Vec<things::Integration>,
 }
 
 /// Questions behind a conversation.
@@ -854,11 +863,8 @@ impl Config {
             }
         }
         for origin in &self.server.allowed_origins {
-            if !(origin.starts_with("http://") || origin.starts_with("https://")) || origin.ends_with('/') {
-                return fail(
-                    "server.allowed_origins",
-                    format!("{origin:?} is no origin; write scheme and host, such as \"https://shop.example\""),
-                );
+            if let Err(reason) = check_origin(origin) {
+                return fail("server.allowed_origins", reason);
             }
         }
         let limits = &self.limits;
@@ -898,6 +904,7 @@ impl Config {
             ("webhooks.connect_timeout", self.webhooks.connect_timeout),
             ("webhooks.answer_timeout", self.webhooks.answer_timeout),
             ("retention.conversations", Span(self.retention.conversations.0.unwrap_or_default())),
+            ("retention.uploads", Span(self.retention.uploads.0.unwrap_or_default())),
             ("retention.dead_letters", self.retention.dead_letters),
             ("retention.traces", self.retention.traces),
             ("tokens.app", self.tokens.app),
@@ -941,6 +948,7 @@ impl Config {
         let fail = |key: String, reason: &str| Err(ConfigError::Value { key, reason: reason.to_owned() });
         let mut accounts = HashSet::new();
         let (mut keys, mut oauth_apps) = (HashMap::new(), HashMap::new());
+        let mut uuids = HashSet::new();
         for account in &self.accounts {
             let at = |what: &str| format!("accounts.{}.{what}", account.id);
             if account.id.is_empty() || !account.id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
@@ -1016,6 +1024,10 @@ impl Config {
             api_key::validate(account, &mut keys).map_err(|reason| ConfigError::Value { key: at("api_keys"), reason })?;
             oauth_app::validate(account, &mut oauth_apps).map_err(|reason| ConfigError::Value { key: at("oauth_apps"), reason })?;
             things::validate(account).map_err(|(place, reason)| ConfigError::Value { key: at(&place), reason })?;
+            // Whoever names one of them names nothing else.
+            if let Some(twice) = account.given_uuids().find(|uuid| !uuids.insert(*uuid)) {
+                return fail(at("uuid"), &format!("{twice} is given twice; each account, hub and integration needs a UUID of its own"));
+            }
         }
         Ok(())
     }

@@ -81,6 +81,7 @@ pub mod work;
 use crate::config::{Config, LiveLimits, LiveRetention};
 use crate::delivery::{Deliveries, Worker};
 use crate::dialect::dixa::Dixa;
+use crate::dialect::hubster::Hubster;
 use crate::dialect::liveperson::{Native, Webhooks};
 use crate::dialect::oncehub::{Begin, OnceHub};
 use crate::dialect::ultracart::UltraCart;
@@ -96,7 +97,7 @@ use crate::search::{Follower, Search, SearchError};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Clock, Health, Store};
 use crate::throttle::Throttle;
-use crate::work::{Absence, Eraser, Retention, Router as AgentRouter};
+use crate::work::{Absence, Eraser, Retention, Router as AgentRouter, Sweeper};
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::net::SocketAddr;
@@ -244,6 +245,7 @@ pub struct Server {
     hub: Arc<Hub>,
     native: Arc<Native>,
     oncehub: Option<Arc<OnceHub>>,
+    hubster: Option<Arc<Hubster>>,
     gateway: Arc<Gateway>,
     deliveries: Deliveries,
     delivering: Worker,
@@ -324,6 +326,8 @@ impl Server {
         let native = Native::new(gateway.clone(), &config, limits.clone(), deliveries.clone());
         let is_on = config.server.dialects.iter().any(|dialect| dialect == "oncehub");
         let oncehub = is_on.then(|| OnceHub::new(gateway.clone(), &config, limits.clone(), &deliveries));
+        let is_on = config.server.dialects.iter().any(|dialect| dialect == "hubster");
+        let hubster = is_on.then(|| Hubster::new(gateway.clone(), &config, limits.clone()));
         let plain = listen(config.server.listen.0).await?;
         let tls = match listen(config.server.tls.listen.0).await? {
             Some(listener) => Some((listener, Certificate::new(Certificate::read(&config)?))),
@@ -340,6 +344,7 @@ impl Server {
             hub,
             native,
             oncehub,
+            hubster,
             gateway,
             deliveries,
             delivering,
@@ -459,6 +464,10 @@ impl Server {
             false => UltraCart::switched_off(),
         });
         routes = routes.merge(self.oncehub.as_ref().map_or_else(OnceHub::switched_off, OnceHub::routes));
+        routes = match &self.hubster {
+            Some(hubster) => routes.merge(hubster.routes()).socket(listener, hubster.events_socket()),
+            None => routes.merge(Hubster::switched_off()),
+        };
         routes = routes.merge(files::http::routes(self.gateway.files().clone(), wall_clock()));
         routes = match self.internal {
             None => routes.merge(pages.clone().routes()),
@@ -478,7 +487,7 @@ impl Server {
         if let Some(reloader) = &self.reloader {
             reloader.serve(Reach {
                 gateway: self.gateway.clone(),
-                native: self.native.clone(),
+                native: self.serves_native().then(|| self.native.clone()),
                 oncehub: self.oncehub.clone(),
                 listener: listener.clone(),
                 certificate: self.tls.as_ref().map(|(_, certificate)| certificate.clone()),
@@ -512,8 +521,10 @@ impl Server {
         };
         let hold: work::Hold = Arc::new(hold);
         tasks.spawn(Retention::new(self.gateway.clone(), self.retention.clone(), hold.clone()).run());
+        tasks.spawn(Sweeper::new(self.gateway.clone(), self.retention.clone(), hold.clone()).run());
         tasks.spawn(Eraser::new(self.gateway.clone(), hold).run());
-        tasks.spawn(housekeeping(self.native.clone(), self.gateway.clone(), self.metrics.clone(), self.config.server.data_dir.clone()));
+        let tidied = (self.native.clone(), self.hubster.clone(), self.gateway.clone());
+        tasks.spawn(housekeeping(tidied, self.metrics.clone(), self.config.server.data_dir.clone()));
         let serves_native = self.serves_native();
         // On a set of its own, because it ends by itself, and a token of its own, because it ends after the peers have.
         let mut delivering: JoinSet<()> = JoinSet::new();
@@ -583,7 +594,8 @@ fn last_backup(data_dir: &Path) {
 }
 
 /// What must be done now and then.
-async fn housekeeping(native: Arc<Native>, gateway: Arc<Gateway>, metrics: PrometheusHandle, data_dir: PathBuf) {
+async fn housekeeping(tidied: (Arc<Native>, Option<Arc<Hubster>>, Arc<Gateway>), metrics: PrometheusHandle, data_dir: PathBuf) {
+    let (native, hubster, gateway) = tidied;
     let collector = metrics_process::Collector::default();
     let mut tick = tokio::time::interval(Duration::from_secs(5));
     let mut ticks = 0_u64;
@@ -599,6 +611,9 @@ async fn housekeeping(native: Arc<Native>, gateway: Arc<Gateway>, metrics: Prome
         ticks += 1;
         if ticks.is_multiple_of(12) {
             native.tidy();
+            if let Some(hubster) = &hubster {
+                hubster.tidy();
+            }
             gateway.tidy();
         }
     }

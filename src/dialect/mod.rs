@@ -9,9 +9,13 @@
 //! handler that is not documented is not served.
 
 pub mod dixa;
+pub mod form;
+pub mod hubster;
 pub mod ids;
 pub mod liveperson;
 pub mod oncehub;
+pub mod origin;
+pub mod rich;
 pub mod ultracart;
 
 use crate::domain::{Channel, Conversation};
@@ -20,7 +24,7 @@ use crate::openapi::Document;
 use crate::session::{Admission, Doorway};
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, Uri, header};
+use axum::http::{Method, Uri};
 use axum::response::Response;
 use futures::future::BoxFuture;
 use utoipa::openapi::OpenApi;
@@ -29,8 +33,13 @@ use utoipa::openapi::OpenApi;
 type Describe = fn() -> OpenApi;
 
 /// What each dialect's document says, by the name that the configuration has for it.
-const DOCUMENTS: [(&str, Describe); 4] =
-    [("liveperson", liveperson::openapi), ("dixa", dixa::openapi), ("oncehub", oncehub::openapi), ("ultracart", ultracart::openapi)];
+const DOCUMENTS: [(&str, Describe); 5] = [
+    ("liveperson", liveperson::openapi),
+    ("dixa", dixa::openapi),
+    ("oncehub", oncehub::openapi),
+    ("ultracart", ultracart::openapi),
+    ("hubster", hubster::openapi),
+];
 
 /// The documents of the dialects that are switched on.
 #[must_use]
@@ -43,28 +52,12 @@ pub fn documents(is_on: impl Fn(&str) -> bool) -> Vec<Document> {
 #[derive(Debug, Clone, Copy)]
 pub struct Https;
 
-/// Scheme and host under which a caller reaches us: as the operator says, else as it asked.
-pub(crate) fn origin(public_url: &str, headers: &HeaderMap, is_https: bool) -> String {
-    let asked = || headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    match public_url.trim_end_matches('/') {
-        "" => format!("{}://{}", if is_https { "https" } else { "http" }, asked()),
-        public => public.to_owned(),
-    }
-}
-
 /// By what way a conversation came: as its opener says, else as is said of its application.
 pub(crate) fn channel(account: &Account, conversation: &Conversation) -> Channel {
     let details = &conversation.details;
     let said = details.origin.as_ref().map(|origin| &origin.channel).filter(|channel| **channel != Channel::Messenger);
     let of_app = || details.app.as_ref().and_then(|app| account.app(app)?.channel.clone());
     said.cloned().or_else(of_app).unwrap_or(Channel::Messenger)
-}
-
-/// A form's members; nothing, if it is none.
-pub(crate) fn form(text: &str) -> Vec<(String, String)> {
-    let request = axum::http::Request::builder().method("GET").uri(format!("/?{}", text.trim())).body(());
-    let Ok(request) = request else { return Vec::new() };
-    axum::extract::Query::<Vec<(String, String)>>::try_from_uri(request.uri()).map(|query| query.0).unwrap_or_default()
 }
 
 /// A WebSocket that a dialect serves.
@@ -74,6 +67,11 @@ pub trait Socket: Clone + Send + Sync + 'static {
 
     /// The path, as the router spells it.
     fn path(&self) -> &'static str;
+
+    /// Whether a page of an origin may connect that is not among those which may everywhere.
+    fn allows_origin(&self, _parts: &Parts) -> bool {
+        false
+    }
 
     /// Reads an upgrade request. An answer instead of an admission is sent in place of the upgrade.
     fn admit<'p>(&'p self, parts: &'p Parts) -> BoxFuture<'p, Result<Admission<Self::Doorway>, Box<Response>>>;

@@ -32,7 +32,7 @@ mod sign;
 #[cfg(test)]
 mod tests;
 
-pub use self::fetch::{FetchSettings, Fetched, MOST_AT_ONCE};
+pub use self::fetch::{FetchSettings, Fetched, Held, MOST_AT_ONCE};
 pub use self::path::FilePath;
 pub use self::refused::{FetchFault, FetchRefused, FilesError, Refused};
 pub use self::sign::{EXPIRES, SIGNATURE, Signed};
@@ -44,10 +44,13 @@ use self::receive::Arriving;
 use self::sign::{Purpose, Signer};
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
+use dashmap::DashSet;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tieline_protocol::ids::AccountId;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// The largest that `largest` may be: an upload to S3 is sent from memory.
@@ -122,6 +125,14 @@ impl Store {
         }
     }
 
+    async fn old(&self, kept: Range<SystemTime>, tell: mpsc::Sender<FilePath>) -> Result<(), Refused> {
+        match self {
+            Self::Disk(disk) => disk.old(kept, tell).await,
+            #[cfg(feature = "s3")]
+            Self::S3(s3) => s3.old(kept, tell).await,
+        }
+    }
+
     async fn delete(&self, path: &FilePath) -> Result<(), Refused> {
         match self {
             Self::Disk(disk) => disk.delete(path).await,
@@ -153,6 +164,40 @@ pub struct Files {
     spool: Spool,
     store: Arc<Store>,
     fetching: Fetching,
+    going: Going,
+}
+
+/// Files that are looked at once more before they are removed because nothing shows them: nothing may begin to show them meanwhile.
+#[derive(Debug, Clone, Default)]
+pub struct Going(Arc<DashSet<String>>);
+
+impl Going {
+    /// Whether this file is among them.
+    #[must_use]
+    pub fn has(&self, path: &str) -> bool {
+        // Hardly ever is there any.
+        !self.0.is_empty() && self.0.contains(path)
+    }
+
+    /// Puts a file among them; it is until what this returns is dropped.
+    #[must_use]
+    pub fn enter(&self, path: &str) -> Gone {
+        self.0.insert(path.to_owned());
+        Gone { going: self.clone(), path: path.to_owned() }
+    }
+}
+
+/// That a file is about to be removed.
+#[derive(Debug)]
+pub struct Gone {
+    going: Going,
+    path: String,
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.going.0.remove(&self.path);
+    }
 }
 
 impl Files {
@@ -182,6 +227,7 @@ impl Files {
             spool: Spool::open(&folder)?,
             store,
             fetching: Fetching::new(&settings.fetch),
+            going: Going::default(),
         })
     }
 
@@ -293,6 +339,20 @@ impl Files {
             Some(path) => Ok(self.store.size(&path).await?.is_some()),
             None => Ok(false),
         }
+    }
+
+    /// Files that are about to be removed.
+    #[must_use]
+    pub fn going(&self) -> &Going {
+        &self.going
+    }
+
+    /// Tells of every file that was kept within a time, in no order. Whoever wants to hear of no more drops the receiver.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`] if the store does not say all; the log has the reason.
+    pub async fn old(&self, kept: Range<SystemTime>, tell: mpsc::Sender<FilePath>) -> Result<(), Refused> {
+        self.store.old(kept, tell).await
     }
 
     /// Removes a file; that there is none is fine. While its upload URL is good, it can be put there again.

@@ -2,11 +2,12 @@
 //! agents' notes, what happened, and who the consumers are.
 
 use super::{Error, Gateway};
-use crate::domain::{Actor, Change, Consumer, Conversation, ConversationFilter, Entry, Millis, Person, Refusal, Sight, visible};
+use crate::domain::{Actor, Change, Consumer, Conversation, ConversationFilter, Entry, Millis, OpenState, Person, Refusal, Sight, visible};
 use crate::identity::fingerprint;
 use crate::store::{ConsumersBy, Erasure, Feed, Range};
 use std::sync::Arc;
-use tieline_protocol::ids::{ConsumerId, ConversationId};
+use tieline_protocol::event::EventClass;
+use tieline_protocol::ids::{ClientId, ConsumerId, ConversationId};
 
 /// Events of one read.
 const SOME: usize = 1_000;
@@ -22,6 +23,15 @@ pub struct AgentNote {
     pub at: Millis,
     /// The text; empty, if it was erased.
     pub text: String,
+}
+
+/// A part of what was said.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// The events, oldest first.
+    pub said: Vec<Arc<Sight>>,
+    /// The number behind the last that was looked at.
+    pub next: u64,
 }
 
 /// A UUID that is always the same for the same parts, and says nothing of them.
@@ -104,6 +114,23 @@ impl Gateway {
         Ok(all.filter(|sight| may_see(actor, sight)).collect())
     }
 
+    /// The same among those of one consumer.
+    ///
+    /// # Errors
+    /// As [`Gateway::by_number`].
+    pub async fn of_consumer(
+        &self,
+        actor: &Actor,
+        consumer: &ConsumerId,
+        between: (i64, i64),
+        is_up: bool,
+        limit: usize,
+    ) -> Result<Vec<Conversation>, Error> {
+        brand_only(actor)?;
+        let found = self.store().of_consumer(actor.account().clone(), consumer.clone(), between, is_up, limit).await;
+        found.map_err(|_| Error::Unreadable)
+    }
+
     /// All that was said in a conversation's MAIN dialog, receipts included, oldest first.
     ///
     /// # Errors
@@ -132,6 +159,59 @@ impl Gateway {
         let found = self.store().events(conversation.main_dialog(), range).await.map_err(|_| Error::Unreadable)?;
         let may = |sight: &Arc<Sight>| sight.message().is_some_and(|found| !found.whisper) || brand_only(actor).is_ok();
         Ok(found.into_iter().next().filter(may))
+    }
+
+    /// The last events of a conversation's MAIN dialog that everybody may see, receipts included, oldest first.
+    ///
+    /// # Errors
+    /// As [`Gateway::conversation`].
+    pub async fn last_messages(&self, actor: &Actor, conversation: &ConversationId, limit: usize) -> Result<Vec<Arc<Sight>>, Error> {
+        let next = self.conversation(actor, conversation).await?.next[0];
+        let Some(to) = next.checked_sub(1) else { return Ok(Vec::new()) };
+        let mut last = self.main_events(conversation, Range::Backward { to, limit }).await?;
+        last.retain(|sight| sight.message().is_some_and(|found| !found.whisper));
+        Ok(last)
+    }
+
+    /// The number of the first event of a conversation's MAIN dialog that is later than a time; of the next one, if none is. Times
+    /// never go back, so it takes few reads however many events there are.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`].
+    pub async fn first_after(&self, conversation: &Conversation, time: Millis) -> Result<u64, Error> {
+        let (mut from, mut to) = (0, conversation.next[0]);
+        if conversation.last_at <= time {
+            return Ok(to);
+        }
+        while from < to {
+            let middle = from + (to - from) / 2;
+            let found = self.main_events(&conversation.details.id, Range::Forward { from: middle, to: middle, limit: 1 }).await?;
+            match found.first() {
+                Some(sight) if sight.at <= time => from = middle + 1,
+                _ => to = middle,
+            }
+        }
+        Ok(from)
+    }
+
+    /// What was said in a conversation's MAIN dialog from a number on, as far as everybody may see it, and without receipts: a part of
+    /// it, oldest first, and the number behind that. Nothing at the end.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`].
+    pub async fn said_from(&self, conversation: &Conversation, from: u64) -> Result<Option<Part>, Error> {
+        let next = conversation.next[0];
+        if from >= next {
+            return Ok(None);
+        }
+        let mut said = self.main_events(&conversation.details.id, Range::Forward { from, to: next - 1, limit: SOME }).await?;
+        let Some(next) = said.last().and_then(|sight| sight.message()).map(|last| last.sequence + 1) else { return Ok(None) };
+        said.retain(|sight| sight.message().is_some_and(|found| !found.whisper && found.class != EventClass::Receipt));
+        Ok(Some(Part { said, next }))
+    }
+
+    async fn main_events(&self, conversation: &ConversationId, range: Range) -> Result<Vec<Arc<Sight>>, Error> {
+        self.store().events(conversation.main_dialog(), range).await.map_err(|_| Error::Unreadable)
     }
 
     /// The agents' notes of a conversation, by the times when they were written.
@@ -231,6 +311,18 @@ impl Gateway {
     pub async fn conversations_of(&self, actor: &Actor, consumer: &ConsumerId, limit: usize) -> Result<Vec<Conversation>, Error> {
         brand_only(actor)?;
         let filter = ConversationFilter { consumer: Some(consumer.clone()), ..ConversationFilter::all(actor.account().clone()) };
+        let found = self.store().conversations(filter, limit).await.map_err(|_| Error::Unreadable)?;
+        Ok(found.conversations)
+    }
+
+    /// The open conversations of the actor's account that were opened through an application, the most recently changed first.
+    ///
+    /// # Errors
+    /// As [`Gateway::consumers`].
+    pub async fn open_through(&self, actor: &Actor, app: &ClientId, limit: usize) -> Result<Vec<Conversation>, Error> {
+        brand_only(actor)?;
+        let stages = vec![OpenState::Open];
+        let filter = ConversationFilter { app: Some(app.clone()), stages, ..ConversationFilter::all(actor.account().clone()) };
         let found = self.store().conversations(filter, limit).await.map_err(|_| Error::Unreadable)?;
         Ok(found.conversations)
     }

@@ -51,6 +51,7 @@ pub struct Account {
     emails: HashMap<String, UserId>,
     queues: HashMap<QueueId, String>,
     queue_uuids: HashMap<Uuid, QueueId>,
+    uuid: Uuid,
     nobody: Password,
     ids: Ids,
     /// Programs that agents may let act for them.
@@ -150,6 +151,12 @@ impl Directory {
         self.all.load().api_keys.find(dialect, given)
     }
 
+    /// The API key of an id, as tokens name it; none, if it is there no more.
+    #[must_use]
+    pub fn api_key_named(&self, dialect: Dialect, id: Uuid) -> Option<Arc<ApiKey>> {
+        self.all.load().api_keys.named(dialect, id)
+    }
+
     /// The API keys of an account, by dialect and name.
     #[must_use]
     pub fn api_keys(&self, account: &AccountId) -> Vec<Arc<ApiKey>> {
@@ -206,6 +213,7 @@ impl Directory {
         }
         self.addresses.set(config.limits.oncehub_per_address);
         let api_keys = ApiKeys::of(config, &fresh, &self.addresses, Some(&before.api_keys));
+        dropped.extend(before.api_keys.lost_in(&api_keys).map(Dropped::Key));
         self.all.store(Arc::new(Everybody { accounts: fresh, api_keys }));
         dropped
     }
@@ -220,6 +228,8 @@ pub enum Dropped {
     App(AccountId, ClientId),
     /// An agent: it is gone, or has another login, password or role.
     Agent(AccountId, UserId),
+    /// The API key of an id: it is gone, or its bearer acts as somebody else.
+    Key(Uuid),
 }
 
 type Accounts = HashMap<AccountId, Arc<Account>>;
@@ -250,6 +260,7 @@ impl Account {
         let uses_hashes = account.agents.iter().any(|agent| agent.password_hash.is_some());
         Self {
             nobody: Password::nobodys(uses_hashes),
+            uuid: account.uuid.unwrap_or_else(|| ids.uuid(&["account", &account.id])),
             id: AccountId::from(account.id.as_str()),
             name: account.name.clone(),
             policy: Arc::new(policy(account, routing, keys)),
@@ -336,7 +347,7 @@ impl Account {
     /// The account's UUID, for dialects that show only such.
     #[must_use]
     pub fn uuid(&self) -> Uuid {
-        self.ids.uuid(&["account", self.id.as_str()])
+        self.uuid
     }
 
     /// The UUID of something of the account that has an id of another form: always the same, and nothing can be told from it.

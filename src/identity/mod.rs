@@ -129,8 +129,9 @@ pub struct Identity {
     is_double: bool,
     expired: DashMap<[u8; 32], ()>,
     leases: DashMap<[u8; 32], Vec<Lease>>,
-    /// The leases of applications' sockets, which end with the application.
+    /// The leases of applications' sockets, which end with the application, and of sockets that are open by an API key's tokens.
     app_leases: DashMap<(AccountId, ClientId), Vec<Lease>>,
+    key_leases: DashMap<uuid::Uuid, Vec<Lease>>,
     /// Consumers whose tokens are worthless, or were once.
     revoked: DashMap<(AccountId, ConsumerId), Revoked>,
     /// Held while one change of that is written.
@@ -301,6 +302,7 @@ impl Identity {
             expired: DashMap::new(),
             leases: DashMap::new(),
             app_leases: DashMap::new(),
+            key_leases: DashMap::new(),
             revoked: DashMap::new(),
             revoking: tokio::sync::Mutex::default(),
             redeeming: tokio::sync::Mutex::default(),
@@ -377,6 +379,22 @@ impl Identity {
     pub fn end_app(&self, account: &AccountId, app: &ClientId) {
         let ended = self.app_leases.remove(&(account.clone(), app.clone()));
         ended.into_iter().flat_map(|(_, leases)| leases).for_each(|lease| lease.revoke());
+    }
+
+    /// The lease of a socket that was opened with a token which was given for an API key. Whoever asks for it looks again whether
+    /// the key is there: one that is taken away ends only what it finds.
+    pub fn key_lease(&self, key: &ApiKey, token: &str, time: Duration) -> Lease {
+        let lease = self.lease(token, time);
+        keep_lease(&mut self.key_leases.entry(key.id).or_default(), &lease);
+        lease
+    }
+
+    /// Ends every socket that is open by the tokens of an API key that was taken away; how many.
+    pub fn end_key(&self, key: uuid::Uuid) -> usize {
+        let ended = self.key_leases.remove(&key).map(|(_, leases)| leases).unwrap_or_default();
+        let open: Vec<_> = ended.iter().filter(|lease| !lease.is_over()).collect();
+        open.iter().for_each(|lease| lease.revoke());
+        open.len()
     }
 
     /// Makes a token worthless from now on, on a double for tests; its sockets close. How many had a lease.
@@ -719,7 +737,9 @@ impl Identity {
         all
     }
 
-    fn is_revoked(&self, account: &AccountId, consumer: &ConsumerId) -> bool {
+    /// Whether the tokens of a consumer are worthless.
+    #[must_use]
+    pub fn is_revoked(&self, account: &AccountId, consumer: &ConsumerId) -> bool {
         // Asked for each request of a connector: nobody pays for a key where there is nothing to find.
         !self.revoked.is_empty() && self.revoked.get(&(account.clone(), consumer.clone())).is_some_and(|one| one.is_revoked)
     }
@@ -846,7 +866,7 @@ impl Identity {
 /// Adds a lease to others; those that are over go when there are twice as many as were kept the last time.
 fn keep_lease(leases: &mut Vec<Lease>, lease: &Lease) {
     if leases.len() == leases.capacity() {
-        leases.retain(|lease| !lease.is_over());
+        leases.retain(|lease| !lease.is_over() && !lease.is_forgotten());
     }
     leases.push(lease.clone());
 }

@@ -541,6 +541,14 @@ pub(super) async fn programs_find_what_they_look_for_from_memory_and_disk(open_s
         assert_eq!(listed((0, i64::MAX), true, 2).await, [1, 2]);
         assert_eq!(listed((0, i64::MAX), false, 2).await, [3, 2]);
         assert_eq!((listed((1, 3), true, 9).await, listed((3, i64::MAX), true, 9).await), (vec![2], vec![]));
+        let of = async |consumer: &str, between, is_up, limit| {
+            let found = store.of_consumer(account(), consumer.into(), between, is_up, limit).await.unwrap();
+            found.iter().map(|found| found.details.number).collect::<Vec<_>>()
+        };
+        assert_eq!((of("ann", (0, i64::MAX), true, 2).await, of("ann", (0, i64::MAX), false, 2).await), (vec![1, 2], vec![3, 2]));
+        assert_eq!((of("ann", (1, 3), true, 9).await, of("ann", (3, i64::MAX), true, 9).await), (vec![2], vec![]));
+        assert!(of("bob", (0, i64::MAX), true, 9).await.is_empty(), "another's");
+        assert!(store.of_consumer("other".into(), "ann".into(), (0, 9), true, 9).await.unwrap().is_empty(), "another account's");
         let found = async |by: ConsumersBy| {
             let found = store.consumers(account(), by, None, 10).await.unwrap();
             found.iter().map(|found| found.id.to_string()).collect::<Vec<_>>()

@@ -146,6 +146,7 @@ fn every_setting_is_documented_with_its_name_and_no_other_is() {
         "accounts.audiences",
         "accounts.bots",
         "accounts.hubs",
+        "accounts.integrations",
     ];
     for list in lists {
         // Lists within have a chapter of their own.

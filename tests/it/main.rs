@@ -24,6 +24,7 @@ mod documents;
 mod double;
 mod fanout;
 mod fetched;
+mod hubster;
 mod identity;
 mod installations;
 mod life;

@@ -2,6 +2,7 @@
 
 use super::openapi::UnknownHere;
 use super::{Native, error};
+use crate::dialect::origin::host;
 use crate::openapi::Sentence;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -28,17 +29,14 @@ const SERVICES: [&str; 11] = [
 
 impl Native {
     /// Host and port, never a scheme: clients put one in front.
-    fn origin(&self, headers: &HeaderMap) -> String {
-        let asked = || headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-        let public = self.public_url.trim_end_matches('/');
-        let public = public.split_once("://").map_or(public, |(_, host)| host);
-        if public.is_empty() { asked().to_owned() } else { public.to_owned() }
+    fn host<'a>(&'a self, headers: &'a HeaderMap) -> &'a str {
+        host(&self.public_url, headers)
     }
 
     /// Every service of an account.
     pub(super) fn services(&self, account: &str, headers: &HeaderMap) -> Vec<Service> {
-        let origin = self.origin(headers);
-        let shown = |service| Service { service, account: account.to_owned(), base_uri: origin.clone() };
+        let host = self.host(headers);
+        let shown = |service| Service { service, account: account.to_owned(), base_uri: host.to_owned() };
         SERVICES.into_iter().map(shown).collect()
     }
 }
@@ -163,6 +161,6 @@ pub(super) async fn script(
     }
     match callback.name() {
         None => unknown("cb must name a function"),
-        Some(name) => call(&name, &json!({"ResultSet": {"lpData": [{"lpServer": native.origin(&headers)}]}})),
+        Some(name) => call(&name, &json!({"ResultSet": {"lpData": [{"lpServer": native.host(&headers)}]}})),
     }
 }

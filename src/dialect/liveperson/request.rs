@@ -483,6 +483,7 @@ impl Caller<'_> {
             stages: states(body.stage, &[])?,
             agents,
             consumer: body.consumer_id.map(ConsumerId::from),
+            app: None,
             conversation: body.conversation_id.map(ConversationId::from),
             updated_from: body.min_last_updated_time,
             // Nothing is ever locked, so nothing was changed early enough.

@@ -2,7 +2,7 @@
 //! one that goes on until a page is empty come to the same end.
 
 use super::error::Refused;
-use axum::http::header::HOST;
+use crate::dialect::origin::origin;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -143,18 +143,14 @@ pub(super) struct List<T> {
     has_more: bool,
 }
 
-/// Whether a connection is encrypted, where links lead, and what was asked.
+/// What was asked, by the address that links lead back to.
 #[derive(Debug, Clone)]
 pub(super) struct Asked(Option<Url>);
 
 impl Asked {
     /// What a request asks, as the caller would write it.
-    pub(super) fn of(parts: &Parts, public_url: &str, is_encrypted: bool) -> Self {
-        let host = || parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let base = match public_url {
-            "" => format!("{}://{}", if is_encrypted { "https" } else { "http" }, host()),
-            public => public.trim_end_matches('/').to_owned(),
-        };
+    pub(super) fn of(parts: &Parts, public_url: &str) -> Self {
+        let base = origin(public_url, &parts.headers, &parts.extensions);
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         Self(Url::parse(&format!("{base}{path}")).ok())
     }

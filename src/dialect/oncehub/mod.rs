@@ -24,7 +24,6 @@ use self::openapi::KeyRefused;
 pub use self::subscriptions::Begin;
 use self::subscriptions::Subscriptions;
 use self::webhook::Told;
-use super::Https;
 use crate::config::{Config, Dialect, LiveLimits};
 use crate::delivery::Deliveries;
 use crate::domain::Actor;
@@ -170,8 +169,7 @@ async fn authorised(
             Err(_) => return Refused::bad("the body did not come in time").into_response(),
         };
     }
-    let is_encrypted = parts.extensions.get::<Https>().is_some();
-    let asked = Asked::of(&parts, &oncehub.public_url, is_encrypted);
+    let asked = Asked::of(&parts, &oncehub.public_url);
     let tenant = Tenant(key.account.id.clone());
     parts.extensions.insert(Caller(key));
     parts.extensions.insert(asked);

@@ -4,7 +4,7 @@ use super::UltraCart;
 use super::arn::Merchant;
 use super::error::Fault;
 use crate::config::{Dialect, Limits};
-use crate::dialect::{Https, origin};
+use crate::dialect::origin::origin;
 use crate::domain::{Actor, Command, Conversation, FieldChange, Millis, Person};
 use crate::faults::Tenant;
 use crate::gateway::{Gateway, Request as Wanted};
@@ -49,8 +49,7 @@ pub(super) async fn admit(State(ultracart): State<Arc<UltraCart>>, mut request: 
         let scope = if reads { "conversation_read" } else { "conversation_write" };
         return Fault::bad(format!("the access token is not for this: it lacks the scope {scope}")).into_response();
     }
-    let is_https = request.extensions().get::<Https>().is_some();
-    let origin = origin(&ultracart.public_url, request.headers(), is_https).into();
+    let origin = origin(&ultracart.public_url, request.headers(), request.extensions()).into();
     let (tenant, merchant) = (account.id.clone(), Merchant::of(&account));
     request.extensions_mut().insert(Caller { ultracart, account, actor, agent, merchant, origin });
     let mut response = next.run(request).await;

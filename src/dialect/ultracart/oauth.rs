@@ -218,7 +218,7 @@ async fn program(ultracart: &UltraCart, request: Request) -> Result<(Members, Ar
         ultracart.token_calls.check("", address).map_err(Refused::too_many)?;
     }
     let bytes = read_body(&limits, body).await?;
-    let mut members: Members = form(&String::from_utf8_lossy(&bytes)).into_iter().collect();
+    let mut members: Members = form::members(&String::from_utf8_lossy(&bytes)).into_iter().collect();
     members.extend(basic(&parts.headers));
     let unknown = || Refused::of(StatusCode::UNAUTHORIZED, "invalid_client", "the program is not known, or has another secret");
     let id = get(&members, "client_id").ok_or_else(|| Refused::request("client_id is missing"))?;
@@ -235,7 +235,7 @@ fn basic(headers: &HeaderMap) -> Vec<(String, String)> {
         let (word, text) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
         let text = STANDARD.decode(text.trim()).ok().filter(|_| word.eq_ignore_ascii_case("basic"))?;
         let (id, secret) = std::str::from_utf8(&text).ok()?.split_once(':')?;
-        let pair = form(&format!("client_id={id}&client_secret={secret}"));
+        let pair = form::members(&format!("client_id={id}&client_secret={secret}"));
         // It should be written as in a form; many write it as it is.
         let as_it_is = || vec![("client_id".to_owned(), id.to_owned()), ("client_secret".to_owned(), secret.to_owned())];
         Some(if pair.len() == 2 { pair } else { as_it_is() })
@@ -318,7 +318,7 @@ async fn sign_in(Extension(ultracart): Extension<Arc<UltraCart>>, request: Reque
         Ok(bytes) => bytes,
         Err(fault) => return message(fault.status(), fault.message()),
     };
-    let members: Members = form(&String::from_utf8_lossy(&bytes)).into_iter().collect();
+    let members: Members = form::members(&String::from_utf8_lossy(&bytes)).into_iter().collect();
     let member = |name: &str| members.get(name).cloned();
     let wanted = Wanted {
         client_id: member("client_id"),

@@ -120,6 +120,46 @@ pub(super) fn by_word(
     Ok(found)
 }
 
+/// The conversations of a consumer whose numbers lie between two.
+pub(super) fn of_consumer(
+    connection: &Connection,
+    memory: &Memory,
+    (account, consumer): (&AccountId, &ConsumerId),
+    (above, below): (i64, i64),
+    is_up: bool,
+    limit: usize,
+) -> rusqlite::Result<Vec<Conversation>> {
+    let is_one = |state: &&Conversation| {
+        let details = &state.details;
+        details.account == *account && details.consumer == *consumer && details.number > above && details.number < below
+    };
+    // What is newer in memory counts as it is there, also where it says that a conversation is another consumer's by now.
+    let (here, newer) = {
+        let memory = memory.read();
+        let here: Vec<Conversation> = memory.dirty_all().map(|(_, state)| state).filter(is_one).cloned().collect();
+        (here, memory.dirty_ids(account))
+    };
+    let sql = format!(
+        "SELECT state, applied FROM conversations WHERE account = ?1 AND consumer = ?2 AND number > ?3 AND number < ?4
+         ORDER BY number {}",
+        if is_up { "ASC" } else { "DESC" }
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query_map((account.as_str(), consumer.as_str(), above, below), row::conversation_at)?;
+    let mut found: BTreeMap<i64, Conversation> = here.into_iter().map(|state| (state.details.number, state)).collect();
+    let mut read = 0;
+    while read < limit
+        && let Some(at) = rows.next()
+    {
+        let state = at?.state;
+        if !newer.contains(&state.details.id) {
+            found.insert(state.details.number, state);
+            read += 1;
+        }
+    }
+    Ok(if is_up { found.into_values().take(limit).collect() } else { found.into_values().rev().take(limit).collect() })
+}
+
 /// The conversation in which something is booked: of several the one that was opened last.
 pub(super) fn booked(
     connection: &Connection,

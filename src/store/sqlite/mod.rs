@@ -392,6 +392,17 @@ impl Store for SqliteStore {
         self.read(move |connection, memory| lookup::by_word(connection, memory, &account, before, (offset, limit)))
     }
 
+    fn of_consumer(
+        &self,
+        account: AccountId,
+        consumer: ConsumerId,
+        between: (i64, i64),
+        is_up: bool,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>> {
+        self.read(move |connection, memory| lookup::of_consumer(connection, memory, (&account, &consumer), between, is_up, limit))
+    }
+
     fn consumers_before(
         &self,
         account: AccountId,

@@ -151,6 +151,7 @@ CREATE INDEX conversations_by_word ON conversations (account, word);
 CREATE INDEX conversations_by_update ON conversations (account, open, updated);
 CREATE INDEX conversations_by_time ON conversations (account, updated);
 CREATE INDEX conversations_by_consumer ON conversations (account, consumer, updated);
+CREATE INDEX conversations_of_consumer ON conversations (account, consumer, number);
 
 CREATE INDEX conversations_closed ON conversations (updated) WHERE open = 0;
 
