@@ -399,7 +399,8 @@ async fn a_conversation_is_begun_found_and_taken() {
     let listed = grace.get("/conversations?_limit=1").await;
     let customer = text(&listed["conversations"][0], "last_conversation_participant_arn").to_owned();
     // With a customer and other agents.
-    let both = json!({"add_conversation_participant_arns": [customer, "arn:gw:conversation:DEMO:agent/1002", "arn:gw:conversation:DEMO:agent/1001"]});
+    let [ada_arn, grace_arn] = ["1001", "1002"].map(|user| format!("arn:gw:conversation:DEMO:agent/{user}"));
+    let both = json!({"add_conversation_participant_arns": [customer, grace_arn, ada_arn]});
     let begun = ada.start(both.clone()).await;
     assert_ne!(begun["conversation_uuid"], waits.as_str());
     let takes_part = participants(&begun["conversation"]);
@@ -474,8 +475,8 @@ async fn one_conversation_is_shown_with_who_took_part_and_what_was_said() {
     assert_eq!(socket.ask(&publish("1", &id, "hi Ann")).await["code"], 200);
     let whisper = json!({"dialogId": id, "messageAudience": "AGENTS_AND_MANAGERS", "event": {"type": "ContentEvent", "message": "psst"}});
     assert_eq!(socket.ask(&request("2", "ms.PublishEvent", whisper)).await["code"], 200);
-    let marked = json!({"kind": "req", "id": "3", "type": "ms.PublishEvent", "metadata": [{"type": "ultracart", "client_message_id": "own-7"}],
-        "body": {"dialogId": id, "event": {"type": "ContentEvent", "message": "I look it up"}}});
+    let mut marked = publish("3", &id, "I look it up");
+    marked["metadata"] = json!([{"type": "ultracart", "client_message_id": "own-7"}]);
     assert_eq!(socket.ask(&marked).await["code"], 200);
     let file = ann.upload(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0".to_vec(), "PNG").await;
     ann.show_file(&id, &file, "PNG").await;
@@ -651,7 +652,8 @@ async fn a_file_is_put_where_the_upload_url_says() {
     let id = ann.open().await;
     ada.good("PUT", &format!("/conversations/{id}/join"), "").await;
     let mut socket = server.api().agent("ada", "2.1").await;
-    let event = json!({"type": "ContentEvent", "contentType": "hosted/file", "message": {"relativePath": key, "fileType": "PNG", "caption": "a dot"}});
+    let file = json!({"relativePath": key, "fileType": "PNG", "caption": "a dot"});
+    let event = json!({"type": "ContentEvent", "contentType": "hosted/file", "message": file});
     let shown = socket.ask(&request("f", "ms.PublishEvent", json!({"dialogId": id, "event": event}))).await;
     assert_eq!(shown["code"], 200, "{shown}");
     let message = ada.get(&format!("/conversations/{id}")).await["messages"][0].clone();

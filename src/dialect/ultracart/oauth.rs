@@ -302,7 +302,8 @@ async fn page(Extension(ultracart): Extension<Arc<UltraCart>>, query: Result<Que
     request_body(content = SignIn, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 303, description = "The program is told the code, or why not."),
-        (status = 400, description = "The program, or its address, is not known; or the form is another site's.", body = String, content_type = "text/html"),
+        (status = 400, description = "The program or its address is not known, or another site sent this.", body = String,
+         content_type = "text/html"),
         (status = 401, description = "The login or the password is wrong.", body = String, content_type = "text/html"),
         (status = 413, description = "The body is too large.", body = String, content_type = "text/html"),
         (status = 429, description = "Too many attempts.", body = String, content_type = "text/html"),
