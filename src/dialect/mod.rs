@@ -68,6 +68,11 @@ pub trait Socket: Clone + Send + Sync + 'static {
     /// The path, as the router spells it.
     fn path(&self) -> &'static str;
 
+    /// Which of the subprotocols that an upgrade request offers is spoken, if the peer is to be told of one.
+    fn protocol(&self, _parts: &Parts) -> Option<HeaderValue> {
+        None
+    }
+
     /// Whether a page of an origin may connect that is not among those which may everywhere.
     fn allows_origin(&self, _parts: &Parts) -> bool {
         false

@@ -185,6 +185,8 @@ fn field() -> impl Strategy<Value = FieldChange> {
         (agent(), role()).prop_map(|(person, role)| FieldChange::Leave { person, role }),
         (agent(), role()).prop_map(|(person, role)| FieldChange::SetRole { person, role }),
         agent().prop_map(|person| FieldChange::Suggest { person }),
+        agent().prop_map(|person| FieldChange::Come { person }),
+        agent().prop_map(|person| FieldChange::Go { person }),
         any::<i64>().prop_map(FieldChange::SetDue),
         any::<u64>().prop_map(|seconds| FieldChange::SetTtr(Ttr { kind: "CUSTOM".into(), seconds })),
         Just(FieldChange::Note("x".into())),
@@ -491,6 +493,33 @@ fn of_two_who_claim_without_force_one_wins_and_force_takes_over() {
     let details = world.details("a");
     assert_eq!((&details.assignee().unwrap().person, details.assigned), (&someone(1), Some(1_005)));
     assert!(details.participant(&someone(0)).is_none(), "whoever had it is out");
+}
+
+#[test]
+fn who_comes_answers_if_nobody_does_and_may_go_whatever_it_is() {
+    let mut world = world(&["a"]);
+    let (come, go) = (|number| FieldChange::Come { person: someone(number) }, |number| FieldChange::Go { person: someone(number) });
+    let (ada, bea) = (one_of(0, AgentRole::Agent), one_of(1, AgentRole::Agent));
+    let role = |world: &World, number| world.details("a").participant(&someone(number)).and_then(Participant::active_role);
+    assert_eq!(world.change(&bea, 1_001, "a", come(0)), Err(Refusal::NotAParticipant), "not for another");
+    for (at, agent, change) in [(1_002, &ada, come(0)), (1_003, &bea, come(1)), (1_004, &bea, come(1))] {
+        assert_eq!(world.change(agent, at, "a", change), Ok(Outcome::Updated));
+    }
+    assert_eq!((role(&world, 0), role(&world, 1)), (Some(Role::AssignedAgent), Some(Role::Agent)));
+    assert_eq!(world.change(&ada, 1_005, "a", go(0)), Ok(Outcome::Updated));
+    assert_eq!((role(&world, 0), world.conversations[&ConversationId::from("a")].waiting), (None, Some(1_005)), "it waits again");
+    assert_eq!(world.change(&ada, 1_006, "a", go(0)), Ok(Outcome::Updated), "it is gone already");
+    assert_eq!(world.change(&bea, 1_007, "a", come(1)), Ok(Outcome::Updated));
+    assert_eq!(role(&world, 1), Some(Role::Agent), "who is there stays as it is");
+    // Who is invited comes to answer, or goes.
+    let grace = one_of(2, AgentRole::Manager);
+    world.change(&grace, 1_008, "a", FieldChange::Suggest { person: someone(0) }).unwrap();
+    world.change(&ada, 1_009, "a", come(0)).unwrap();
+    assert_eq!(role(&world, 0), Some(Role::AssignedAgent));
+    world.change(&grace, 1_010, "a", FieldChange::Close).unwrap();
+    assert_eq!(world.change(&bea, 1_011, "a", come(1)), Ok(Outcome::Updated));
+    assert!(world.change(&bea, 1_012, "a", go(1)).is_err() && world.change(&grace, 1_013, "a", come(2)).is_err(), "it is closed");
+    assert_eq!(world.change(&grace, 1_014, "a", go(2)), Ok(Outcome::Updated));
 }
 
 #[test]

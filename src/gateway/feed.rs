@@ -21,9 +21,9 @@ pub struct Fed {
     pub sight: Arc<Sight>,
     /// Its conversation as it is now; of an entry about a consumer, each of its open conversations is told of by itself.
     pub conversation: Option<Conversation>,
-    /// What is known of the conversation's consumer, as far as the reader may know that.
+    /// For an agent: what is known of the conversation's consumer, as far as the agent may know that.
     pub consumer: Option<Consumer>,
-    /// The messages that it is about: what a receipt says was read, the last of it; what is to be erased.
+    /// For an agent: the messages that it is about. What a receipt says was read, the last of it; what is to be erased.
     pub about: Vec<Arc<Sight>>,
 }
 
@@ -70,7 +70,10 @@ impl Gateway {
             match (sight.entry.conversation(), &sight.entry) {
                 (Some(id), _) if has_states => {
                     let (conversation, consumer) = known.of(self, actor, id).await?;
-                    let about = self.about(&sight, id, conversation.as_ref()).await?;
+                    let about = match actor {
+                        Actor::Agent { .. } => self.about(&sight, id, conversation.as_ref()).await?,
+                        _ => Vec::new(),
+                    };
                     fed.push(Fed { sight, conversation, consumer, about });
                 }
                 (Some(id), _) if sight.message().is_none() => {

@@ -399,7 +399,8 @@ async fn a_conversation_is_begun_found_and_taken() {
     let listed = grace.get("/conversations?_limit=1").await;
     let customer = text(&listed["conversations"][0], "last_conversation_participant_arn").to_owned();
     // With a customer and other agents.
-    let both = json!({"add_conversation_participant_arns": [customer, "arn:gw:conversation:DEMO:agent/1002", "arn:gw:conversation:DEMO:agent/1001"]});
+    let [ada_arn, grace_arn] = ["1001", "1002"].map(|user| format!("arn:gw:conversation:DEMO:agent/{user}"));
+    let both = json!({"add_conversation_participant_arns": [customer, grace_arn, ada_arn]});
     let begun = ada.start(both.clone()).await;
     assert_ne!(begun["conversation_uuid"], waits.as_str());
     let takes_part = participants(&begun["conversation"]);
@@ -474,8 +475,8 @@ async fn one_conversation_is_shown_with_who_took_part_and_what_was_said() {
     assert_eq!(socket.ask(&publish("1", &id, "hi Ann")).await["code"], 200);
     let whisper = json!({"dialogId": id, "messageAudience": "AGENTS_AND_MANAGERS", "event": {"type": "ContentEvent", "message": "psst"}});
     assert_eq!(socket.ask(&request("2", "ms.PublishEvent", whisper)).await["code"], 200);
-    let marked = json!({"kind": "req", "id": "3", "type": "ms.PublishEvent", "metadata": [{"type": "ultracart", "client_message_id": "own-7"}],
-        "body": {"dialogId": id, "event": {"type": "ContentEvent", "message": "I look it up"}}});
+    let mut marked = publish("3", &id, "I look it up");
+    marked["metadata"] = json!([{"type": "ultracart", "client_message_id": "own-7"}]);
     assert_eq!(socket.ask(&marked).await["code"], 200);
     let file = ann.upload(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0".to_vec(), "PNG").await;
     ann.show_file(&id, &file, "PNG").await;
@@ -651,7 +652,8 @@ async fn a_file_is_put_where_the_upload_url_says() {
     let id = ann.open().await;
     ada.good("PUT", &format!("/conversations/{id}/join"), "").await;
     let mut socket = server.api().agent("ada", "2.1").await;
-    let event = json!({"type": "ContentEvent", "contentType": "hosted/file", "message": {"relativePath": key, "fileType": "PNG", "caption": "a dot"}});
+    let file = json!({"relativePath": key, "fileType": "PNG", "caption": "a dot"});
+    let event = json!({"type": "ContentEvent", "contentType": "hosted/file", "message": file});
     let shown = socket.ask(&request("f", "ms.PublishEvent", json!({"dialogId": id, "event": event}))).await;
     assert_eq!(shown["code"], 200, "{shown}");
     let message = ada.get(&format!("/conversations/{id}")).await["messages"][0].clone();
@@ -717,4 +719,305 @@ async fn the_vendors_python_sdk_does_what_an_agents_program_does() {
     let (said, wrong) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     println!("{}", said.trim());
     assert!(ran.status.success() && said.contains("ok "), "{said}\n{wrong}");
+}
+
+/// A program of the demo account without a secret, one with a secret, and one of the other account.
+const OAUTH: &str = r#"
+[[accounts.oauth_apps]]
+client_id = "crm"
+name = "CRM <b>&"
+redirect_uris = ["https://crm.example/back?x=1", "http://127.0.0.1:9/back"]
+[[accounts.oauth_apps]]
+client_id = "safe"
+client_secret = "of the safe one"
+redirect_uris = ["https://safe.example/"]
+"#;
+const BACK: &str = "https://crm.example/back?x=1";
+/// RFC 7636's own example.
+const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+
+struct OAuth {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl OAuth {
+    fn of(api: &Api) -> Self {
+        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        Self { http, base: api.url("/rest/v2/oauth") }
+    }
+
+    /// The status, the body, and where it leads.
+    async fn send(request: reqwest::RequestBuilder) -> (u16, String, Option<reqwest::Url>, reqwest::header::HeaderMap) {
+        let reply = request.send().await.unwrap();
+        let (status, headers) = (reply.status().as_u16(), reply.headers().clone());
+        let to = headers.get("location").map(|to| reqwest::Url::parse(to.to_str().unwrap()).unwrap());
+        (status, reply.text().await.unwrap(), to, headers)
+    }
+
+    /// Signs in, and is sent back.
+    async fn sign_in(&self, members: &[(&str, &str)]) -> (u16, String, Option<reqwest::Url>) {
+        let (status, text, to, headers) = Self::send(self.http.post(format!("{}/authorize", self.base)).form(members)).await;
+        protected(&headers);
+        (status, text, to)
+    }
+
+    /// The code of an agent's.
+    async fn code(&self, more: &[(&str, &str)]) -> String {
+        let usual = [
+            ("client_id", "crm"),
+            ("redirect_uri", BACK),
+            ("response_type", "code"),
+            ("state", "a b"),
+            ("login", "ada"),
+            ("password", "ada-demo"),
+        ];
+        let (status, text, to) = self.sign_in(&[&usual, more].concat()).await;
+        assert_eq!(status, 303, "{text}");
+        let to = to.unwrap();
+        let told: BTreeMap<String, String> = to.query_pairs().into_owned().collect();
+        assert!(to.as_str().starts_with("https://crm.example/back?x=1&") && told["state"] == "a b", "{to}");
+        told["code"].clone()
+    }
+
+    async fn post(&self, call: &str, members: &[(&str, &str)]) -> (u16, Value) {
+        let (status, text, _, headers) = Self::send(self.http.post(format!("{}/{call}", self.base)).form(members)).await;
+        assert!(call != "token" || headers["cache-control"] == "no-store");
+        let said: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert!(status == 200 || said["error"].is_string() && said["error_description"].is_string(), "{said}");
+        (status, said)
+    }
+
+    async fn tokens(&self, code: &str) -> Value {
+        let (status, said) = self.post("token", &redeeming(code)).await;
+        assert_eq!(status, 200, "{said}");
+        said
+    }
+}
+
+fn redeeming(code: &str) -> [(&str, &str); 4] {
+    [("grant_type", "authorization_code"), ("client_id", "crm"), ("code", code), ("redirect_uri", BACK)]
+}
+
+fn refreshing(token: &str) -> [(&str, &str); 3] {
+    [("grant_type", "refresh_token"), ("client_id", "crm"), ("refresh_token", token)]
+}
+
+fn protected(headers: &reqwest::header::HeaderMap) {
+    let policy = headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!((&headers["x-frame-options"], &headers["cache-control"]), (&"DENY".parse().unwrap(), &"no-store".parse().unwrap()));
+}
+
+/// The status of a call with an access token.
+async fn by_token(api: &Api, method: &str, path: &str, token: &str) -> u16 {
+    let client = Client { api: api.clone(), key: "" };
+    client.call_with(method, path, &[("authorization", &format!("Bearer {token}"))], "").await.status
+}
+
+#[tokio::test]
+async fn an_agent_lets_a_program_act_for_it() {
+    let server = TestServer::with(&format!("{ULTRACART}{OAUTH}")).await;
+    let (api, oauth) = (server.api(), OAuth::of(&server.api()));
+    let ask =
+        format!("{}/authorize?client_id=crm&response_type=code&redirect_uri={}", oauth.base, "https%3A%2F%2Fcrm.example%2Fback%3Fx%3D1");
+    let (status, page, _, headers) = OAuth::send(oauth.http.get(format!("{ask}&state=%22%3E%3Cscript%3E"))).await;
+    assert_eq!(status, 200);
+    protected(&headers);
+    assert!(headers["content-security-policy"].to_str().unwrap().contains("form-action 'self' https://crm.example;"));
+    assert!(
+        page.contains("Sign in for CRM &lt;b&gt;&amp;") && !page.contains("<script") && page.contains("<label for=\"password\">"),
+        "{page}"
+    );
+    let code = oauth.code(&[("scope", "conversation_read conversation_write")]).await;
+    let given = oauth.tokens(&code).await;
+    let names: Vec<&String> = given.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["access_token", "expires_in", "merchant_id", "refresh_token", "scope", "token_type"]);
+    assert_eq!((text(&given, "token_type"), text(&given, "expires_in"), text(&given, "merchant_id")), ("bearer", "3600", "DEMO"));
+    let (access, refresh) = (text(&given, "access_token"), text(&given, "refresh_token"));
+    let ada = Client { api: api.clone(), key: "" };
+    let bearer = format!("Bearer {access}");
+    let told = ada.call_with("PUT", "/agent/auth", &[("authorization", &bearer)], "").await.json();
+    assert_eq!(told["conversation_participant_arn"], "arn:gw:conversation:DEMO:agent/1001");
+    // No token is good for another thing.
+    for wrong in [&code, refresh, text(&told, "jwt"), &format!("{access}x")] {
+        assert_eq!(by_token(&api, "GET", ALL, wrong).await, 401, "{wrong}");
+    }
+    let (_, said) = oauth.post("token", &refreshing(access)).await;
+    assert_eq!(said["error"], "invalid_grant");
+    // A further one, also after a restart.
+    let (status, further) = oauth.post("token", &refreshing(refresh)).await;
+    assert_eq!((status, &further["refresh_token"]), (200, &given["refresh_token"]));
+    assert_eq!(by_token(&api, "GET", ALL, text(&further, "access_token")).await, 200);
+    let server = server.restart().await;
+    let (api, oauth) = (server.api(), OAuth::of(&server.api()));
+    assert_eq!(by_token(&api, "GET", ALL, access).await, 200);
+    assert_eq!(oauth.post("token", &refreshing(refresh)).await.0, 200);
+    // A code holds once; shown again it ends what was given for it.
+    assert_eq!(oauth.post("token", &redeeming(&code)).await.1["error"], "invalid_grant");
+    assert_eq!((by_token(&api, "GET", ALL, access).await, oauth.post("token", &refreshing(refresh)).await.0), (401, 400));
+    // What is given back is over, with all that came with it, and after a restart.
+    for name in ["access_token", "refresh_token"] {
+        let given = oauth.tokens(&oauth.code(&[]).await).await;
+        let other =
+            oauth.post("revoke", &[("client_id", "safe"), ("client_secret", "of the safe one"), ("token", text(&given, name))]).await;
+        assert_eq!((other.0, by_token(&api, "GET", ALL, text(&given, "access_token")).await), (200, 200), "another's is not touched");
+        let revoked = oauth.post("revoke", &[("client_id", "crm"), ("token", text(&given, name))]).await;
+        assert_eq!((revoked.0, &revoked.1["successful"]), (200, &json!(true)));
+        assert_eq!(by_token(&api, "GET", ALL, text(&given, "access_token")).await, 401);
+        assert_eq!(oauth.post("token", &refreshing(text(&given, "refresh_token"))).await.1["error"], "invalid_grant");
+        assert_eq!(oauth.post("revoke", &[("client_id", "crm"), ("token", text(&given, name))]).await.0, 200);
+    }
+    let given = oauth.tokens(&oauth.code(&[]).await).await;
+    oauth.post("revoke", &[("client_id", "crm"), ("token", text(&given, "access_token"))]).await;
+    let server = server.restart().await;
+    assert_eq!(by_token(&server.api(), "GET", ALL, text(&given, "access_token")).await, 401);
+}
+
+#[tokio::test]
+async fn a_token_is_for_its_scopes_its_program_and_whom_it_was_made_for() {
+    let server = TestServer::with(&format!("{ULTRACART}{OAUTH}")).await;
+    let (api, oauth) = (server.api(), OAuth::of(&server.api()));
+    let given = oauth.tokens(&oauth.code(&[("scope", "conversation_read")]).await).await;
+    let read = text(&given, "access_token");
+    assert_eq!((text(&given, "scope"), by_token(&api, "GET", ALL, read).await), ("conversation_read", 200));
+    for (method, path) in [("PUT", ALL), ("PUT", "/conversations/x/join"), ("DELETE", "/conversations/x/leave"), ("PUT", "/agent/auth")] {
+        assert_eq!(by_token(&api, method, path, read).await, 400, "{method} {path}");
+    }
+    let given = oauth.tokens(&oauth.code(&[("scope", "conversation_write")]).await).await;
+    let write = text(&given, "access_token");
+    assert_eq!((by_token(&api, "PUT", ALL, write).await, by_token(&api, "GET", ALL, write).await), (200, 400));
+    // What was said with the request for a code must be shown with it, and nothing else.
+    let code = oauth.code(&[("code_challenge", CHALLENGE), ("code_challenge_method", "S256")]).await;
+    for wrong in [&[][..], &[("code_verifier", "x")]] {
+        assert_eq!(oauth.post("token", &[&redeeming(&code)[..], wrong].concat()).await.1["error"], "invalid_grant");
+    }
+    assert_eq!(oauth.post("token", &[&redeeming(&code)[..], &[("code_verifier", VERIFIER)]].concat()).await.0, 200);
+    let code = oauth.code(&[]).await;
+    let elsewhere =
+        [("grant_type", "authorization_code"), ("client_id", "crm"), ("code", code.as_str()), ("redirect_uri", "http://127.0.0.1:9/back")];
+    for (members, status, error) in [
+        (&elsewhere[..], 400, "invalid_grant"),
+        (
+            &[
+                ("grant_type", "authorization_code"),
+                ("client_id", "safe"),
+                ("client_secret", "of the safe one"),
+                ("code", &code),
+                ("redirect_uri", BACK),
+            ],
+            400,
+            "invalid_grant",
+        ),
+        (&[("grant_type", "authorization_code"), ("client_id", "safe"), ("code", &code), ("redirect_uri", BACK)], 401, "invalid_client"),
+        (
+            &[("grant_type", "authorization_code"), ("client_id", "crm"), ("client_secret", "x"), ("code", &code), ("redirect_uri", BACK)],
+            401,
+            "invalid_client",
+        ),
+        (&[("grant_type", "refresh_token"), ("client_id", "nobody"), ("refresh_token", "x")], 401, "invalid_client"),
+        (&[("grant_type", "password"), ("client_id", "crm")], 400, "unsupported_grant_type"),
+        (&[("grant_type", "authorization_code"), ("client_id", "crm")], 400, "invalid_request"),
+        (&[("grant_type", "refresh_token"), ("client_id", "crm")], 400, "invalid_request"),
+        (&[("client_id", "crm")], 400, "invalid_request"),
+        (&[], 400, "invalid_request"),
+    ] {
+        let (answered, said) = oauth.post("token", members).await;
+        assert_eq!((answered, said["error"].as_str()), (status, Some(error)), "{members:?}");
+    }
+    assert_eq!(oauth.post("token", &redeeming(&code)).await.0, 200, "what others tried with it changes nothing");
+    assert_eq!(oauth.post("revoke", &[("client_id", "crm")]).await.1["error"], "invalid_request");
+    // By a header, too.
+    let basic = oauth.http.post(format!("{}/token", oauth.base)).basic_auth("safe", Some("of the safe one"));
+    let (status, text, _, _) = OAuth::send(basic.form(&[("grant_type", "refresh_token"), ("refresh_token", "x")])).await;
+    assert!(status == 400 && text.contains("invalid_grant"), "{text}");
+}
+
+#[tokio::test]
+async fn nobody_is_sent_where_the_program_has_not_said_and_strangers_do_not_sign_in() {
+    let server = TestServer::with(&format!("{ULTRACART}{OAUTH}")).await;
+    let oauth = OAuth::of(&server.api());
+    let get = async |query: &str| OAuth::send(oauth.http.get(format!("{}/authorize?{query}", oauth.base))).await;
+    for query in [
+        "",
+        "client_id=nobody&response_type=code",
+        "client_id=crm&response_type=code",
+        "client_id=crm&response_type=code&redirect_uri=https://evil.example/",
+        "client_id=crm&response_type=code&redirect_uri=https://crm.example/back",
+        "client_id=crm&client_id=crm",
+    ] {
+        let (status, page, to, headers) = get(query).await;
+        assert!(status == 400 && to.is_none() && page.contains("role=\"alert\""), "{query}: {page}");
+        protected(&headers);
+    }
+    // Where there is but one address it need not be said.
+    assert_eq!(get("client_id=safe&response_type=code").await.0, 200);
+    for (query, error) in [
+        ("response_type=token", "unsupported_response_type"),
+        ("", "unsupported_response_type"),
+        ("response_type=code&scope=order_read", "invalid_scope"),
+        ("response_type=code&code_challenge=x&code_challenge_method=S256", "invalid_request"),
+        (&format!("response_type=code&code_challenge={CHALLENGE}"), "invalid_request"),
+        (&format!("response_type=code&code_challenge={CHALLENGE}&code_challenge_method=plain"), "invalid_request"),
+    ] {
+        let (status, _, to, _) = get(&format!("client_id=safe&state=s&{query}")).await;
+        let to = to.unwrap();
+        let told: BTreeMap<String, String> = to.query_pairs().into_owned().collect();
+        assert_eq!(
+            (status, told["error"].as_str(), told["state"].as_str(), to.host_str()),
+            (303, error, "s", Some("safe.example")),
+            "{query}"
+        );
+    }
+    let usual = [("client_id", "safe"), ("response_type", "code")];
+    for (login, password) in [("ada", "wrong"), ("nobody", "ada-demo"), ("", ""), ("mia", "mia-demo")] {
+        let (status, page, to) = oauth.sign_in(&[&usual[..], &[("login", login), ("password", password)]].concat()).await;
+        assert!(
+            status == 401 && to.is_none() && page.contains("The login or the password is wrong.") && !page.contains("mia-demo"),
+            "{page}"
+        );
+    }
+    let (status, _, to) = oauth.sign_in(&[&usual[..], &[("cancel", "1")]].concat()).await;
+    assert_eq!((status, to.unwrap().as_str()), (303, "https://safe.example/?error=access_denied"));
+    let good = [&usual[..], &[("login", "ada"), ("password", "ada-demo")]].concat();
+    let foreign = oauth.http.post(format!("{}/authorize", oauth.base)).header("sec-fetch-site", "cross-site").form(&good);
+    let (status, page, to, _) = OAuth::send(foreign).await;
+    assert!(status == 400 && to.is_none() && page.contains("another site"), "{page}");
+    assert_eq!(oauth.sign_in(&good).await.0, 303);
+    let slow = TestServer::with(&format!("[limits]\nlogins_per_minute = 2\n\n{ULTRACART}{OAUTH}")).await;
+    let oauth = OAuth::of(&slow.api());
+    let wrong = [&usual[..], &[("login", "ada"), ("password", "wrong")]].concat();
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(oauth.sign_in(&wrong).await.0);
+    }
+    assert_eq!(statuses, [401, 401, 429]);
+}
+
+#[tokio::test]
+async fn what_is_taken_out_of_the_configuration_ends_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = CONFIG.replacen("[accounts.survey]", &format!("{OAUTH}[accounts.survey]"), 1);
+    let with = |config: &str| format!("[internal]\nadmin_key = \"the-admin-key\"\n{config}");
+    let server = TestProcess::start_with(dir.path(), free_port(), &[], &with(&config)).await;
+    let (api, oauth) = (server.api(), OAuth::of(&server.api()));
+    let reload = async |config: &str| {
+        std::fs::write(dir.path().join("test.toml"), with(config)).unwrap();
+        let reply = api.call("POST", "/admin/v1/reload", &[("authorization", "Bearer the-admin-key")], "").await;
+        assert_eq!(reply.status, 200, "{}", reply.text);
+    };
+    let given = oauth.tokens(&oauth.code(&[]).await).await;
+    let (access, refresh) = (text(&given, "access_token"), text(&given, "refresh_token"));
+    assert_eq!(by_token(&api, "GET", ALL, access).await, 200);
+    reload(CONFIG).await;
+    assert_eq!((by_token(&api, "GET", ALL, access).await, oauth.post("token", &refreshing(refresh)).await.0), (410, 401));
+    reload(&config).await;
+    assert_eq!(by_token(&api, "GET", ALL, access).await, 200);
+    // Another password ends what the agent granted before.
+    reload(&config.replacen("ada-demo", "another", 1)).await;
+    assert_eq!((by_token(&api, "GET", ALL, access).await, oauth.post("token", &refreshing(refresh)).await.0), (401, 400));
+    let gone = config.replacen("user_id = \"1001\"\nlogin = \"ada\"", "user_id = \"1009\"\nlogin = \"ida\"", 1);
+    reload(&gone).await;
+    assert_eq!(by_token(&api, "GET", ALL, access).await, 410);
 }

@@ -655,7 +655,7 @@ async fn a_message_that_is_sent_again_is_there_once_and_its_sender_hears_so() {
     // Another text under the same name is refused; another agent's name is its own, and so is that in another conversation.
     ada.say(&id, "twice", "m-1").await;
     let refused = ada.next_of("notice").await;
-    assert_eq!((text(&refused["message"], "client_message_id"), &refused["error"]["error_code"]), ("m-1", &json!("400")));
+    assert_eq!((text(&refused["message"], "client_message_id"), &refused["error"]["error_code"]), ("m-1", &json!("409")));
     grace.say(&id, "grace's", "m-1").await;
     let second = api.speaker("ben").await.open().await;
     ada.join(&second).await;
@@ -923,7 +923,7 @@ async fn who_does_not_read_is_closed_and_goes_on_by_its_cursor() {
 async fn what_is_sent_at_once_is_taken_in_its_order() {
     let server = gateway().await;
     let api = server.api();
-    let mut ada = Agent::come(&api, "ada").await;
+    let ada = Agent::come(&api, "ada").await;
     let id = api.speaker("ann").await.open().await;
     // It comes, and writes without waiting for anything; more than may be pending at a time.
     let (mut sink, _) = ada.ws.socket.split();

@@ -112,7 +112,8 @@ struct UploadUrlResponse {
 }
 
 /// Where the caller may put a file.
-#[utoipa::path(get, path = "/rest/v2/conversation/upload_url/{extension}", operation_id = "getConversationMultimediaUploadUrl", tag = "agents",
+#[utoipa::path(get, path = "/rest/v2/conversation/upload_url/{extension}",
+    operation_id = "getConversationMultimediaUploadUrl", tag = "agents",
     params(("extension" = String, Path, description = "The end of its name, such as `jpg`.")),
     responses((status = 200, description = "There.", body = UploadUrlResponse), Any))]
 async fn upload_url(caller: Caller, Path(extension): Path<String>) -> Result<Json<UploadUrlResponse>, Fault> {

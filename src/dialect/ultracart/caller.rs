@@ -3,9 +3,10 @@
 use super::UltraCart;
 use super::arn::Merchant;
 use super::error::Fault;
+use super::model::Scene;
 use crate::config::{Dialect, Limits};
 use crate::dialect::origin::origin;
-use crate::domain::{Actor, Command, Conversation, FieldChange, Millis, Person};
+use crate::domain::{Actor, Command, Consumer, Conversation, FieldChange, Millis, Person};
 use crate::faults::Tenant;
 use crate::gateway::{Gateway, Request as Wanted};
 use crate::identity::{Access, Account, Agent, KeyRefused, Scopes};
@@ -148,6 +149,11 @@ impl Caller {
     /// Who looks at conversations, if that is somebody who could take part in them.
     pub(super) fn reader(&self) -> Option<Person> {
         self.agent().ok().map(Agent::person)
+    }
+
+    /// From where the caller looks at a conversation.
+    pub(super) fn scene<'s>(&'s self, reader: Option<&'s Person>, consumer: Option<&'s Consumer>) -> Scene<'s> {
+        Scene { account: &self.account, merchant: &self.merchant, reader, consumer }
     }
 
     /// An address of ours as the caller can use it anywhere.

@@ -1,10 +1,10 @@
 //! Conversations: a list of them, the beginning of one, one as it is, and what was said in it after a time.
 
+use super::arn::Named;
 use super::caller::{Body, Caller};
 use super::error::{Absent, Any, Fault, Large, Nothing};
-use super::model::{Conversation, ConversationMessage, ConversationSummary, Medium, Receipts, Scene};
+use super::model::{Conversation, ConversationMessage, ConversationSummary, Medium, Receipts};
 use super::part;
-use crate::dialect::ultracart::arn::Named;
 use crate::domain::{Command, Conversation as Known, FieldChange, Millis, Outcome, Person, Role, Ttr};
 use axum::Json;
 use axum::extract::{Path, Query};
@@ -134,7 +134,7 @@ async fn list(caller: Caller, Query(paging): Query<Paging>) -> Result<Json<Conve
     let reader = caller.reader();
     for one in &found {
         let consumer = caller.gateway().consumer_of(caller.actor(), one).await?;
-        let scene = Scene { account: caller.account(), merchant: caller.merchant(), reader: reader.as_ref(), consumer: consumer.as_ref() };
+        let scene = caller.scene(reader.as_ref(), consumer.as_ref());
         conversations.push(scene.summary(one));
     }
     let (count, offset) = (conversations.len(), page.offset);
@@ -184,7 +184,8 @@ struct One {
 }
 
 /// One conversation with who takes part and what was said; of its messages the newest, if there are more than `limit`.
-#[utoipa::path(get, path = "/rest/v2/conversation/conversations/{conversation_uuid}", operation_id = "getConversation", tag = "conversations",
+#[utoipa::path(get, path = "/rest/v2/conversation/conversations/{conversation_uuid}",
+    operation_id = "getConversation", tag = "conversations",
     params(("conversation_uuid" = String, Path, description = "The conversation."), Most),
     responses((status = 200, description = "It.", body = One), Any, Absent))]
 async fn one(caller: Caller, Path(id): Path<String>, Query(most): Query<Most>) -> Result<Json<One>, Fault> {
@@ -200,7 +201,7 @@ async fn whole(caller: &Caller, known: &Known, limit: usize) -> Result<Conversat
     let changes = caller.gateway().changes(caller.actor(), &known.details.id).await?;
     let consumer = caller.gateway().consumer_of(caller.actor(), known).await?;
     let reader = caller.reader();
-    let scene = Scene { account: caller.account(), merchant: caller.merchant(), reader: reader.as_ref(), consumer: consumer.as_ref() };
+    let scene = caller.scene(reader.as_ref(), consumer.as_ref());
     Ok(scene.conversation(known, &events, &changes, limit, &|path| caller.media(path)))
 }
 
@@ -214,11 +215,12 @@ struct Messages {
 }
 
 /// What was said in a conversation after a time, oldest first: ask again with the `message_epoch` of the last, until nothing comes.
-#[utoipa::path(get, path = "/rest/v2/conversation/conversations/{conversation_uuid}/messages/{since}", operation_id = "getConversationMessages",
+#[utoipa::path(get, path = "/rest/v2/conversation/conversations/{conversation_uuid}/messages/{since}",
+    operation_id = "getConversationMessages",
     tag = "conversations",
     params(
         ("conversation_uuid" = String, Path, description = "The conversation."),
-        ("since" = String, Path, description = "A `message_epoch`, in milliseconds, or a time as ISO 8601. What is of that very time is not shown."),
+        ("since" = String, Path, description = "A `message_epoch`, or a time in ISO 8601; what is of that very time is not shown."),
         Most,
     ),
     responses((status = 200, description = "A part of them.", body = Messages), Any, Absent))]
@@ -229,7 +231,7 @@ async fn since(caller: Caller, Path((id, since)): Path<(String, String)>, Query(
     let events = caller.gateway().messages_since(caller.actor(), &known.details.id, since).await?;
     let consumer = caller.gateway().consumer_of(caller.actor(), &known).await?;
     let reader = caller.reader();
-    let scene = Scene { account: caller.account(), merchant: caller.merchant(), reader: reader.as_ref(), consumer: consumer.as_ref() };
+    let scene = caller.scene(reader.as_ref(), consumer.as_ref());
     let receipts = Receipts::of(&events);
     let shown = events.iter().filter_map(|sight| scene.message(&known, sight, &receipts, &|path| caller.media(path)));
     let metadata = Metadata { payload_name: "conversation_messages", result_set: None };

@@ -152,6 +152,8 @@ impl From<Error> for Fault {
             ErrorCode::Unknown | ErrorCode::Busy | ErrorCode::DiskFull => (StatusCode::SERVICE_UNAVAILABLE, Some(Wait(1))),
             ErrorCode::NotFound => (StatusCode::NOT_FOUND, None),
             ErrorCode::Internal => (StatusCode::INTERNAL_SERVER_ERROR, None),
+            // Of the socket, which has no statuses of the vendor's.
+            ErrorCode::OtherEpoch | ErrorCode::KeyReused => (StatusCode::CONFLICT, None),
             _ => (StatusCode::BAD_REQUEST, None),
         };
         Self { wait, ..Self::of(status, error.to_string()) }

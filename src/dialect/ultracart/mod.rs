@@ -70,8 +70,8 @@ fn done() -> Json<Done> {
 #[openapi(
     info(
         title = "UltraCart-compatible calls",
-        description = "The Conversation API of UltraCart, on this gateway's conversations. Each refusal has `success` false, an `error` and \
-            the header `UC-REST-ERROR`.",
+        description = "The Conversation API of UltraCart, on this gateway's conversations. Each refusal has `success` false, an `error` \
+            and the header `UC-REST-ERROR`.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     components(schemas(Envelope, oauth::Said)),

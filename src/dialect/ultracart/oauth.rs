@@ -235,7 +235,10 @@ fn basic(headers: &HeaderMap) -> Vec<(String, String)> {
         let (word, text) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
         let text = STANDARD.decode(text.trim()).ok().filter(|_| word.eq_ignore_ascii_case("basic"))?;
         let (id, secret) = std::str::from_utf8(&text).ok()?.split_once(':')?;
-        Some(form::members(&format!("client_id={id}&client_secret={secret}")))
+        let pair = form::members(&format!("client_id={id}&client_secret={secret}"));
+        // It should be written as in a form; many write it as it is.
+        let as_it_is = || vec![("client_id".to_owned(), id.to_owned()), ("client_secret".to_owned(), secret.to_owned())];
+        Some(if pair.len() == 2 { pair } else { as_it_is() })
     };
     pair().unwrap_or_default()
 }
@@ -299,7 +302,8 @@ async fn page(Extension(ultracart): Extension<Arc<UltraCart>>, query: Result<Que
     request_body(content = SignIn, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 303, description = "The program is told the code, or why not."),
-        (status = 400, description = "The program, or its address, is not known; or the form is another site's.", body = String, content_type = "text/html"),
+        (status = 400, description = "The program or its address is not known, or another site sent this.", body = String,
+         content_type = "text/html"),
         (status = 401, description = "The login or the password is wrong.", body = String, content_type = "text/html"),
         (status = 413, description = "The body is too large.", body = String, content_type = "text/html"),
         (status = 429, description = "Too many attempts.", body = String, content_type = "text/html"),
@@ -500,6 +504,7 @@ mod tests {
         };
         let pair = |id: &str, secret: &str| vec![("client_id".to_owned(), id.to_owned()), ("client_secret".to_owned(), secret.to_owned())];
         assert_eq!(of("app:s%3Acret"), pair("app", "s:cret"));
+        assert_eq!(of("app:a secret & more"), pair("app", "a secret & more"));
         assert_eq!(of("nonsense"), []);
     }
 }

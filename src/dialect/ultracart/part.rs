@@ -25,7 +25,8 @@ struct Join {
 }
 
 /// Joins a conversation: one that waits is the caller's from then on. Whoever is there stays as it is.
-#[utoipa::path(put, path = "/rest/v2/conversation/conversations/{conversation_uuid}/join", operation_id = "joinConversation", tag = "conversations",
+#[utoipa::path(put, path = "/rest/v2/conversation/conversations/{conversation_uuid}/join",
+    operation_id = "joinConversation", tag = "conversations",
     params(("conversation_uuid" = String, Path, description = "The conversation.")), request_body = Option<Join>,
     responses((status = 200, description = "The caller takes part.", body = Done), Any, Absent, Large))]
 async fn join(caller: Caller, Path(id): Path<String>, Body(_said): Body<Join>) -> Result<Json<Done>, Fault> {
@@ -45,7 +46,8 @@ pub(super) async fn take(caller: &Caller, id: &str) -> Result<(), Fault> {
 }
 
 /// Leaves a conversation. One that loses its agent waits in its queue again. Who is not there stays as it is.
-#[utoipa::path(delete, path = "/rest/v2/conversation/conversations/{conversation_uuid}/leave", operation_id = "leaveConversation", tag = "conversations",
+#[utoipa::path(delete, path = "/rest/v2/conversation/conversations/{conversation_uuid}/leave",
+    operation_id = "leaveConversation", tag = "conversations",
     params(("conversation_uuid" = String, Path, description = "The conversation.")),
     responses((status = 200, description = "The caller takes no part.", body = Done), Any, Absent))]
 async fn leave(caller: Caller, Path(id): Path<String>) -> Result<Json<Done>, Fault> {
@@ -55,7 +57,8 @@ async fn leave(caller: Caller, Path(id): Path<String>) -> Result<Json<Done>, Fau
 }
 
 /// Marks what was said as read by the caller.
-#[utoipa::path(put, path = "/rest/v2/conversation/conversations/{conversation_uuid}/markread", operation_id = "markReadConversation", tag = "conversations",
+#[utoipa::path(put, path = "/rest/v2/conversation/conversations/{conversation_uuid}/markread",
+    operation_id = "markReadConversation", tag = "conversations",
     params(("conversation_uuid" = String, Path, description = "The conversation.")),
     responses((status = 200, description = "It is marked.", body = Done), Any, Absent))]
 async fn read(caller: Caller, Path(id): Path<String>) -> Result<Json<Done>, Fault> {

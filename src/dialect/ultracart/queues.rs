@@ -133,7 +133,8 @@ fn queues(caller: &Caller) -> Vec<QueueId> {
 }
 
 /// How the queues stand, by the 1,000 open conversations that changed last.
-#[utoipa::path(get, path = "/rest/v2/conversation/conversations/queues/statuses", operation_id = "getConversationWebchatQueueStatuses", tag = "queues",
+#[utoipa::path(get, path = "/rest/v2/conversation/conversations/queues/statuses",
+    operation_id = "getConversationWebchatQueueStatuses", tag = "queues",
     responses((status = 200, description = "Each queue.", body = QueueStatuses), Any))]
 async fn statuses(caller: Caller) -> Result<Json<QueueStatuses>, Fault> {
     let account = caller.account();
@@ -172,8 +173,7 @@ async fn status(
     let mut queue_entries = Vec::with_capacity(waiting.len());
     for one in &waiting {
         let consumer = caller.gateway().consumer_of(caller.actor(), one).await?;
-        let scene = Scene { account: caller.account(), merchant: caller.merchant(), reader: None, consumer: consumer.as_ref() };
-        queue_entries.push(QueueEntry::of(&scene, one));
+        queue_entries.push(QueueEntry::of(&caller.scene(None, consumer.as_ref()), one));
     }
     Ok(QueueStatus {
         queue_name: name(caller.account(), queue),
@@ -197,7 +197,8 @@ struct Said {
 }
 
 /// Says whether the caller takes conversations. An agent's state is one for all of its queues.
-#[utoipa::path(put, path = "/rest/v2/conversation/conversations/queues/{queue_name}/status", operation_id = "updateConversationWebchatQueueStatus",
+#[utoipa::path(put, path = "/rest/v2/conversation/conversations/queues/{queue_name}/status",
+    operation_id = "updateConversationWebchatQueueStatus",
     tag = "queues", params(("queue_name" = String, Path, description = "The queue, by its name or id.")), request_body = Said,
     responses((status = 200, description = "It is said.", body = Done), Any, Absent, Large))]
 async fn set_status(caller: Caller, Path(queue): Path<String>, Body(said): Body<Said>) -> Result<Json<Done>, Fault> {

@@ -1074,7 +1074,7 @@ pub(super) fn keep_session(connection: &Connection, row: &SessionRow) -> rusqlit
         // What has ended stays so, whatever a refresh that began before wants to write.
         .prepare_cached(
             "INSERT INTO sessions (id, account, agent, csrf, made_with, expires, ended) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-             ON CONFLICT (id) DO UPDATE SET expires = excluded.expires, ended = max(ended, excluded.ended)",
+             ON CONFLICT (id) DO UPDATE SET csrf = excluded.csrf, expires = excluded.expires, ended = max(ended, excluded.ended)",
         )?
         .execute((&row.id, row.account.as_str(), &row.agent, &row.csrf, &row.made_with, row.expires, row.ended))?;
     Ok(())
