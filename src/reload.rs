@@ -45,7 +45,8 @@ pub enum ReloadError {
 /// What a reload reaches.
 pub(crate) struct Reach {
     pub(crate) gateway: Arc<Gateway>,
-    pub(crate) native: Arc<Native>,
+    /// The native dialect, if it is on.
+    pub(crate) native: Option<Arc<Native>>,
     pub(crate) oncehub: Option<Arc<OnceHub>>,
     pub(crate) listener: Arc<Listener>,
     pub(crate) certificate: Option<Certificate>,
@@ -132,7 +133,9 @@ impl Reloader {
         reach.retention.store(Arc::new(config.retention.clone()));
         reach.admin_key.store(config.admin_key().map(Arc::new));
         reach.listener.limits_changed();
-        reach.native.limits_changed();
+        if let Some(native) = &reach.native {
+            native.limits_changed();
+        }
         reach.gateway.limits_changed();
         (self.and_then)(&config);
         let mut is_kept = true;
@@ -140,7 +143,7 @@ impl Reloader {
             let (account, agents) = match one {
                 Dropped::Account(account, agents) => (account, agents.as_slice()),
                 Dropped::Agent(account, agent) => (account, std::slice::from_ref(agent)),
-                Dropped::App(..) => continue,
+                Dropped::App(..) | Dropped::Key(_) => continue,
             };
             for agent in agents {
                 is_kept &= reach.gateway.identity().end_logins(account, agent).await.is_ok();
@@ -152,13 +155,16 @@ impl Reloader {
         }
         let mut is_restored = true;
         if let Some(oncehub) = &reach.oncehub {
-            is_restored = oncehub.restore(Begin::WithOthers).await.is_ok();
+            let begin = if reach.native.is_some() { Begin::WithOthers } else { Begin::Now };
+            is_restored = oncehub.restore(begin).await.is_ok();
         }
-        let installed = reach.native.accounts_changed(&config).await;
+        if let Some(native) = &reach.native {
+            is_restored &= native.accounts_changed(&config).await.is_ok();
+        }
         let things = reach.gateway.identity().take_things(&config).await;
         *now = config;
         let left_out = match things {
-            Ok(left_out) if is_kept && is_restored && installed.is_ok() => left_out,
+            Ok(left_out) if is_kept && is_restored => left_out,
             _ => return Err(ReloadError::Store),
         };
         let left_out: String = left_out.iter().map(|reason| format!("; left out: {reason}")).collect();
@@ -174,6 +180,7 @@ fn close(gateway: &Gateway, dropped: &[Dropped], lost: &[Purpose]) -> usize {
         closed += match one {
             Dropped::Account(account, _) => hub.close_all(account, CloseCode::Token),
             Dropped::App(account, app) => gateway.close_app(account, app),
+            Dropped::Key(key) => gateway.identity().end_key(*key),
             Dropped::Agent(account, agent) => {
                 let (account, agent) = (account.clone(), agent.clone());
                 let is_theirs = move |actor: &Actor| matches!(actor, Actor::Agent { user, .. } if *user == agent);

@@ -157,6 +157,8 @@ async fn identify<D: Doorway>(
                 }
                 say(around, socket, Some(reply)).await?;
             }
+            // It has no more time for it than for the whole.
+            Greeting::Part => {}
         }
     }
 }

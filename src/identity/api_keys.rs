@@ -207,6 +207,14 @@ impl ApiKeys {
         self.named.get(&(dialect, id)).cloned()
     }
 
+    /// Those that let nobody in any more as who they were.
+    pub(super) fn lost_in(&self, now: &Self) -> impl Iterator<Item = Uuid> {
+        let is_lost = |(print, key): &(&(Dialect, Fingerprint), &Arc<ApiKey>)| {
+            now.all.get(*print).is_none_or(|same| same.id != key.id || same.actor != key.actor)
+        };
+        self.all.iter().filter(is_lost).map(|(_, key)| key.id)
+    }
+
     pub(super) fn find(&self, dialect: Dialect, given: &str) -> Option<Arc<ApiKey>> {
         self.all.get(&(dialect, print(dialect, given))).cloned()
     }

@@ -21,7 +21,8 @@ pub trait Codec: Send + 'static {
     /// What a reply must know of its request, such as its id.
     type Tag: Send + 'static;
 
-    /// What stands between requests, where a frame may hold several.
+    /// What ends a request, where a frame may hold several, or parts of them. The codec is given it, too: a text without it is a part,
+    /// and what belongs to it follows.
     const SEPARATOR: Option<char> = None;
 
     /// Whether in a feed each entry comes with its conversation as it is now; else only those do that are no event.
@@ -64,6 +65,11 @@ pub trait Codec: Send + 'static {
 
     /// How events are told that were read from the log.
     fn batch_encoder(&self) -> BatchEncoder;
+
+    /// Whether the peer is told of somebody who types, of all that reaches its session.
+    fn shows_typing(&self, _typing: &Typing) -> bool {
+        true
+    }
 
     /// Somebody types.
     fn typing(&self, typing: &Typing) -> Frame;
@@ -222,6 +228,8 @@ pub enum Greeting<C: Codec> {
     Welcome(Frame, Box<Admitted<C>>),
     /// It is not known yet: what to reply.
     NotYet(Frame),
+    /// It has begun to say who it is, and there is nothing to reply.
+    Part,
     /// It is turned away: what to say, and the code.
     Refused(Frame, CloseCode),
     /// It is turned away.
@@ -249,6 +257,7 @@ impl<C: Codec> std::fmt::Debug for Greeting<C> {
         f.write_str(match self {
             Self::Welcome(..) => "Welcome",
             Self::NotYet(_) => "NotYet",
+            Self::Part => "Part",
             Self::Refused(..) => "Refused",
             Self::Turned(_) => "Turned",
         })

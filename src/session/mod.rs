@@ -47,7 +47,7 @@ pub const HOLD: Duration = Duration::from_millis(50);
 const OUT_BYTES: usize = 256 * 1024;
 
 /// Most requests in one frame, where it may hold several.
-const MOST_IN_FRAME: usize = 256;
+pub const MOST_IN_FRAME: usize = 256;
 
 /// Room for events of one write that a connection keeps.
 const KEPT_EVENTS: usize = 64;
@@ -304,7 +304,7 @@ impl<C: Codec> Session<C> {
     /// The code to close with, if there were too many bad requests in a row, or there are too many in the frame.
     pub fn accept(&mut self, text: &str) -> Result<(), CloseCode> {
         let Some(separator) = C::SEPARATOR else { return self.accept_one(text) };
-        for (place, one) in text.split_terminator(separator).enumerate() {
+        for (place, one) in text.split_inclusive(separator).enumerate() {
             if place >= MOST_IN_FRAME {
                 return Err(CloseCode::Policy);
             }
@@ -613,7 +613,8 @@ impl<C: Codec> Session<C> {
                     self.watches.change_heard(&change, codec, &self.opened, self.gateway.identity().now(), &mut self.out)
                 }
                 Item::Typing(typing) => {
-                    if self.dialogs.hears(&typing.dialog, &typing.audience, typing.whisper) || self.feed.is_some() {
+                    let hears = self.feed.is_some() || self.dialogs.hears(&typing.dialog, &typing.audience, typing.whisper);
+                    if hears && codec.shows_typing(&typing) {
                         let frame = typing.frame(codec.slot(), |typing| codec.typing(typing));
                         self.out.push(Out::Frame(frame));
                     }

@@ -44,5 +44,6 @@ mod sockets;
 mod support;
 mod surfaces;
 mod trace;
+mod ultracart;
 mod verifiers;
 mod webhooks;

@@ -26,6 +26,10 @@ dialect = "oncehub"
 key = "oncehub-key"
 per_second = 100000
 [[accounts.api_keys]]
+dialect = "ultracart"
+key = "ultracart-key"
+agent = "1"
+per_second = 100000
 dialect = "hubster"
 key = "demo-hubster-secret"
 per_second = 100000
@@ -103,7 +107,7 @@ fn references<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
 async fn each_document_says_of_every_call_what_it_takes_and_how_it_answers() {
     let server = TestServer::with(ADMIN).await;
     let all = documents(&server.api()).await;
-    assert_eq!(all.keys().collect::<Vec<_>>(), ["admin", "dixa", "files", "hubster", "liveperson", "oncehub", "webhooks"]);
+    assert_eq!(all.keys().collect::<Vec<_>>(), ["admin", "dixa", "files", "hubster", "liveperson", "oncehub", "ultracart", "webhooks"]);
     for (name, document) in &all {
         assert_eq!((&document["openapi"], &document["info"]["version"]), (&json!("3.1.0"), &json!(env!("CARGO_PKG_VERSION"))), "{name}");
         let mut found = Vec::new();
@@ -154,6 +158,7 @@ async fn every_documented_call_is_served_and_no_other_method_is() {
             let key = match name.as_str() {
                 "dixa" => ("authorization", "dixa-key"),
                 "oncehub" => ("api-key", "oncehub-key"),
+                "ultracart" => ("x-ultracart-simple-key", "ultracart-key"),
                 _ => ("authorization", "Bearer the-admin-key"),
             };
             for method in METHODS {
@@ -180,6 +185,7 @@ fn no_call_is_routed_beside_the_documents() {
         "dialect/hubster/mod.rs",
         "dialect/liveperson/mod.rs",
         "dialect/oncehub/mod.rs",
+        "dialect/ultracart/mod.rs",
     ];
     let mut folders = ["http", "files", "dialect"].map(|folder| root().join("src").join(folder)).to_vec();
     let mut found = BTreeSet::new();
@@ -199,7 +205,7 @@ fn no_call_is_routed_beside_the_documents() {
     }
     assert_eq!(found, undocumented.map(str::to_owned).into());
     // The dialects': what answers while they are switched off, and where there is nothing.
-    for (dialect, count) in [("liveperson", 1), ("dixa", 4), ("oncehub", 1), ("hubster", 1)] {
+    for (dialect, count) in [("liveperson", 1), ("dixa", 4), ("oncehub", 1), ("ultracart", 1), ("hubster", 1)] {
         let text = std::fs::read_to_string(root().join(format!("src/dialect/{dialect}/mod.rs"))).unwrap();
         assert_eq!(text.matches(".route(").count(), count, "{dialect}");
     }
@@ -209,7 +215,7 @@ fn no_call_is_routed_beside_the_documents() {
 async fn what_is_switched_off_is_not_listed_and_operators_have_their_own_where_they_have_a_listener() {
     let port = free_port();
     let server = TestServer::with(&format!("[internal]\nlisten = \"127.0.0.1:{port}\"\nadmin_key = \"the-admin-key\"\n\n")).await;
-    assert_eq!(names(&server.api()).await, ["liveperson", "dixa", "oncehub", "hubster", "files", "webhooks"]);
+    assert_eq!(names(&server.api()).await, ["liveperson", "dixa", "oncehub", "ultracart", "hubster", "files", "webhooks"]);
     assert_eq!(server.api().get("/docs/openapi/admin.json").await.status, 404);
     let internal = Api::new(([127, 0, 0, 1], port).into());
     assert_eq!(names(&internal).await, ["admin", "webhooks"]);
@@ -354,6 +360,15 @@ async fn a_fuzzer_finds_no_answer_that_the_documents_do_not_have() {
         ("path.userId", user),
         ("query.query", "hello".to_owned()),
     ];
+    let ultracart_key = || vec![("x-ultracart-simple-key", "ultracart-key".to_owned())];
+    let simple_key = [("x-ultracart-simple-key", "ultracart-key")];
+    let begun = api.call("PUT", "/rest/v2/conversation/conversations", &simple_key, "{}").await.json();
+    let ultracart = vec![
+        of("path.conversation_uuid", begun["conversation_uuid"].as_str().unwrap()),
+        of("path.since", "0"),
+        of("path.queue_name", "-1"),
+        of("path.extension", "jpg"),
+    ];
     let form =
         "grant_type=client_credentials&client_id=hubster.engine.api.00000000000000000000000000000001&client_secret=demo-hubster-secret";
     let token = api.call("POST", "/connect/token", &[], form).await.json();
@@ -396,6 +411,8 @@ async fn a_fuzzer_finds_no_answer_that_the_documents_do_not_have() {
         Run { document: "liveperson", tags: &["agents"], headers: vec![("Authorization", bearer)], parameters: demo() },
         Run { document: "dixa", tags: &[], headers: dixa_key(), parameters: Vec::new() },
         Run { document: "dixa", tags: &[], headers: dixa_key(), parameters: dixa },
+        Run { document: "ultracart", tags: &[], headers: ultracart_key(), parameters: Vec::new() },
+        Run { document: "ultracart", tags: &[], headers: ultracart_key(), parameters: ultracart },
         Run { document: "hubster", tags: &[], headers: engine(), parameters: Vec::new() },
         Run { document: "hubster", tags: &[], headers: engine(), parameters: hubster },
         Run { document: "oncehub", tags: &[], headers: vec![("API-Key", "oncehub-key".to_owned())], parameters: Vec::new() },

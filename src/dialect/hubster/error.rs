@@ -157,6 +157,12 @@ impl Fault {
         self.status
     }
 
+    /// As it is said on a connection, where there are no statuses: the vendor's client reads the number between the brackets.
+    pub(super) fn exception(&self) -> String {
+        let said = self.errors.first().map_or_else(String::new, |first| format!("[{}]: {}", first.code, first.description));
+        format!("Connection closed with an error. HubException: {said}")
+    }
+
     fn under(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }

@@ -4,6 +4,7 @@
 //! - [`establish`]: conversations that are established, with [`profile`] who their customers are; [`conversations`]: those that are
 //!   looked up;
 //! - [`inbound`]: activities that are sent, [`interactions`]: those that are read, [`message`]: what they say;
+//! - [`signalr`]: activities as they happen;
 //! - [`object`]: the objects as they are shown; [`json`]: how requests are read; [`error`]: how they are refused;
 //! - [`openapi`]: what the document says.
 
@@ -18,6 +19,7 @@ mod message;
 mod object;
 mod openapi;
 mod profile;
+pub mod signalr;
 mod token;
 
 use self::error::{Code, Fault, in_our_words};
@@ -107,9 +109,12 @@ impl Hubster {
             .routes(routes!(interactions::activities))
     }
 
-    /// Calls without a token.
+    /// Calls without a token, or with one that need not be a header.
     fn open_calls() -> OpenApiRouter<Arc<Self>> {
-        OpenApiRouter::with_openapi(openapi::about()).routes(routes!(token::connect)).routes(routes!(token::web_chat))
+        OpenApiRouter::with_openapi(openapi::about())
+            .routes(routes!(token::connect))
+            .routes(routes!(token::web_chat))
+            .routes(routes!(signalr::negotiate))
     }
 
     /// Whether a page of an origin may call: one that is allowed everywhere, or that any integration names. Which of the integrations
@@ -139,7 +144,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// All paths of the dialect, with one answer.
 fn anything(why: &'static str) -> Router {
     let answer = move || async move { Fault::new(Code::NotFound, why) };
-    let paths = ["/connect", "/connect/{*rest}", "/api/v1", "/api/v1/{*rest}", "/inbound", "/inbound/{*rest}"];
+    let paths = ["/connect", "/connect/{*rest}", "/api/v1", "/api/v1/{*rest}", "/inbound", "/inbound/{*rest}", "/engine-chat-hub/{*rest}"];
     paths.into_iter().fold(Router::new(), |routes, path| routes.route(path, axum::routing::any(answer)))
 }
 

@@ -7,6 +7,7 @@ use crate::dialect::ids::event_uuid;
 use crate::domain::{Conversation, Millis, OpenState, Person, Role, Sight};
 use crate::files::Files;
 use crate::gateway::derived_uuid;
+use crate::hub::Typing;
 use crate::identity::{Account, Kept};
 use crate::things::{Hub, Integration, IntegrationChannel, IntegrationKind, IntegrationState, ThingId};
 use jiff::Timestamp;
@@ -319,14 +320,7 @@ impl Scene<'_> {
         } else {
             (Some(note.message.unwrap_or_else(|| from_event(self, message))), None)
         };
-        let customer = self.customer(known);
-        let (sender, recipient) = match &message.from {
-            Person::Consumer(_) => (customer, self.business(known, self.answering(known), to)),
-            Person::Agent { user, .. } => {
-                let is_bot = matches!(message.role, Role::BrandBot | Role::Controller);
-                (self.business(known, Some(user), is_bot.then_some(IntegrationKind::Bot)), customer)
-            }
-        };
+        let (sender, recipient) = self.ends(known, (&message.from, message.role), to);
         let is_message = said.is_some();
         Some(Activity {
             r#type: if is_message { ActivityKind::Message } else { ActivityKind::Event },
@@ -345,6 +339,38 @@ impl Scene<'_> {
             message: said,
             event,
         })
+    }
+
+    /// Somebody who types or has stopped, as an activity.
+    pub(super) fn typing(&self, known: &Known, typing: &Typing) -> Option<Activity> {
+        let state: Value = serde_json::from_str(typing.event.get()).ok()?;
+        let kind = if state["chatState"] == "COMPOSING" { "typing_on" } else { "typing_off" };
+        let (sender, recipient) = self.ends(known, (&typing.from, typing.role), None);
+        Some(Activity {
+            r#type: ActivityKind::Event,
+            event_trigger: None,
+            event_id: self.now,
+            external_id: None,
+            is_echo: false,
+            interaction_id: None,
+            flow_process: "Default",
+            sender,
+            recipient,
+            message: None,
+            event: Some(serde_json::json!({"type": kind})),
+        })
+    }
+
+    /// From whom and to whom something goes. What a customer sends goes to who answers, of a kind where that is given.
+    fn ends(&self, known: &Known, (from, role): (&Person, Role), to: Option<IntegrationKind>) -> (Source, Source) {
+        let customer = self.customer(known);
+        match from {
+            Person::Consumer(_) => (customer, self.business(known, self.answering(known), to)),
+            Person::Agent { user, .. } => {
+                let is_bot = matches!(role, Role::BrandBot | Role::Controller);
+                (self.business(known, Some(user), is_bot.then_some(IntegrationKind::Bot)), customer)
+            }
+        }
     }
 
     /// The customer's end.
@@ -377,11 +403,21 @@ impl Scene<'_> {
         let found = own.or_else(of_kind).or_else(|| of_hub().find(is_theirs)).or_else(agents_first);
         let kind = wanted.or_else(|| found.map(|found| found.thing.kind)).unwrap_or(IntegrationKind::Agent);
         let integration_id = found.map_or_else(|| self.account.uuid_of("hub's agents", &hub.to_string()), |found| found.id.uuid());
+        let channel = found.map_or(IntegrationChannel::Direct, |found| found.thing.channel);
+        self.of_brand(known, (integration_id, kind, channel))
+    }
+
+    /// The end of an agent's or a bot's integration.
+    pub(super) fn of_integration(&self, known: &Known, integration: &Kept<Integration>) -> Source {
+        self.of_brand(known, (integration.id.uuid(), integration.thing.kind, integration.thing.channel))
+    }
+
+    fn of_brand(&self, known: &Known, (integration_id, kind, channel): (Uuid, IntegrationKind, IntegrationChannel)) -> Source {
         let conversation = conversation_uuid(&known.conversation);
         Source {
             integration_id,
             integration_type: kind_name(kind),
-            channel_type: channel_name(found.map_or(IntegrationChannel::Direct, |found| found.thing.channel)),
+            channel_type: channel_name(channel),
             token_id: format!("{conversation}.{integration_id}"),
             kind,
         }

@@ -21,6 +21,7 @@ use utoipa::{IntoResponses, OpenApi};
         (name = "tokens", description = "Tokens for programs, and for visitors of web pages."),
         (name = "conversations", description = "Conversations: established, and looked up."),
         (name = "activities", description = "What is said in them."),
+        (name = "events", description = "The events hub, which tells of it as it happens."),
     ),
 )]
 struct About;
@@ -89,6 +90,13 @@ refused! {
         408: "The body did not come in time. Code 108.",
         413: "The body is too large. Code 212.",
         417: "It is not possible in the present state. Code 107.",
+    }
+    /// How who would connect to the events hub is refused.
+    NegotiateRefused {
+        400: "A parameter is missing or wrong; or the integration is paused or terminated.",
+        401: "The token is missing, expired or not valid. Code 102.",
+        403: "A visitor's token, and not its own; a customer's integration without its conversation; or an agent's that is another's than the key's.",
+        404: "There is no such integration, or no such conversation of it.",
     }
     /// How a visitor gets no token.
     VisitorRefused {
