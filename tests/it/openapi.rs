@@ -30,6 +30,7 @@ dialect = "ultracart"
 key = "ultracart-key"
 agent = "1"
 per_second = 100000
+[[accounts.api_keys]]
 dialect = "hubster"
 key = "demo-hubster-secret"
 per_second = 100000
