@@ -4,11 +4,13 @@
 //! says which file or variable, where in it, what is wrong and what to write instead.
 
 mod api_key;
+mod oauth_app;
 mod sign_in;
 pub mod things;
 mod webhook;
 
 pub use api_key::{ApiKey, Dialect, KeyRate};
+pub use oauth_app::OAuthApp;
 pub use sign_in::{KeySource, SignIn, Signature};
 pub use webhook::{ANY_EVENT, Allowed, Endpoint, Header, Webhook, WebhookSecret, WebhookSignature, WrongUrl, check_secrets};
 
@@ -38,7 +40,7 @@ const LONGEST_SPAN: Duration = Duration::from_secs(10 * 365 * 86_400);
 pub const DEV_ADMIN_KEY: &str = "dev";
 
 /// The dialects that may be served.
-const DIALECTS: [&str; 4] = ["liveperson", "dixa", "oncehub", "hubster"];
+const DIALECTS: [&str; 5] = ["liveperson", "dixa", "oncehub", "ultracart", "hubster"];
 
 /// What environment variables of settings begin with.
 const PREFIX: &str = "TIELINE__";
@@ -351,6 +353,8 @@ section!(
     Retention {
         /// Closed conversations, from their last change on; none: for ever.
         conversations: MaybeSpan,
+        /// Uploads that nothing shows; none: for ever.
+        uploads: MaybeSpan,
         /// Webhooks that were given up.
         dead_letters: Span,
         /// What is known of attempts at webhooks, and of where events went.
@@ -435,6 +439,9 @@ pub struct Account {
     /// The keys of programs that use other vendors' APIs.
     #[serde(default)]
     pub api_keys: Vec<ApiKey>,
+    /// Programs that agents may let act for them.
+    #[serde(default)]
+    pub oauth_apps: Vec<OAuthApp>,
     /// The queue of conversations whose opener names none; none: that of conversations without one.
     #[serde(default)]
     pub default_queue: Option<String>,
@@ -897,6 +904,7 @@ impl Config {
             ("webhooks.connect_timeout", self.webhooks.connect_timeout),
             ("webhooks.answer_timeout", self.webhooks.answer_timeout),
             ("retention.conversations", Span(self.retention.conversations.0.unwrap_or_default())),
+            ("retention.uploads", Span(self.retention.uploads.0.unwrap_or_default())),
             ("retention.dead_letters", self.retention.dead_letters),
             ("retention.traces", self.retention.traces),
             ("tokens.app", self.tokens.app),
@@ -939,7 +947,7 @@ impl Config {
     fn validate_accounts(&self) -> Result<(), ConfigError> {
         let fail = |key: String, reason: &str| Err(ConfigError::Value { key, reason: reason.to_owned() });
         let mut accounts = HashSet::new();
-        let mut keys = HashMap::new();
+        let (mut keys, mut oauth_apps) = (HashMap::new(), HashMap::new());
         let mut uuids = HashSet::new();
         for account in &self.accounts {
             let at = |what: &str| format!("accounts.{}.{what}", account.id);
@@ -1014,6 +1022,7 @@ impl Config {
             }
             sign_in::validate(&account.id, &account.sign_in)?;
             api_key::validate(account, &mut keys).map_err(|reason| ConfigError::Value { key: at("api_keys"), reason })?;
+            oauth_app::validate(account, &mut oauth_apps).map_err(|reason| ConfigError::Value { key: at("oauth_apps"), reason })?;
             things::validate(account).map_err(|(place, reason)| ConfigError::Value { key: at(&place), reason })?;
             // Whoever names one of them names nothing else.
             if let Some(twice) = account.given_uuids().find(|uuid| !uuids.insert(*uuid)) {
@@ -1450,6 +1459,9 @@ mod tests {
         assert_ne!(config.accounts[0].apps[0].client_secret.expose_secret(), "demo-connector-secret");
         assert_ne!(config.accounts[0].agents[0].password.as_ref().unwrap().expose_secret(), "ada-demo");
         let keys: Vec<&str> = config.accounts[0].api_keys.iter().map(|key| key.key.expose_secret()).collect();
-        assert!(keys.len() == 2 && keys[0] != keys[1] && keys.iter().all(|key| key.len() > 24), "{keys:?}");
+        // One for each that the defaults have, and each another.
+        let all = DEFAULTS.matches("\n[[accounts.api_keys]]").count();
+        assert_eq!(keys.iter().collect::<HashSet<_>>().len(), all, "{keys:?}");
+        assert!(all > 2 && keys.iter().all(|key| key.len() > 24), "{keys:?}");
     }
 }

@@ -84,6 +84,7 @@ use crate::dialect::dixa::Dixa;
 use crate::dialect::hubster::Hubster;
 use crate::dialect::liveperson::{Native, Webhooks};
 use crate::dialect::oncehub::{Begin, OnceHub};
+use crate::dialect::ultracart::UltraCart;
 use crate::faults::Faults;
 use crate::files::{Files, FilesError};
 use crate::gateway::{Gateway, Notes, Parts};
@@ -96,7 +97,7 @@ use crate::search::{Follower, Search, SearchError};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Clock, Health, Store};
 use crate::throttle::Throttle;
-use crate::work::{Absence, Eraser, Retention, Router as AgentRouter};
+use crate::work::{Absence, Eraser, Retention, Router as AgentRouter, Sweeper};
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::net::SocketAddr;
@@ -458,6 +459,10 @@ impl Server {
             true => Dixa::new(self.gateway.clone(), self.search.clone(), &self.config, self.limits.clone()).routes(),
             false => Dixa::switched_off(),
         });
+        routes = routes.merge(match self.serves("ultracart") {
+            true => UltraCart::new(self.gateway.clone(), &self.config, self.limits.clone()).routes(),
+            false => UltraCart::switched_off(),
+        });
         routes = routes.merge(self.oncehub.as_ref().map_or_else(OnceHub::switched_off, OnceHub::routes));
         routes = match &self.hubster {
             Some(hubster) => routes.merge(hubster.routes()).socket(listener, hubster.events_socket()),
@@ -482,7 +487,7 @@ impl Server {
         if let Some(reloader) = &self.reloader {
             reloader.serve(Reach {
                 gateway: self.gateway.clone(),
-                native: self.native.clone(),
+                native: self.serves_native().then(|| self.native.clone()),
                 oncehub: self.oncehub.clone(),
                 listener: listener.clone(),
                 certificate: self.tls.as_ref().map(|(_, certificate)| certificate.clone()),
@@ -516,6 +521,7 @@ impl Server {
         };
         let hold: work::Hold = Arc::new(hold);
         tasks.spawn(Retention::new(self.gateway.clone(), self.retention.clone(), hold.clone()).run());
+        tasks.spawn(Sweeper::new(self.gateway.clone(), self.retention.clone(), hold.clone()).run());
         tasks.spawn(Eraser::new(self.gateway.clone(), hold).run());
         let tidied = (self.native.clone(), self.hubster.clone(), self.gateway.clone());
         tasks.spawn(housekeeping(tidied, self.metrics.clone(), self.config.server.data_dir.clone()));

@@ -45,7 +45,8 @@ pub enum ReloadError {
 /// What a reload reaches.
 pub(crate) struct Reach {
     pub(crate) gateway: Arc<Gateway>,
-    pub(crate) native: Arc<Native>,
+    /// The native dialect, if it is on.
+    pub(crate) native: Option<Arc<Native>>,
     pub(crate) oncehub: Option<Arc<OnceHub>>,
     pub(crate) listener: Arc<Listener>,
     pub(crate) certificate: Option<Certificate>,
@@ -132,7 +133,9 @@ impl Reloader {
         reach.retention.store(Arc::new(config.retention.clone()));
         reach.admin_key.store(config.admin_key().map(Arc::new));
         reach.listener.limits_changed();
-        reach.native.limits_changed();
+        if let Some(native) = &reach.native {
+            native.limits_changed();
+        }
         reach.gateway.limits_changed();
         (self.and_then)(&config);
         let mut is_kept = true;
@@ -152,13 +155,16 @@ impl Reloader {
         }
         let mut is_restored = true;
         if let Some(oncehub) = &reach.oncehub {
-            is_restored = oncehub.restore(Begin::WithOthers).await.is_ok();
+            let begin = if reach.native.is_some() { Begin::WithOthers } else { Begin::Now };
+            is_restored = oncehub.restore(begin).await.is_ok();
         }
-        let installed = reach.native.accounts_changed(&config).await;
+        if let Some(native) = &reach.native {
+            is_restored &= native.accounts_changed(&config).await.is_ok();
+        }
         let things = reach.gateway.identity().take_things(&config).await;
         *now = config;
         let left_out = match things {
-            Ok(left_out) if is_kept && is_restored && installed.is_ok() => left_out,
+            Ok(left_out) if is_kept && is_restored => left_out,
             _ => return Err(ReloadError::Store),
         };
         let left_out: String = left_out.iter().map(|reason| format!("; left out: {reason}")).collect();

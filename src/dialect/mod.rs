@@ -16,7 +16,10 @@ pub mod liveperson;
 pub mod oncehub;
 pub mod origin;
 pub mod rich;
+pub mod ultracart;
 
+use crate::domain::{Channel, Conversation};
+use crate::identity::Account;
 use crate::openapi::Document;
 use crate::session::{Admission, Doorway};
 use axum::body::Body;
@@ -30,8 +33,13 @@ use utoipa::openapi::OpenApi;
 type Describe = fn() -> OpenApi;
 
 /// What each dialect's document says, by the name that the configuration has for it.
-const DOCUMENTS: [(&str, Describe); 4] =
-    [("liveperson", liveperson::openapi), ("dixa", dixa::openapi), ("oncehub", oncehub::openapi), ("hubster", hubster::openapi)];
+const DOCUMENTS: [(&str, Describe); 5] = [
+    ("liveperson", liveperson::openapi),
+    ("dixa", dixa::openapi),
+    ("oncehub", oncehub::openapi),
+    ("ultracart", ultracart::openapi),
+    ("hubster", hubster::openapi),
+];
 
 /// The documents of the dialects that are switched on.
 #[must_use]
@@ -43,6 +51,14 @@ pub fn documents(is_on: impl Fn(&str) -> bool) -> Vec<Document> {
 /// Among a request's extensions: that it came by TLS of our own.
 #[derive(Debug, Clone, Copy)]
 pub struct Https;
+
+/// By what way a conversation came: as its opener says, else as is said of its application.
+pub(crate) fn channel(account: &Account, conversation: &Conversation) -> Channel {
+    let details = &conversation.details;
+    let said = details.origin.as_ref().map(|origin| &origin.channel).filter(|channel| **channel != Channel::Messenger);
+    let of_app = || details.app.as_ref().and_then(|app| account.app(app)?.channel.clone());
+    said.cloned().or_else(of_app).unwrap_or(Channel::Messenger)
+}
 
 /// A WebSocket that a dialect serves.
 pub trait Socket: Clone + Send + Sync + 'static {

@@ -50,6 +50,8 @@ pub enum Command {
         /// A JSON object.
         profile: Box<RawValue>,
     },
+    /// Nothing happens. The sentence stands among the outcomes, so that the answer to a repeat can say it again.
+    Remark(String),
     /// Opens a conversation: a consumer its own, an agent one with a consumer.
     Open {
         /// Its id, chosen by the gateway.
@@ -342,6 +344,7 @@ impl Command {
             agents.map(|agent| ScopeKey::Agent(account.clone(), agent.clone())).collect()
         };
         match self {
+            Self::Remark(_) => Vec::new(),
             Self::SeeConsumer { consumer, .. } => vec![ScopeKey::Consumer(account, consumer.clone())],
             Self::SetProfile { consumer: Some(consumer), .. } => vec![ScopeKey::Consumer(account, consumer.clone())],
             Self::SetProfile { .. } | Self::SeeClaims { .. } => own.map(|id| ScopeKey::Consumer(account, id)).into_iter().collect(),
@@ -401,6 +404,7 @@ fn one(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<'_>)
         }
         Command::SeeClaims { claims } => see_claims(actor, claims, draft),
         Command::SetProfile { consumer, profile } => set_profile(actor, consumer.as_ref(), profile, draft),
+        Command::Remark(sentence) => Ok(Outcome::Remarked(sentence.clone())),
         Command::Open { .. } => open(actor, command, policy, draft),
         Command::Publish { .. } => publish(actor, command, policy, draft),
         Command::Record { .. } => record::record(actor, command, draft),

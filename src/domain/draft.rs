@@ -8,6 +8,7 @@ use super::people::{Person, Role};
 use super::routing::RingState;
 use crate::map::Map;
 use serde_json::value::RawValue;
+use std::collections::HashSet;
 use std::sync::Arc;
 use tieline_protocol::event::EventClass;
 use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, DialogId, UserId};
@@ -50,6 +51,8 @@ pub struct Draft<'v> {
     pub agents: Map<(AccountId, UserId), AgentState>,
     /// How often an event was stored under the decision's resend key.
     pub stored: u64,
+    /// What writers call the messages that were written.
+    named: Map<ConversationId, HashSet<String>>,
     /// Conversations that were to be opened, and were found under their names instead.
     aliases: Map<ConversationId, ConversationId>,
 }
@@ -74,6 +77,7 @@ impl<'v> Draft<'v> {
             numbers: Map::default(),
             agents: Map::default(),
             stored: 0,
+            named: Map::default(),
             aliases: Map::default(),
         }
     }
@@ -130,9 +134,8 @@ impl<'v> Draft<'v> {
     /// Whether a message of a conversation has this name of its writer's.
     #[must_use]
     pub fn has_message(&self, conversation: &ConversationId, name: &str) -> bool {
-        let mut written = self.sights.iter().filter_map(Sight::message);
-        written.any(|message| message.conversation == *conversation && message.external.as_deref() == Some(name))
-            || self.view.has_message(conversation, name)
+        let is_here = self.named.get(conversation).is_some_and(|names| names.contains(name));
+        is_here || self.view.has_message(conversation, name)
     }
 
     /// From here on one conversation's id means another.
@@ -216,6 +219,9 @@ impl<'v> Draft<'v> {
         let Some(conversation) = self.conversations.get_mut(&message.conversation) else { return };
         let at = conversation.event_time(now);
         message.begins = conversation.begins_with(&message);
+        if let Some(name) = &message.external {
+            self.named.entry(message.conversation.clone()).or_default().insert(name.clone());
+        }
         let message = Arc::new(message);
         conversation.add_message(&message, at, position);
         let account = conversation.details.account.clone();

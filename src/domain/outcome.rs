@@ -36,6 +36,8 @@ pub enum Outcome {
     Updated,
     /// What became of the search for an agent.
     Routed(Routed),
+    /// What is to be said again to a repeat.
+    Remarked(String),
 }
 
 /// What became of the search for an agent.

@@ -9,10 +9,13 @@ use super::refused::{FilesError, Refused};
 use axum::body::{Body, Bytes};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// Where uploads are while they come.
@@ -195,6 +198,13 @@ impl Disk {
         Ok((size, Body::from_stream(pieces)))
     }
 
+    /// Tells of every file that was kept within a time.
+    pub(super) async fn old(&self, kept: Range<SystemTime>, tell: mpsc::Sender<FilePath>) -> Result<(), Refused> {
+        let folder = self.folder.clone();
+        let walked = tokio::task::spawn_blocking(move || walk(&folder, &kept, &tell)).await;
+        walked.map_err(io::Error::other).flatten().map_err(|error| failed("the files cannot be listed", &error))
+    }
+
     pub(super) async fn delete(&self, path: &FilePath) -> Result<(), Refused> {
         let place = self.place(path);
         let deleted = tokio::task::spawn_blocking(move || {
@@ -211,6 +221,37 @@ impl Disk {
             Err(error) => Err(failed("a file cannot be removed", &io::Error::other(error))),
         }
     }
+}
+
+/// Tells of every file that was written within a time, until nobody wants to hear of more.
+fn walk(files: &Path, kept: &Range<SystemTime>, tell: &mpsc::Sender<FilePath>) -> io::Result<()> {
+    let folders = |folder: &Path| -> io::Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+        Ok(entries.into_iter().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect())
+    };
+    let unless_gone = |error: io::Error| if error.kind() == ErrorKind::NotFound { Ok(Vec::new()) } else { Err(error) };
+    for account in folders(files)? {
+        for owner in folders(&account).or_else(unless_gone)? {
+            // An empty folder goes at any time, and so does a file.
+            let entries = match fs::read_dir(&owner) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            for entry in entries {
+                let entry = entry?;
+                let Ok(written) = entry.metadata().and_then(|metadata| metadata.modified()) else { continue };
+                // What is not ours to the letter is none of our files.
+                let path = entry.path().strip_prefix(files).ok().and_then(|path| FilePath::parse(&format!("/files/{}", path.to_str()?)));
+                if let Some(path) = path.filter(|_| kept.contains(&written))
+                    && tell.blocking_send(path).is_err()
+                {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn link(from: &Path, place: &Place) -> io::Result<()> {

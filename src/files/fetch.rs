@@ -22,9 +22,11 @@ use axum::http::{StatusCode, header};
 use dashmap::DashMap;
 use futures::future::try_join_all;
 use reqwest::Response;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::ids::AccountId;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
@@ -63,7 +65,50 @@ pub struct Fetched {
 impl From<&FilePath> for Fetched {
     fn from(path: &FilePath) -> Self {
         let kind = path.kind();
-        Self { path: path.to_string(), size: path.size(), kind: kind.extension, mime: kind.mime }
+        Self { path: path.to_string(), size: path.size().unwrap_or_default(), kind: kind.extension, mime: kind.mime }
+    }
+}
+
+/// Attachments that were fetched for something that is to show them, in their order. Dropped, they are removed; where nothing runs
+/// any more that could do so, the sweep of uploads that nobody shows finds them.
+#[derive(Debug)]
+pub struct Held {
+    store: Arc<Store>,
+    fetched: Vec<Fetched>,
+}
+
+impl Deref for Held {
+    type Target = [Fetched];
+
+    fn deref(&self) -> &[Fetched] {
+        &self.fetched
+    }
+}
+
+impl Held {
+    /// They stay: what shows them is written down, or nobody knows whether it is.
+    pub fn keep(mut self) {
+        self.fetched.clear();
+    }
+
+    /// Removes them; they are gone when this ends.
+    pub async fn discard(mut self) {
+        let paths = self.take();
+        remove(&self.store, paths).await;
+    }
+
+    fn take(&mut self) -> Vec<FilePath> {
+        std::mem::take(&mut self.fetched).iter().filter_map(|fetched| FilePath::parse(&fetched.path)).collect()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let paths = self.take();
+        if let (false, Ok(runtime)) = (paths.is_empty(), Handle::try_current()) {
+            let store = self.store.clone();
+            runtime.spawn(async move { remove(&store, paths).await });
+        }
     }
 }
 
@@ -138,7 +183,7 @@ impl Files {
     ///
     /// # Errors
     /// [`FetchRefused`], of the first that failed.
-    pub async fn fetch_all(&self, account: &AccountId, owner: &str, urls: &[&str]) -> Result<Vec<Fetched>, FetchRefused> {
+    pub async fn fetch_all(&self, account: &AccountId, owner: &str, urls: &[&str]) -> Result<Held, FetchRefused> {
         if urls.len() > MOST_AT_ONCE {
             return Err(FetchRefused::TooMany(MOST_AT_ONCE));
         }
@@ -148,18 +193,11 @@ impl Files {
         let tag = self.signer.tag(account, owner);
         let arriving = urls.iter().map(async |url| {
             let (kind, size, partial) = self.fetch(account, url, by).await?;
-            let path = FilePath::new(account, tag.clone(), Uuid::new_v4(), size, kind).ok_or(Refused::Account)?;
+            let path = FilePath::new(account, tag.clone(), Uuid::new_v4(), Some(size), kind).ok_or(Refused::Account)?;
             Ok::<_, FetchRefused>((path, partial))
         });
         let arrived = try_join_all(arriving).await?;
-        Ok(self.keep_all(arrived).await?.iter().map(Fetched::from).collect())
-    }
-
-    /// Removes what was fetched and is not published after all.
-    pub async fn discard(&self, fetched: &[Fetched]) {
-        // Collected first: the compiler cannot tell of a borrowing iterator that waits that it may go to another thread.
-        let paths: Vec<FilePath> = fetched.iter().filter_map(|fetched| FilePath::parse(&fetched.path)).collect();
-        remove(&self.store, paths).await;
+        Ok(self.keep_all(arrived).await?)
     }
 
     async fn fetch(&self, account: &AccountId, url: &Endpoint, by: Instant) -> Result<Came, FetchRefused> {
@@ -205,24 +243,22 @@ impl Files {
     }
 
     /// Keeps all of them or none; none, too, if nobody waits for it any more.
-    async fn keep_all(&self, arrived: Vec<(FilePath, Partial)>) -> Result<Vec<FilePath>, Refused> {
-        let store = self.store.clone();
+    async fn keep_all(&self, arrived: Vec<(FilePath, Partial)>) -> Result<Held, Refused> {
+        let mut held = Held { store: self.store.clone(), fetched: Vec::with_capacity(arrived.len()) };
         let (tell, told) = oneshot::channel();
         // A task of its own, so that it gets to its end when this is dropped.
         tokio::spawn(async move {
-            let mut kept = Vec::with_capacity(arrived.len());
             for (path, partial) in arrived {
-                if let Err(refused) = store.keep(&path, partial).await {
-                    remove(&store, kept).await;
+                if let Err(refused) = held.store.keep(&path, partial).await {
+                    held.discard().await;
                     // Nothing is kept, heard of or not.
                     let _ = tell.send(Err(refused));
                     return;
                 }
-                kept.push(path);
+                held.fetched.push(Fetched::from(&path));
             }
-            if let Err(Ok(kept)) = tell.send(Ok(kept)) {
-                remove(&store, kept).await;
-            }
+            // If nobody takes it, it is dropped.
+            let _ = tell.send(Ok(held));
         });
         told.await.unwrap_or(Err(Refused::Unavailable))
     }

@@ -3,7 +3,7 @@
 //! Whoever may send a file asks for an upload URL, puts the bytes there, and publishes the path; whoever may see it asks
 //! for a download URL. A URL is good for one method, one path and a short time. What is promised:
 //!
-//! - the path names the account, the owner, the size and the type, and all of it is signed: nothing can be made out of
+//! - the path names the account, the owner, the size (unless that is not known yet) and the type, and all of it is signed: nothing can be made out of
 //!   a URL but what it was given for;
 //! - an upload is taken once, whole, and only if its bytes are of the type that its name says; a confirmed upload is
 //!   on disk, a refused one leaves nothing;
@@ -32,7 +32,7 @@ mod sign;
 #[cfg(test)]
 mod tests;
 
-pub use self::fetch::{FetchSettings, Fetched, MOST_AT_ONCE};
+pub use self::fetch::{FetchSettings, Fetched, Held, MOST_AT_ONCE};
 pub use self::path::FilePath;
 pub use self::refused::{FetchFault, FetchRefused, FilesError, Refused};
 pub use self::sign::{EXPIRES, SIGNATURE, Signed};
@@ -44,10 +44,13 @@ use self::receive::Arriving;
 use self::sign::{Purpose, Signer};
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
+use dashmap::DashSet;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tieline_protocol::ids::AccountId;
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// The largest that `largest` may be: an upload to S3 is sent from memory.
@@ -122,6 +125,14 @@ impl Store {
         }
     }
 
+    async fn old(&self, kept: Range<SystemTime>, tell: mpsc::Sender<FilePath>) -> Result<(), Refused> {
+        match self {
+            Self::Disk(disk) => disk.old(kept, tell).await,
+            #[cfg(feature = "s3")]
+            Self::S3(s3) => s3.old(kept, tell).await,
+        }
+    }
+
     async fn delete(&self, path: &FilePath) -> Result<(), Refused> {
         match self {
             Self::Disk(disk) => disk.delete(path).await,
@@ -153,6 +164,40 @@ pub struct Files {
     spool: Spool,
     store: Arc<Store>,
     fetching: Fetching,
+    going: Going,
+}
+
+/// Files that are looked at once more before they are removed because nothing shows them: nothing may begin to show them meanwhile.
+#[derive(Debug, Clone, Default)]
+pub struct Going(Arc<DashSet<String>>);
+
+impl Going {
+    /// Whether this file is among them.
+    #[must_use]
+    pub fn has(&self, path: &str) -> bool {
+        // Hardly ever is there any.
+        !self.0.is_empty() && self.0.contains(path)
+    }
+
+    /// Puts a file among them; it is until what this returns is dropped.
+    #[must_use]
+    pub fn enter(&self, path: &str) -> Gone {
+        self.0.insert(path.to_owned());
+        Gone { going: self.clone(), path: path.to_owned() }
+    }
+}
+
+/// That a file is about to be removed.
+#[derive(Debug)]
+pub struct Gone {
+    going: Going,
+    path: String,
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.going.0.remove(&self.path);
+    }
 }
 
 impl Files {
@@ -182,14 +227,15 @@ impl Files {
             spool: Spool::open(&folder)?,
             store,
             fetching: Fetching::new(&settings.fetch),
+            going: Going::default(),
         })
     }
 
-    /// Where, and until when, an owner's file of this size and type may be put.
+    /// Where, and until when, an owner's file of this size and type may be put; of any size that is taken, if none is given.
     ///
     /// # Errors
     /// [`Refused`], with what would be taken.
-    pub fn upload_url(&self, account: &AccountId, owner: &str, size: u64, kind: &str, now_ms: i64) -> Result<Signed, Refused> {
+    pub fn upload_url(&self, account: &AccountId, owner: &str, size: Option<u64>, kind: &str, now_ms: i64) -> Result<Signed, Refused> {
         let kind = kind::find(kind).ok_or_else(|| self.not_taken(kind))?;
         self.check_taken(size, kind)?;
         let path = FilePath::new(account, self.signer.tag(account, owner), Uuid::new_v4(), size, kind).ok_or(Refused::Account)?;
@@ -237,7 +283,7 @@ impl Files {
         self.check_taken(path.size(), path.kind())?;
         path.kind().check_header(headers.get(header::CONTENT_TYPE))?;
         if let Some(length) = body.length() {
-            check_length(length, path.size())?;
+            self.check_length(length, &path)?;
         }
         // Asked early to spare a useless upload; what decides is the store, at the end.
         if self.store.size(&path).await?.is_some() {
@@ -253,13 +299,13 @@ impl Files {
         let mut length = 0;
         while let Some(bytes) = body.next().await? {
             length += bytes.len() as u64;
-            if length > path.size() {
-                return Err(Refused::TooLong(path.size()));
+            if length > path.size().unwrap_or(self.largest) {
+                return Err(path.size().map_or(Refused::TooLarge(self.largest), Refused::TooLong));
             }
             inspector.take(&bytes)?;
             partial.write(&bytes).await?;
         }
-        check_length(length, path.size())?;
+        self.check_length(length, path)?;
         inspector.finish()?;
         Ok(partial)
     }
@@ -295,6 +341,20 @@ impl Files {
         }
     }
 
+    /// Files that are about to be removed.
+    #[must_use]
+    pub fn going(&self) -> &Going {
+        &self.going
+    }
+
+    /// Tells of every file that was kept within a time, in no order. Whoever wants to hear of no more drops the receiver.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`] if the store does not say all; the log has the reason.
+    pub async fn old(&self, kept: Range<SystemTime>, tell: mpsc::Sender<FilePath>) -> Result<(), Refused> {
+        self.store.old(kept, tell).await
+    }
+
     /// Removes a file; that there is none is fine. While its upload URL is good, it can be put there again.
     ///
     /// # Errors
@@ -304,10 +364,21 @@ impl Files {
         self.store.delete(&path).await
     }
 
-    fn check_taken(&self, size: u64, kind: &'static Kind) -> Result<(), Refused> {
+    fn check_length(&self, length: u64, path: &FilePath) -> Result<(), Refused> {
+        match path.size() {
+            Some(declared) => check_length(length, declared),
+            None => self.check_size(length),
+        }
+    }
+
+    fn check_taken(&self, size: Option<u64>, kind: &'static Kind) -> Result<(), Refused> {
         if !self.kinds.contains(&kind) {
             return Err(self.not_taken(kind.extension));
         }
+        size.map_or(Ok(()), |size| self.check_size(size))
+    }
+
+    fn check_size(&self, size: u64) -> Result<(), Refused> {
         match size {
             0 => Err(Refused::Empty(self.largest)),
             size if size > self.largest => Err(Refused::TooLarge(self.largest)),

@@ -134,6 +134,8 @@ pub struct Request {
 pub struct IdempotencyKey {
     key: String,
     fingerprint: Fingerprint,
+    /// Whose it is, if not the actor's of the request.
+    owner: Option<String>,
 }
 
 /// Longest idempotency key, in characters.
@@ -149,7 +151,19 @@ impl IdempotencyKey {
         if key.is_empty() || key.chars().count() > LONGEST_KEY || key.chars().any(char::is_control) {
             return Err(Error::invalid("an idempotency key has 1 to 255 printable characters"));
         }
-        Ok(Self { key: key.to_owned(), fingerprint: canonical_fingerprint(parts) })
+        Ok(Self { key: key.to_owned(), fingerprint: canonical_fingerprint(parts), owner: None })
+    }
+
+    /// The same as the key of whoever calls, in whose name that may ever act: so it is known before a request says in whose.
+    #[must_use]
+    pub fn kept_for(self, caller: &Actor) -> Self {
+        Self { owner: Some(caller.sender()), ..self }
+    }
+
+    /// What the store knows it by.
+    fn retry(self, actor: &Actor) -> Retry {
+        let owner = self.owner.unwrap_or_else(|| actor.sender());
+        Retry { name: fingerprint(&[actor.account().as_str(), &owner, &self.key]), fingerprint: self.fingerprint }
     }
 
     /// The key, as it came.
@@ -343,7 +357,9 @@ impl Gateway {
         let other = |answer: BoxFuture<'static, Result<Decided, Error>>| Err(Pending(Waiting::Other(answer)));
         let Request { actor, commands, key, resend } = request;
         if let Some(error) = self.unknown_queue(&actor, &commands).or_else(|| self.foreign_file(&actor, &commands)) {
-            return other(Box::pin(std::future::ready(Err(error))));
+            let this = self.clone();
+            // What was done once is answered as it was then, whatever has changed since.
+            return other(Box::pin(async move { this.replayed(&actor, key).await?.ok_or(error) }));
         }
         let shows_typing = commands.iter().any(|command| matches!(command, Command::Type { .. }));
         if !shows_typing {
@@ -387,6 +403,7 @@ impl Gateway {
             _ => None,
         });
         let policy = self.policy(&actor);
+        let going = commands.iter().any(|command| shown_file(command).is_some()).then(|| self.files.going().clone());
         Decision {
             account: actor.account().clone(),
             received: self.identity.now(),
@@ -394,19 +411,61 @@ impl Gateway {
                 [command] => command.scope(&actor),
                 commands => commands.iter().flat_map(|command| command.scope(&actor)).collect(),
             },
-            retry: key.map(|IdempotencyKey { key, fingerprint: asked }| Retry {
-                name: fingerprint(&[actor.account().as_str(), &actor.sender(), &key]),
-                fingerprint: asked,
-            }),
+            retry: key.map(|key| key.retry(&actor)),
             resend: conversation.zip(resend),
-            rule: Box::new(move |draft| decide(&actor, &commands, &policy, draft)),
+            rule: Box::new(move |draft| {
+                // Looked at when it is decided: what is decided before a file begins to go shows it, and then it stays.
+                let is_gone = |command: &Command| going.as_ref().zip(shown_file(command)).is_some_and(|(going, path)| going.has(path));
+                match commands.iter().position(is_gone) {
+                    Some(place) => {
+                        Err((place, Refusal::NotNow("the file is gone: nothing has shown it for too long; put it here again".into())))
+                    }
+                    None => decide(&actor, &commands, &policy, draft),
+                }
+            }),
+        }
+    }
+
+    /// The answer to an earlier request of the same key and the same words, if there was one. It is to be given again, whatever the
+    /// request would be refused for by now: so this is asked before anything is checked that may change, and before anything is fetched.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyReused`] for other words; whatever keeps the store from answering.
+    pub async fn replayed(&self, actor: &Actor, key: Option<IdempotencyKey>) -> Result<Option<Decided>, Error> {
+        match key {
+            Some(key) => self.ask_writer(actor.account(), Some(key.retry(actor))).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Waits until all that was handed in before is decided, and can be read.
+    ///
+    /// # Errors
+    /// Whatever keeps the store from answering.
+    pub(crate) async fn settled(&self, account: &AccountId) -> Result<(), Error> {
+        self.ask_writer(account, None).await.map(drop)
+    }
+
+    /// Hands in a decision that nothing comes of: what was decided before it under a key answers it, else it is refused.
+    async fn ask_writer(&self, account: &AccountId, retry: Option<Retry>) -> Result<Option<Decided>, Error> {
+        let decision = Decision {
+            account: account.clone(),
+            received: self.identity.now(),
+            scope: Vec::new(),
+            retry,
+            resend: None,
+            rule: Box::new(|_| Err((0, Refusal::NotNow("nothing is asked for".into())))),
+        };
+        match Pending(Waiting::Store(self.store.decide(decision))).await {
+            Ok(decided) => Ok(Some(decided)),
+            Err(Error::Store(StoreError::Refused(..))) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
     /// Only who put a file there may show it: a path alone is no proof that one may see what it names.
     fn foreign_file(&self, actor: &Actor, commands: &[Command]) -> Option<Error> {
-        let shows = |command: &Command| matches!(command, Command::Publish { file: Some(_), .. } | Command::Record { file: Some(_), .. });
-        if !commands.iter().any(shows) {
+        if !commands.iter().any(|command| shown_file(command).is_some()) {
             return None;
         }
         let person = actor.person()?;
@@ -472,6 +531,14 @@ impl Gateway {
             Some(_) => Ok(conversation),
             None => Err(Refusal::NoSuchDialog.into()),
         }
+    }
+}
+
+/// The file that a command shows.
+fn shown_file(command: &Command) -> Option<&str> {
+    match command {
+        Command::Publish { file, .. } | Command::Record { file, .. } => file.as_deref(),
+        _ => None,
     }
 }
 

@@ -72,6 +72,65 @@ impl Gateway {
         self.store().by_number(actor.account().clone(), between, is_up, limit).await.map_err(|_| Error::Unreadable)
     }
 
+    /// Conversations of the actor's account, those first in which somebody wrote last, or that were opened last: some of those of
+    /// before a time, without as many as are to be passed over.
+    ///
+    /// # Errors
+    /// As [`Gateway::by_number`].
+    pub async fn by_word(&self, actor: &Actor, before: Option<Millis>, offset: usize, limit: usize) -> Result<Vec<Conversation>, Error> {
+        brand_only(actor)?;
+        self.store().by_word(actor.account().clone(), before, offset, limit).await.map_err(|_| Error::Unreadable)
+    }
+
+    /// What is known of a conversation's consumer, if the actor may know that: a manager, or an agent who takes part.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`].
+    pub async fn consumer_of(&self, actor: &Actor, conversation: &Conversation) -> Result<Option<Consumer>, Error> {
+        let details = &conversation.details;
+        let takes_part = actor.person().is_some_and(|person| person.is_agent() && details.participant(&person).is_some());
+        if !actor.is_manager() && !takes_part {
+            return Ok(None);
+        }
+        self.store().consumer(details.account.clone(), details.consumer.clone()).await.map_err(|_| Error::Unreadable)
+    }
+
+    /// What was said in a conversation's MAIN dialog after a time, receipts included, oldest first.
+    ///
+    /// # Errors
+    /// As [`Gateway::conversation`].
+    pub async fn messages_since(&self, actor: &Actor, conversation: &ConversationId, since: Millis) -> Result<Vec<Arc<Sight>>, Error> {
+        let next = self.conversation(actor, conversation).await?.next[0];
+        let mut chunks = Vec::new();
+        let mut to = next.checked_sub(1);
+        while let Some(last) = to {
+            let range = Range::Backward { to: last, limit: SOME };
+            let some = self.store().events(conversation.main_dialog(), range).await.map_err(|_| Error::Unreadable)?;
+            let Some(first) = some.first() else { break };
+            to = first.message().and_then(|message| message.sequence.checked_sub(1)).filter(|_| first.at > since);
+            chunks.push(some);
+        }
+        let all = chunks.into_iter().rev().flatten().filter(|sight| sight.at > since);
+        Ok(all.filter(|sight| may_see(actor, sight)).collect())
+    }
+
+    /// The same among those of one consumer.
+    ///
+    /// # Errors
+    /// As [`Gateway::by_number`].
+    pub async fn of_consumer(
+        &self,
+        actor: &Actor,
+        consumer: &ConsumerId,
+        between: (i64, i64),
+        is_up: bool,
+        limit: usize,
+    ) -> Result<Vec<Conversation>, Error> {
+        brand_only(actor)?;
+        let found = self.store().of_consumer(actor.account().clone(), consumer.clone(), between, is_up, limit).await;
+        found.map_err(|_| Error::Unreadable)
+    }
+
     /// All that was said in a conversation's MAIN dialog, receipts included, oldest first.
     ///
     /// # Errors
@@ -86,7 +145,7 @@ impl Gateway {
             from = last.sequence + 1;
             all.extend(some);
         }
-        all.retain(|sight| actor.person().is_some_and(|person| person.is_agent()) || sight.message().is_some_and(|found| !found.whisper));
+        all.retain(|sight| may_see(actor, sight));
         Ok(all)
     }
 
@@ -297,6 +356,11 @@ impl Gateway {
         brand_only(actor)?;
         self.store().erasure(actor.account().clone(), id.to_owned()).await.map_err(|_| Error::Unreadable)
     }
+}
+
+/// Whether an event is for the actor's side.
+fn may_see(actor: &Actor, sight: &Sight) -> bool {
+    actor.person().is_some_and(|person| person.is_agent()) || sight.message().is_some_and(|found| !found.whisper)
 }
 
 fn brand_only(actor: &Actor) -> Result<(), Refusal> {

@@ -3,6 +3,7 @@
 
 use super::api_keys::{ADDRESS_PERIOD, ApiKey, ApiKeys};
 use super::keys::{Ids, Keys};
+use super::oauth::OAuthApp;
 use super::shelf::Things;
 use crate::config::{self, Dialect, ReplySequence};
 use crate::domain::{Actor, AgentRole, Candidate, Channel, Policy, Question, QuestionKind, Survey};
@@ -53,6 +54,8 @@ pub struct Account {
     uuid: Uuid,
     nobody: Password,
     ids: Ids,
+    /// Programs that agents may let act for them.
+    oauth_apps: Vec<Arc<OAuthApp>>,
     /// What is set up beside; it stays the same while the account is there.
     pub(super) things: Arc<Things>,
 }
@@ -178,6 +181,12 @@ impl Directory {
         self.all.load().accounts.get(id).cloned()
     }
 
+    /// A program that agents may let act for them, and their account.
+    #[must_use]
+    pub fn oauth_app(&self, client_id: &str) -> Option<(Arc<Account>, Arc<OAuthApp>)> {
+        self.all.load().accounts.values().find_map(|account| Some((account.clone(), account.oauth_app(client_id)?.clone())))
+    }
+
     /// Takes the accounts of another configuration instead. Applications that were installed while running stay. Returns who
     /// may no longer do what they could.
     pub(super) fn replace(&self, config: &config::Config, keys: &Keys) -> Vec<Dropped> {
@@ -263,8 +272,15 @@ impl Account {
             queue_uuids: queues.map(|queue| (queue_uuid(&ids, &account.id, &queue), queue)).collect(),
             queues: account.queues.iter().map(|queue| (QueueId::from(queue.id.as_str()), queue.name.clone())).collect(),
             ids,
+            oauth_apps: account.oauth_apps.iter().map(|app| Arc::new(oauth_app(app))).collect(),
             things,
         }
+    }
+
+    /// A program that agents may let act for them.
+    #[must_use]
+    pub fn oauth_app(&self, client_id: &str) -> Option<&Arc<OAuthApp>> {
+        self.oauth_apps.iter().find(|app| app.client_id == client_id)
     }
 
     /// An application, if it is installed and enabled.
@@ -403,6 +419,15 @@ fn made_up_email(account: &str, agent: &config::Agent) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
     let name = if !agent.login.is_empty() && agent.login.chars().all(is_plain) { &agent.login } else { &agent.user_id };
     format!("{name}@{}.invalid", account.replace('_', "-")).to_lowercase()
+}
+
+fn oauth_app(app: &config::OAuthApp) -> OAuthApp {
+    OAuthApp {
+        client_id: app.client_id.clone(),
+        name: if app.name.is_empty() { app.client_id.clone() } else { app.name.clone() },
+        redirect_uris: app.redirect_uris.clone(),
+        secret: app.client_secret.clone(),
+    }
 }
 
 fn millis(time: Duration) -> Millis {

@@ -15,6 +15,7 @@ mod external;
 mod jwks;
 mod keys;
 mod lease;
+mod oauth;
 mod pass;
 mod shelf;
 mod token;
@@ -25,6 +26,7 @@ pub use directory::{Account, Agent, App, Directory, Dropped};
 pub use external::Provider;
 pub use keys::{KeyError, KeyInfo, Purpose, list as list_keys, revoke as revoke_key, rotate as rotate_key};
 pub use lease::Lease;
+pub use oauth::{ACCESS_TIME, Access, Asked, NoAccess, OAuthApp, Scopes, Tokens as GrantTokens};
 pub use pass::{Pass, PassKind};
 pub use shelf::{Kept, Shelf, Shelved, Source, ThingError, Things};
 
@@ -134,6 +136,8 @@ pub struct Identity {
     revoked: DashMap<(AccountId, ConsumerId), Revoked>,
     /// Held while one change of that is written.
     revoking: tokio::sync::Mutex<()>,
+    /// Held while a code is looked at that holds once.
+    redeeming: tokio::sync::Mutex<()>,
     /// API keys that were wrong.
     failures: Failures,
 }
@@ -301,6 +305,7 @@ impl Identity {
             key_leases: DashMap::new(),
             revoked: DashMap::new(),
             revoking: tokio::sync::Mutex::default(),
+            redeeming: tokio::sync::Mutex::default(),
             failures: Failures::per_minute(config.limits.logins_per_minute),
             providers: ArcSwap::from_pointee(Providers::open(&config.accounts)?),
         })
@@ -594,19 +599,7 @@ impl Identity {
     /// # Errors
     /// [`Denied::Invalid`] for a wrong login or password, [`Denied::Unavailable`] if the session cannot be kept.
     pub async fn login(&self, account: &Account, login: &str, password: &str) -> Result<Login, Denied> {
-        let agent = account.agent_by_login(login).cloned();
-        // An unknown login costs what a known one costs.
-        let stored = agent.as_ref().map_or_else(|| account.nobodys_password(), |agent| agent.password.clone());
-        let given = password.to_owned();
-        // Each check of a hash takes memory and a core for a while; more at once would only take more.
-        let turn = self.hashing.clone().acquire_owned().await.map_err(|_| Denied::Unavailable)?;
-        let is_right = tokio::task::spawn_blocking(move || {
-            // Kept until the check is done, also when nobody waits for it any more.
-            let _turn = turn;
-            stored.is(&given)
-        });
-        let is_right = is_right.await.unwrap_or(false);
-        let agent = agent.filter(|_| is_right).ok_or(Denied::Invalid)?;
+        let agent = self.authenticated(account, login, password).await?;
         let session = uuid::Uuid::new_v4().simple().to_string();
         let csrf = uuid::Uuid::new_v4().simple().to_string();
         let time = self.lifetimes.load().agent.0;
@@ -624,6 +617,23 @@ impl Identity {
         self.keep(row.clone()).await?;
         self.sessions.insert(session.clone(), Session { row, lease: Lease::lasting(time) });
         Ok(Login { agent, bearer, session, csrf, time })
+    }
+
+    /// The agent of a login and a password.
+    async fn authenticated(&self, account: &Account, login: &str, password: &str) -> Result<Agent, Denied> {
+        let agent = account.agent_by_login(login).cloned();
+        // An unknown login costs what a known one costs.
+        let stored = agent.as_ref().map_or_else(|| account.nobodys_password(), |agent| agent.password.clone());
+        let given = password.to_owned();
+        // Each check of a hash takes memory and a core for a while; more at once would only take more.
+        let turn = self.hashing.clone().acquire_owned().await.map_err(|_| Denied::Unavailable)?;
+        let is_right = tokio::task::spawn_blocking(move || {
+            // Kept until the check is done, also when nobody waits for it any more.
+            let _turn = turn;
+            stored.is(&given)
+        });
+        let is_right = is_right.await.unwrap_or(false);
+        agent.filter(|_| is_right).ok_or(Denied::Invalid)
     }
 
     /// Checks an agent's bearer.
@@ -693,7 +703,11 @@ impl Identity {
     /// # Errors
     /// [`Denied::Invalid`] if it has ended or the CSRF token is another's.
     pub async fn logout(&self, account: &Account, id: &str, csrf: &str) -> Result<(), Denied> {
-        let mut session = self.own_session(account, id, csrf).await?;
+        self.end(self.own_session(account, id, csrf).await?).await
+    }
+
+    /// Ends a session.
+    async fn end(&self, mut session: Session) -> Result<(), Denied> {
         session.row.ended = true;
         let (kept, lease) = (self.store.keep_session(session.row), session.lease);
         // To its end, also when who asked for it hangs up: what has ended on disk is not to go on here.

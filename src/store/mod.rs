@@ -78,6 +78,16 @@ pub struct Decided {
     pub replayed: bool,
 }
 
+impl Decided {
+    /// The sentences that were to be said again, in their order.
+    pub fn remarks(&self) -> impl Iterator<Item = &str> {
+        self.outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Remarked(sentence) => Some(sentence.as_str()),
+            _ => None,
+        })
+    }
+}
+
 /// Why a decision has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -392,6 +402,26 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
     fn by_number(
         &self,
         account: AccountId,
+        between: (i64, i64),
+        is_up: bool,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
+
+    /// Conversations of an account, those first in whose MAIN dialogs somebody wrote last, or that were opened last: some of those of
+    /// before a time, without as many as are to be passed over.
+    fn by_word(
+        &self,
+        account: AccountId,
+        before: Option<Millis>,
+        offset: usize,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
+
+    /// The same among those of one consumer.
+    fn of_consumer(
+        &self,
+        account: AccountId,
+        consumer: ConsumerId,
         between: (i64, i64),
         is_up: bool,
         limit: usize,

@@ -252,7 +252,7 @@ async fn no_api_key_is_shown_and_init_makes_its_own() {
     assert!(run(&["init", "own.toml"]).0);
     let made = std::fs::read_to_string(dir.path().join("own.toml")).unwrap();
     let keys: Vec<&str> = made.lines().filter(|line| line.starts_with("key = \"") && !line.contains("\"\"")).collect();
-    let demo = ["demo-dixa-key", "demo-oncehub-key", "demo-hubster-secret"];
+    let demo = ["demo-dixa-key", "demo-oncehub-key", "demo-ultracart-key", "demo-hubster-secret"];
     assert!(keys.len() == demo.len() && keys[0] != keys[1] && !demo.iter().any(|key| made.contains(key)), "{keys:?}");
     let (is_good, shown) = run(&["--config", "own.toml", "check"]);
     assert!(is_good && keys.iter().all(|key| !shown.contains(key.trim_start_matches("key = "))), "{shown}");

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tieline::domain::Person;
-use tieline::files::{FetchRefused, Fetched};
+use tieline::files::{FetchRefused, Fetched, Held};
 use tieline::gateway::Gateway;
 use tieline_protocol::code::ErrorCode;
 
@@ -22,7 +22,7 @@ fn ada(gateway: &Gateway) -> Person {
     gateway.identity().directory().account(ACCOUNT).unwrap().agent("1001").unwrap().person()
 }
 
-async fn fetch(gateway: &Arc<Gateway>, urls: &[&str]) -> Result<Vec<Fetched>, FetchRefused> {
+async fn fetch(gateway: &Arc<Gateway>, urls: &[&str]) -> Result<Held, FetchRefused> {
     gateway.fetch_all(&ACCOUNT.into(), &ada(gateway), urls).await
 }
 
@@ -50,9 +50,10 @@ async fn an_attachment_given_by_url_is_shown_and_got_by_who_may_see_it() {
     let id = ann.open().await;
     let mut ada = api.agent("ada", "3").await;
     ada.ask(&add_agent("j", &id, "ASSIGNED_AGENT")).await;
-    let fetched = fetch(&gateway, &[&sink.url("/moved/a.png?key=hush"), &sink.url("/c")]).await.unwrap();
-    let [Fetched { path, size, kind: "PNG", mime: "image/png" }, other] = &fetched[..] else { panic!("{fetched:?}") };
-    assert_eq!((*size, other.size), (PNG.len() as u64, PNG.len() as u64));
+    let fetched = fetch(&gateway, &[&sink.url("/moved/a.png?key=hush")]).await.unwrap();
+    let more = fetch(&gateway, &[&sink.url("/c")]).await.unwrap();
+    let [Fetched { path, size, kind: "PNG", mime: "image/png" }] = &fetched[..] else { panic!("{fetched:?}") };
+    assert_eq!((*size, more[0].size), (PNG.len() as u64, PNG.len() as u64));
     // Nothing in the requests says for whom they are, and nobody is asked to pack anything.
     for hit in sink.hits() {
         let names: Vec<&str> = hit.headers.keys().map(|name| name.as_str()).collect();
@@ -71,7 +72,7 @@ async fn an_attachment_given_by_url_is_shown_and_got_by_who_may_see_it() {
     let theirs = bob.open().await;
     let foreign = request("f", "ms.PublishEvent", json!({"dialogId": theirs, "event": shown["body"]["event"]}));
     assert_eq!(bob.post(SEND, foreign.to_string()).await.status, 400);
-    gateway.discard(&fetched[1..]).await;
+    more.discard().await;
     assert_eq!(kept(&server.data().join("files")).len(), 1);
     let metrics = api.get("/metrics").await.text;
     for series in ["tieline_fetches_total{result=\"fetched\"}", "tieline_fetch_seconds_count"] {
@@ -132,7 +133,8 @@ async fn what_is_not_taken_is_said_and_leaves_nothing() {
     sink.set(|_| React::Give(TEXT, "gr\u{fc}\u{df}e".as_bytes()));
     let text = fetch(&gateway, &[&url]).await.unwrap();
     assert_eq!((png[0].kind, text[0].kind), ("PNG", "TXT"));
-    gateway.discard(&[png, text].concat()).await;
+    png.discard().await;
+    text.discard().await;
     // One that fails takes the others with it.
     sink.set(|hit| if hit.path == "/gone" { React::Answer(410) } else { React::Give(&[], PNG) });
     let refused = fetch(&gateway, &[&url, &url, &sink.url("/gone"), &url]).await.unwrap_err();
@@ -197,5 +199,5 @@ async fn what_is_fetched_counts_as_uploaded() {
     let refused = fetch(&server.gateway, &[&url]).await.unwrap_err();
     assert_eq!((refused.code(), refused.label()), (ErrorCode::TooMany, "too_often"));
     let ann = Person::Consumer("ann".into());
-    server.gateway.fetch(&ACCOUNT.into(), &ann, &url).await.unwrap();
+    server.gateway.fetch_all(&ACCOUNT.into(), &ann, &[&url]).await.unwrap();
 }

@@ -45,5 +45,6 @@ mod sockets;
 mod support;
 mod surfaces;
 mod trace;
+mod ultracart;
 mod verifiers;
 mod webhooks;

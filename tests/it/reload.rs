@@ -289,3 +289,25 @@ async fn a_certificate_is_exchanged_for_connections_to_come_and_a_wrong_one_chan
     assert!(serves(port, &second).await);
     assert_eq!(login(&api, "ada", "ada-demo").await, 200);
 }
+
+#[tokio::test]
+async fn a_reload_begins_no_webhooks_of_a_dialect_that_is_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let hook = "capabilities = [\"webhooks\"]\nwebhooks = [{ event = \"ms.MessagingEventNotification.ContentEvent\", endpoint = \"https://shop.example/lp\", all = true }]";
+    let secret = "client_secret = \"demo-connector-secret\"";
+    let text = config(&[(secret, &format!("{secret}\n{hook}")), ("[limits]", "[server]\ndialects = [\"dixa\", \"oncehub\"]\n[limits]")]);
+    let text = format!("{text}\n[[accounts.api_keys]]\ndialect = \"oncehub\"\nkey = \"the-oncehub-key\"\n");
+    let server = TestProcess::start_with(dir.path(), free_port(), &[], &text).await;
+    let api = server.api();
+    let subscribed = json!({"url": "https://shop.example/oncehub", "name": "one", "events": ["conversation"]}).to_string();
+    let reply = api.call("POST", "/v2/webhooks", &[("api-key", "the-oncehub-key")], subscribed).await;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    let targets = async || {
+        let listed = api.call("GET", "/admin/v1/webhooks", &KEY, "").await.json();
+        let endpoints = listed["endpoints"].as_array().unwrap_or_else(|| panic!("{listed}")).clone();
+        endpoints.iter().map(|one| one["endpoint"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(targets().await, ["https://shop.example/oncehub"]);
+    assert_eq!(reload(dir.path(), &api, &text).await.status, 200);
+    assert_eq!(targets().await, ["https://shop.example/oncehub"]);
+}

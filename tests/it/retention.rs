@@ -177,3 +177,36 @@ async fn a_file_that_cannot_be_removed_keeps_nothing_else_and_goes_when_it_can()
     std::fs::write(&file, "stuck\n").unwrap();
     until("the file is gone, too", async || count(&data, "SELECT count(*) FROM removals") == 0 && !file.exists()).await;
 }
+
+#[tokio::test]
+async fn an_upload_that_nothing_shows_goes_and_one_that_is_shown_stays() {
+    let server = TestServer::with("[retention]\nuploads = \"1s\"\n\n").await;
+    let api = server.api();
+    let ann = api.speaker("ann").await;
+    let id = ann.open().await;
+    let shown = put_and_show(&ann, &id, "shown").await;
+    let unshown = ann.upload(b"unshown\n".to_vec(), "TXT").await;
+    let file = |path: &str| server.data().join(path.trim_start_matches('/')).is_file();
+    assert!(file(&shown) && file(&unshown));
+    until("what nothing shows goes", async || !file(&unshown)).await;
+    // Everything of that age was looked at by now, for the folder is the same.
+    let later = ann.upload(b"later\n".to_vec(), "TXT").await;
+    until("so does the next", async || !file(&later)).await;
+    assert!(file(&shown));
+    assert!(api.get("/metrics").await.text.contains("tieline_retention_removed_total{what=\"uploads\"} 2"));
+}
+
+#[tokio::test]
+async fn a_file_that_begins_to_go_cannot_be_shown_any_more() {
+    let server = TestServer::start().await;
+    let ann = server.api().speaker("ann").await;
+    let id = ann.open().await;
+    let path = ann.upload(b"a text\n".to_vec(), "TXT").await;
+    let event = json!({"type": "ContentEvent", "contentType": "hosted/file", "message": {"relativePath": path, "fileType": "TXT"}});
+    let shows = request("f", "ms.PublishEvent", json!({"dialogId": id, "event": event})).to_string();
+    let gone = server.gateway.files().going().enter(&path);
+    let refused = ann.post(SEND, shows.clone()).await;
+    assert!(refused.status == 400 && refused.text.contains("put it here again"), "{}", refused.text);
+    drop(gone);
+    assert_eq!(ann.post(SEND, shows).await.status, 200);
+}

@@ -117,7 +117,12 @@ async fn asked(
 ) -> Result<Answer<AnonymizationRequest>, Fault> {
     let actor: Actor = caller.actor().clone();
     let replayed = caller.change(actor, conversation, changes, key).await?.replayed;
-    let erasure = caller.gateway().erasure(caller.actor(), &id).await?.ok_or_else(|| Fault::missing("the request is no more"))?;
+    answered(caller, conversation, &id, replayed).await
+}
+
+/// How it is answered that something will be taken away: as it stands.
+async fn answered(caller: &Caller, conversation: &Conversation, id: &str, replayed: bool) -> Result<Answer<AnonymizationRequest>, Fault> {
+    let erasure = caller.gateway().erasure(caller.actor(), id).await?.ok_or_else(|| Fault::missing("the request is no more"))?;
     Ok(Answer::new(StatusCode::ACCEPTED, shown(conversation, &erasure)).replayed(replayed))
 }
 
@@ -153,10 +158,13 @@ async fn message(
     let conversation_id = &conversation.details.id;
     let missing = || Fault::missing(format!("there is no message {}", named.message_id));
     let sequence = event_of_uuid(conversation_id, named.message_id).ok_or_else(missing)?;
+    let id = caller.id_of(key.as_ref(), &["anonymization", conversation_id.as_str(), &sequence.to_string()]).to_string();
+    if caller.replayed(key.as_ref()).await?.is_some() {
+        return answered(&caller, &conversation, &id, true).await;
+    }
     let events = caller.gateway().messages(caller.actor(), conversation_id).await?;
     let all = together(&events);
     let found = all.iter().find(|one| one.message.sequence == sequence).ok_or_else(missing)?;
-    let id = caller.id_of(key.as_ref(), &["anonymization", conversation_id.as_str(), &sequence.to_string()]).to_string();
     let parts: Vec<_> = std::iter::once(found.message).chain(found.attached.iter().copied()).collect();
     let files = parts.iter().filter(|part| part.file.is_some()).count();
     // Each of its files is an event of its own; what is answered is the request for the message, which stands first.

@@ -76,6 +76,9 @@ pub(super) fn calls() -> OpenApiRouter {
 async fn patch(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<Values>) -> Result<Answer<Vec<CustomAttribute>>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
     let account = caller.account();
+    if let Some(decided) = caller.replayed(key.as_ref()).await? {
+        return Ok(Answer::new(StatusCode::OK, attributes(account, &conversation)).replayed(decided.replayed));
+    }
     let values = said.into_iter().map(|(id, given)| value(account, id, given)).collect::<Result<Vec<_>, _>>()?;
     let decided = caller.change(caller.actor().clone(), &conversation, vec![FieldChange::SetAttributes(values)], key).await?;
     let after = caller.conversation(named.conversation_id).await?;

@@ -1,7 +1,7 @@
 //! Who calls: an account's key, and in whose name it acts.
 
-use super::Dixa;
 use super::error::Fault;
+use super::{Answer, Dixa};
 use crate::config::{Dialect, Limits};
 use crate::dialect::ids::{consumer_of_uuid, consumer_uuid};
 use crate::dialect::origin::origin;
@@ -163,6 +163,22 @@ impl Caller {
     /// What the gateway refuses.
     pub(super) async fn submit(&self, actor: Actor, commands: Vec<Command>, key: Option<IdempotencyKey>) -> Result<Decided, Fault> {
         Ok(self.gateway().submit(Wanted { actor, commands, key, resend: None }).await?)
+    }
+
+    /// The answer to an earlier request of the same key, if this repeats one: asked before anything is checked that may change.
+    ///
+    /// # Errors
+    /// 409 for a key of another request, 503.
+    pub(super) async fn replayed(&self, key: Option<&IdempotencyKey>) -> Result<Option<Decided>, Fault> {
+        Ok(self.gateway().replayed(self.actor(), key.cloned()).await?)
+    }
+
+    /// The same of a call of whose success there is nothing to say.
+    ///
+    /// # Errors
+    /// As [`Self::replayed`].
+    pub(super) async fn done(&self, key: Option<&IdempotencyKey>) -> Result<Option<Answer<()>>, Fault> {
+        Ok(self.replayed(key).await?.as_ref().map(Answer::done))
     }
 
     /// Has a conversation changed.

@@ -234,6 +234,12 @@ pub(super) async fn opened(caller: &Caller, decided: &Decided) -> Result<i64, Fa
     Ok(caller.gateway().conversation(caller.actor(), id).await?.details.number)
 }
 
+/// How it is answered that a conversation has begun.
+async fn began(caller: &Caller, decided: &Decided) -> Result<Answer<Began>, Fault> {
+    let id = opened(caller, decided).await?;
+    Ok(Answer::new(StatusCode::CREATED, Began { id }).replayed(decided.replayed))
+}
+
 /// The id of a conversation that is to be opened.
 pub(super) fn fresh() -> ConversationId {
     ConversationId::from(Uuid::new_v4().to_string())
@@ -248,6 +254,9 @@ pub(super) fn calls() -> OpenApiRouter {
 #[utoipa::path(post, path = "/v1/conversations", operation_id = "createConversation", tag = "conversations", params(Repeat), request_body = New,
     responses((status = 201, description = "It has begun.", body = Data<Began>), Any, Absent, Change))]
 async fn create(caller: Caller, Body { said, key }: Body<New>) -> Result<Answer<Began>, Fault> {
+    if let Some(decided) = caller.replayed(key.as_ref()).await? {
+        return began(&caller, &decided).await;
+    }
     let Beginning { consumer, origin, queue, message } = Beginning::of(&caller, said).await?;
     let requester = Person::Consumer(consumer.id.clone());
     let written = message.map(|message| message.writing(&caller, requester)).transpose()?;
@@ -256,7 +265,6 @@ async fn create(caller: Caller, Body { said, key }: Body<New>) -> Result<Answer<
     let conversation = fresh();
     let mut commands = vec![opening(&conversation, &consumer, queue, origin)];
     commands.extend(writing.iter().flat_map(|writing| writing.commands(&conversation, fetching.files(0))));
-    let decided = fetching.shown_by(caller.submit(actor, commands, key).await).await?;
-    let id = opened(&caller, &decided).await?;
-    Ok(Answer::new(StatusCode::CREATED, Began { id }).replayed(decided.replayed))
+    let decided = fetching.shown_by(actor, commands, key).await?;
+    began(&caller, &decided).await
 }

@@ -8,7 +8,7 @@ use super::input::{Body, Repeat, Stamp, at_most};
 use super::page::{self, Page, limit};
 use super::{Answer, Data};
 use crate::dialect::ids::consumer_uuid;
-use crate::domain::{Command, Consumer, Conversation, ConversationFilter};
+use crate::domain::{Command, Consumer};
 use crate::gateway::IdempotencyKey;
 use crate::store::ConsumersBy;
 use crate::things::{check_email, check_phone};
@@ -20,7 +20,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::to_raw_value;
 use serde_json::{Map, Value, json};
 use serde_with::skip_serializing_none;
-use std::collections::BTreeMap;
 use tieline_protocol::ids::{ClientId, ConsumerId};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -41,9 +40,6 @@ const LONGEST_URL: usize = 2_048;
 const MOST_NAMES: usize = 20;
 /// In whose name external ids stand that come by these calls; no application of an account is called so.
 const CALLS: &str = "dixa/endusers";
-/// Conversations that are looked up at a time, and how often: more of one end user are not found here.
-const LOOKED_UP: usize = 1_000;
-const LOOKS: usize = 100;
 
 /// An end user.
 #[skip_serializing_none]
@@ -207,23 +203,13 @@ fn texts(value: Option<&Value>) -> Vec<String> {
     value.and_then(Value::as_array).into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
-/// What an end user is called, if that is known.
-pub(super) fn name(consumer: &Consumer) -> Option<String> {
-    let whole = || {
-        let parts = [text(&consumer.profile, "firstName"), text(&consumer.profile, "lastName")];
-        let parts: Vec<String> = parts.into_iter().flatten().collect();
-        (!parts.is_empty()).then(|| parts.join(" "))
-    };
-    text(&consumer.profile, "nickName").or_else(whole)
-}
-
 fn shown(consumer: &Consumer) -> EndUser {
     let profile = &consumer.profile;
     let private = |name| profile.get("privateData").and_then(|data| data.get(name));
     EndUser {
         id: consumer_uuid(&consumer.id),
         created_at: Stamp(consumer.seen),
-        display_name: name(consumer),
+        display_name: consumer.name(),
         email: consumer.email().map(str::to_owned),
         phone_number: consumer.phone().map(str::to_owned),
         additional_emails: texts(private("additionalMails")),
@@ -330,22 +316,29 @@ fn nobody(id: Uuid) -> Fault {
 async fn make(caller: &Caller, given: Given, key: Option<IdempotencyKey>) -> Result<(EndUser, bool), Fault> {
     given.check()?;
     let (account, gateway) = (caller.account(), caller.gateway());
-    let id = match (&given.external_id, &key) {
-        (Some(external), _) => {
-            // Known by an application of its own, it has another id. What is asked for again under its key is answered from there.
-            let named = gateway.consumers(caller.actor(), ConsumersBy::ExtId(external.clone()), None, 1).await?;
-            if key.is_none() && !named.is_empty() {
-                return Err(Fault::bad(format!("an end user with the externalId {external:?} exists already")));
-            }
-            gateway.identity().consumer_id(&account.id, &ClientId::from(CALLS), external)
-        }
-        (None, key) => ConsumerId::from(caller.id_of(key.as_ref(), &["end user"]).to_string()),
+    let id = match &given.external_id {
+        Some(external) => gateway.identity().consumer_id(&account.id, &ClientId::from(CALLS), external),
+        None => ConsumerId::from(caller.id_of(key.as_ref(), &["end user"]).to_string()),
     };
+    if caller.replayed(key.as_ref()).await?.is_some() {
+        return Ok((made(caller, &id).await?, true));
+    }
+    if let Some(external) = &given.external_id {
+        // Known by an application of its own, it has another id.
+        let named = gateway.consumers(caller.actor(), ConsumersBy::ExtId(external.clone()), None, 1).await?;
+        if !named.is_empty() {
+            return Err(Fault::bad(format!("an end user with the externalId {external:?} exists already")));
+        }
+    }
     let see = Command::SeeConsumer { is_new: true, consumer: id.clone(), app: None, ext_id: given.external_id.clone() };
     let describe = set_profile(&id, &given.whole().profile())?;
     let decided = caller.submit(caller.actor().clone(), vec![see, describe], key).await?;
-    let made = gateway.known_consumer(caller.actor(), &id).await?.ok_or_else(|| nobody(consumer_uuid(&id)))?;
-    Ok((shown(&made), decided.replayed))
+    Ok((made(caller, &id).await?, decided.replayed))
+}
+
+async fn made(caller: &Caller, id: &ConsumerId) -> Result<EndUser, Fault> {
+    let made = caller.gateway().known_consumer(caller.actor(), id).await?.ok_or_else(|| nobody(consumer_uuid(id)))?;
+    Ok(shown(&made))
 }
 
 /// Changes an end user that there is.
@@ -511,29 +504,13 @@ async fn conversations(
     let consumer = caller.end_user(user_id).await?.ok_or_else(|| nobody(user_id))?;
     let place: Behind = paging.page_key.map_or(Ok(Behind::default()), |key| page::open(account, &address, &key))?;
     let limit = limit(paging.page_limit, place.limit.unwrap_or(USUAL), MOST)?;
-    let all = all_of_one(&caller, &consumer.id).await?;
-    let rest: Vec<&Conversation> = all.range(place.number + 1..).map(|(_, conversation)| conversation).collect();
-    let data = rest.iter().take(limit).map(|conversation| talk(account, conversation)).collect();
-    let next = (rest.len() > limit).then(|| Behind { number: rest[limit - 1].details.number, limit: Some(limit) });
+    let behind = (place.number, i64::MAX);
+    let mut some = caller.gateway().of_consumer(caller.actor(), &consumer.id, behind, true, limit + 1).await?;
+    let has_more = some.len() > limit;
+    some.truncate(limit);
+    let next = some.last().filter(|_| has_more).map(|last| Behind { number: last.details.number, limit: Some(limit) });
+    let data = some.iter().map(|conversation| talk(account, conversation)).collect();
     Ok(Json(Page::new(data, next.map(|next| page::address(account, &address, &next)))))
-}
-
-/// All conversations of a consumer by their numbers.
-async fn all_of_one(caller: &Caller, consumer: &ConsumerId) -> Result<BTreeMap<i64, Conversation>, Fault> {
-    let mut filter = ConversationFilter { consumer: Some(consumer.clone()), ..ConversationFilter::all(caller.account().id.clone()) };
-    let mut all = BTreeMap::new();
-    for _ in 0..LOOKS {
-        let narrowed = caller.gateway().narrow(caller.actor(), filter.clone())?;
-        let some = caller.gateway().snapshot(narrowed).await?.conversations;
-        let (count, known) = (some.len(), all.len());
-        // The most recently changed come first.
-        filter.updated_to = some.last().map(|last| last.updated);
-        all.extend(some.into_iter().map(|conversation| (conversation.details.number, conversation)));
-        if count < LOOKED_UP || all.len() == known {
-            break;
-        }
-    }
-    Ok(all)
 }
 
 #[cfg(test)]

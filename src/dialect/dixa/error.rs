@@ -67,11 +67,6 @@ impl Fault {
         if self.status == StatusCode::NOT_FOUND { Self { status: StatusCode::BAD_REQUEST, ..self } } else { self }
     }
 
-    /// Whether the gateway is at fault, so that nobody knows what became of the request.
-    pub(super) fn is_ours(&self) -> bool {
-        self.status.is_server_error()
-    }
-
     /// What is wrong, in a sentence.
     pub(super) fn message(&self) -> &str {
         &self.message

@@ -9,6 +9,7 @@ use super::input::{Body, Repeat, When, at_most};
 use super::message::{Attachment, Content, Writing};
 use super::{Answer, Data};
 use crate::domain::{Channel, Command, FieldChange, Millis, Origin, Person};
+use crate::store::Decided;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -18,6 +19,8 @@ use uuid::Uuid;
 
 /// Longest name of a channel, and of the conversation elsewhere.
 const LONGEST: usize = 256;
+/// Most messages of one conversation that is imported: they are decided in one step, and others wait for it.
+const MOST: usize = 1_000;
 
 /// What is to be imported.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -121,21 +124,28 @@ fn claim(caller: &Caller, assignment: &OldAssignment, now: Millis) -> Result<Fie
 }
 
 /// What of the rest can be done; what cannot is named among what is lacking.
-fn changes(caller: &Caller, generic: &Generic, lacking: &mut Vec<Lacking>) -> Result<Vec<FieldChange>, Fault> {
+fn changes(caller: &Caller, generic: &Generic, lacking: &mut Vec<String>) -> Result<Vec<FieldChange>, Fault> {
     let now = caller.now();
     let mut changes = Vec::new();
     match generic.assignment.as_ref().map(|assignment| claim(caller, assignment, now)) {
         Some(Ok(change)) => changes.push(change),
-        Some(Err(fault)) => lacking.push(Lacking { message: format!("the assignment is refused: {}", fault.message()) }),
+        Some(Err(fault)) => lacking.push(format!("the assignment is refused: {}", fault.message())),
         None => {}
     }
     if let Some(closing) = &generic.closing {
         closing.closed_at.past("closedAt", now)?;
         let unknown = closing.closed_by.filter(|by| caller.agent(*by).is_none());
-        lacking.extend(unknown.map(|by| Lacking { message: format!("closedBy {by} is no agent or admin") }));
+        lacking.extend(unknown.map(|by| format!("closedBy {by} is no agent or admin")));
         changes.push(FieldChange::Close);
     }
     Ok(changes)
+}
+
+/// How it is answered that a conversation is written down.
+async fn imported(caller: &Caller, decided: &Decided) -> Result<Answer<Imported>, Fault> {
+    let id = opened(caller, decided).await?;
+    let partial_errors = decided.remarks().map(|message| Lacking { message: message.to_owned() }).collect();
+    Ok(Answer::new(StatusCode::CREATED, Imported { id, partial_errors }).replayed(decided.replayed))
 }
 
 /// The calls.
@@ -150,6 +160,9 @@ async fn import(
     caller: Caller,
     Body { said: Import::GenericConversationImport(mut generic), key }: Body<Import>,
 ) -> Result<Answer<Imported>, Fault> {
+    if let Some(decided) = caller.replayed(key.as_ref()).await? {
+        return imported(&caller, &decided).await;
+    }
     let name = generic.generic_channel_name.trim().to_owned();
     if name.is_empty() {
         return Err(Fault::bad("genericChannelName is empty"));
@@ -160,14 +173,17 @@ async fn import(
     let found = caller.end_user(generic.requester_id).await?;
     let consumer = found.ok_or_else(|| Fault::bad(format!("there is no end user {}", generic.requester_id)))?;
     let requester = Person::Consumer(consumer.id.clone());
-    let messages = generic.messages.take().unwrap_or_default().into_iter();
-    let mut writings = messages.map(|message| message.writing(&caller, &requester)).collect::<Result<Vec<_>, _>>()?;
+    let messages = generic.messages.take().unwrap_or_default();
+    if messages.len() > MOST {
+        return Err(Fault::bad(format!("messages has {} entries; the limit is {MOST}", messages.len())));
+    }
+    let mut writings = messages.into_iter().map(|message| message.writing(&caller, &requester)).collect::<Result<Vec<_>, _>>()?;
     // Events are numbered as they are written down; two of one time stay in the order in which they came.
     writings.sort_by_key(|writing| writing.written);
     let mut lacking = Vec::new();
     let changes = changes(&caller, &generic, &mut lacking)?;
     let (fetching, refused) = Fetching::of_many(&caller, &writings).await;
-    lacking.extend(refused.into_iter().map(|message| Lacking { message }));
+    lacking.extend(refused);
     let channel = channel_named(&name).unwrap_or(Channel::Other(name));
     let theirs = match &channel {
         Channel::Email | Channel::ContactForm => consumer.email(),
@@ -192,7 +208,7 @@ async fn import(
     if !changes.is_empty() {
         commands.push(Command::Update { conversation, changes });
     }
-    let decided = fetching.shown_by(caller.submit(caller.actor().clone(), commands, key).await).await?;
-    let id = opened(&caller, &decided).await?;
-    Ok(Answer::new(StatusCode::CREATED, Imported { id, partial_errors: lacking }).replayed(decided.replayed))
+    commands.extend(lacking.into_iter().map(Command::Remark));
+    let decided = fetching.shown_by(caller.actor().clone(), commands, key).await?;
+    imported(&caller, &decided).await
 }

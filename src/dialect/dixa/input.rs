@@ -63,7 +63,8 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
 }
 
 async fn read(request: Request) -> Result<(String, Option<IdempotencyKey>), Fault> {
-    let limits = Caller::of(request.extensions())?.limits();
+    let caller = Caller::of(request.extensions())?.clone();
+    let limits = caller.limits();
     let (parts, body) = request.into_parts();
     // One that does not say what it is is taken for JSON; one that says that it is something else is not.
     let kind = parts.headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or_default().to_ascii_lowercase());
@@ -81,7 +82,7 @@ async fn read(request: Request) -> Result<(String, Option<IdempotencyKey>), Faul
     }
     let text = String::from_utf8(bytes.into()).map_err(|_| Fault::bad("the body is not UTF-8"))?;
     let key = key(&parts.headers, &[parts.method.as_str(), parts.uri.path(), &text])?;
-    Ok((text, key))
+    Ok((text, key.map(|key| key.kept_for(caller.actor()))))
 }
 
 fn key(headers: &HeaderMap, asked: &[&str]) -> Result<Option<IdempotencyKey>, Fault> {

@@ -66,6 +66,9 @@ async fn linked(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Ve
 #[utoipa::path(put, path = "/v1/conversations/{conversationId}/link", operation_id = "linkConversation", tag = "conversations", params(Named), request_body = Joins,
     responses((status = 204, description = "It is linked."), Any, Absent, Change))]
 async fn link(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<Joins>) -> Result<Answer<()>, Fault> {
+    if let Some(done) = caller.done(key.as_ref()).await? {
+        return Ok(done);
+    }
     let child = caller.conversation(named.conversation_id).await?;
     let parent = caller.conversation(said.parent_id).await?;
     let command = Command::Link { child: child.details.id.clone(), parent: parent.details.id.clone(), kind: said.link_type.into() };

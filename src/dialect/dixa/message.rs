@@ -142,11 +142,6 @@ impl Writing {
         };
         said.into_iter().chain(shown).enumerate().map(record).collect()
     }
-
-    /// Which way it goes.
-    pub(super) fn direction(&self) -> Direction {
-        direction(&self.from)
-    }
 }
 
 fn direction(from: &Person) -> Direction {

@@ -5,12 +5,14 @@ use super::conversation::{Named, Which};
 use super::error::{Absent, Any, Change, Fault, Ours};
 use super::input::{Body, Repeat, Stamp, When, at_most};
 use super::{Answer, Data};
-use crate::domain::{Conversation, FieldChange, Millis, Person, Refusal};
+use crate::domain::{Command, Conversation, FieldChange, Millis, Person, Refusal};
 use crate::gateway::{AgentNote, IdempotencyKey};
+use crate::store::Decided;
 use axum::Json;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use tieline_protocol::ids::NoteId;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -19,6 +21,8 @@ use uuid::Uuid;
 
 /// Longest note, in characters, as for agents on the native surface.
 const LONGEST: usize = 10_000;
+/// Most notes of one request: they are decided in one step, and others wait for it.
+const MOST: usize = 1_000;
 
 /// A note that is to be added.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -104,27 +108,57 @@ fn shown(conversation: &Conversation, note: AgentNote) -> Note {
     }
 }
 
-/// Adds notes, all of them or none, and says how they stand; and whether they stood already.
+/// What is asked for of notes, of which some may have been refused.
+struct Asked {
+    /// The ids of all, in their order.
+    ids: Vec<String>,
+    /// Those that can be added.
+    ready: Vec<Ready>,
+    /// Why others cannot.
+    refused: Vec<String>,
+}
+
+/// Adds notes, all of them or none, and says what became of each that was asked for; and whether that was so already.
 async fn noted(
     caller: &Caller,
     conversation: &Conversation,
-    ready: Vec<Ready>,
+    Asked { ids, ready, refused }: Asked,
     key: Option<IdempotencyKey>,
-) -> Result<(Vec<AgentNote>, bool), Fault> {
+) -> Result<(Vec<NoteOutcome>, bool), Fault> {
     if ready.is_empty() {
-        return Ok((Vec::new(), false));
+        return Ok((outcomes(conversation, &ids, &[], refused), false));
     }
     let changes = ready.iter().map(Ready::change).collect();
-    let replayed = caller.change(caller.actor().clone(), conversation, changes, key).await?.replayed;
-    let mut notes: Vec<AgentNote> = ready.iter().map(Ready::note).collect();
-    if replayed {
-        // Those of now have another time.
-        let known = caller.gateway().agent_notes(caller.actor(), &conversation.details.id).await?;
-        for note in &mut notes {
-            note.at = known.iter().find(|known| known.id == note.id).map_or(note.at, |known| known.at);
-        }
+    let update = Command::Update { conversation: conversation.details.id.clone(), changes };
+    let commands = std::iter::once(update).chain(refused.iter().cloned().map(Command::Remark)).collect();
+    let decided = caller.submit(caller.actor().clone(), commands, key).await?;
+    if decided.replayed {
+        return Ok((stands(caller, conversation, &ids, &decided).await?, true));
     }
-    Ok((notes, replayed))
+    let notes: Vec<AgentNote> = ready.iter().map(Ready::note).collect();
+    Ok((outcomes(conversation, &ids, &notes, refused), false))
+}
+
+/// What became of notes that were asked for before.
+async fn stands(caller: &Caller, conversation: &Conversation, ids: &[String], decided: &Decided) -> Result<Vec<NoteOutcome>, Fault> {
+    let known = caller.gateway().agent_notes(caller.actor(), &conversation.details.id).await?;
+    Ok(outcomes(conversation, ids, &known, decided.remarks().map(str::to_owned)))
+}
+
+/// What became of each: the note that stands, or the next of the reasons why others do not.
+fn outcomes(
+    conversation: &Conversation,
+    ids: &[String],
+    notes: &[AgentNote],
+    refused: impl IntoIterator<Item = String>,
+) -> Vec<NoteOutcome> {
+    let notes: HashMap<&str, &AgentNote> = notes.iter().map(|note| (note.id.as_str(), note)).collect();
+    let mut refused = refused.into_iter();
+    let outcome = |id: &String| match notes.get(id.as_str()) {
+        Some(note) => Some(NoteOutcome::BulkActionSuccess { data: shown(conversation, (*note).clone()) }),
+        None => refused.next().map(|message| NoteOutcome::BulkActionFailure { error: Why { message } }),
+    };
+    ids.iter().filter_map(outcome).collect()
 }
 
 /// The calls.
@@ -149,10 +183,18 @@ async fn list(caller: Caller, Ours(Path(named)): Which) -> Result<Json<Data<Vec<
 async fn add(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<NewNote>) -> Result<Answer<Note>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
     let id = caller.id_of(key.as_ref(), &["note", conversation.details.id.as_str(), "0"]).to_string();
-    let ready = Ready::new(&caller, said, id)?;
-    let (mut notes, replayed) = noted(&caller, &conversation, vec![ready], key).await?;
-    let note = notes.pop().ok_or_else(|| Fault::missing("the note is no more"))?;
-    Ok(Answer::new(StatusCode::OK, shown(&conversation, note)).replayed(replayed))
+    let ids = vec![id.clone()];
+    let (mut outcomes, replayed) = match caller.replayed(key.as_ref()).await? {
+        Some(decided) => (stands(&caller, &conversation, &ids, &decided).await?, true),
+        None => {
+            let ready = vec![Ready::new(&caller, said, id)?];
+            noted(&caller, &conversation, Asked { ids, ready, refused: Vec::new() }, key).await?
+        }
+    };
+    match outcomes.pop() {
+        Some(NoteOutcome::BulkActionSuccess { data }) => Ok(Answer::new(StatusCode::OK, data).replayed(replayed)),
+        _ => Err(Fault::missing("the note is no more")),
+    }
 }
 
 /// Adds notes: each that can be, and says of each others why not, in their order.
@@ -160,22 +202,21 @@ async fn add(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<
     request_body = NewNotes, responses((status = 200, description = "What became of each.", body = Data<Vec<NoteOutcome>>), Any, Absent, Change))]
 async fn add_many(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<NewNotes>) -> Result<Answer<Vec<NoteOutcome>>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
-    let (mut ready, mut outcomes) = (Vec::new(), Vec::new());
-    for (place, note) in said.data.into_iter().enumerate() {
-        let id = caller.id_of(key.as_ref(), &["note", conversation.details.id.as_str(), &place.to_string()]).to_string();
-        match Ready::new(&caller, note, id) {
-            Ok(note) => {
-                ready.push(note);
-                outcomes.push(None);
-            }
-            Err(fault) => outcomes.push(Some(Why { message: fault.message().to_owned() })),
+    if said.data.len() > MOST {
+        return Err(Fault::bad(format!("data has {} notes; the limit is {MOST}", said.data.len())));
+    }
+    let id_of = |place: usize| caller.id_of(key.as_ref(), &["note", conversation.details.id.as_str(), &place.to_string()]).to_string();
+    let ids: Vec<String> = (0..said.data.len()).map(id_of).collect();
+    if let Some(decided) = caller.replayed(key.as_ref()).await? {
+        return Ok(Answer::new(StatusCode::OK, stands(&caller, &conversation, &ids, &decided).await?).replayed(true));
+    }
+    let (mut ready, mut refused) = (Vec::new(), Vec::new());
+    for (note, id) in said.data.into_iter().zip(&ids) {
+        match Ready::new(&caller, note, id.clone()) {
+            Ok(note) => ready.push(note),
+            Err(fault) => refused.push(fault.message().to_owned()),
         }
     }
-    let (notes, replayed) = noted(&caller, &conversation, ready, key).await?;
-    let mut notes = notes.into_iter();
-    let outcome = |failure| match failure {
-        Some(error) => Some(NoteOutcome::BulkActionFailure { error }),
-        None => notes.next().map(|note| NoteOutcome::BulkActionSuccess { data: shown(&conversation, note) }),
-    };
-    Ok(Answer::new(StatusCode::OK, outcomes.into_iter().filter_map(outcome).collect()).replayed(replayed))
+    let (outcomes, replayed) = noted(&caller, &conversation, Asked { ids, ready, refused }, key).await?;
+    Ok(Answer::new(StatusCode::OK, outcomes).replayed(replayed))
 }

@@ -196,6 +196,10 @@ fn find<'c>(conversation: &'c Conversation, id: &str) -> Option<&'c Offered> {
     request_body = Offer, responses((status = 201, description = "It is asked.", body = Data<Put>), Any, Absent, Change))]
 async fn offer(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<Offer>) -> Result<Answer<Put>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
+    let id = caller.id_of(key.as_ref(), &["rating", conversation.details.id.as_str()]).to_string();
+    if caller.replayed(key.as_ref()).await?.is_some() {
+        return put(&conversation, &id, true);
+    }
     said.user_id.map_or(Ok(()), |user| is_theirs(&conversation, user))?;
     let of = match said.agent_id {
         None => conversation.details.assignee().map(|assignee| assignee.person.clone()),
@@ -206,27 +210,29 @@ async fn offer(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Bod
     };
     let now = caller.now();
     let offered = said.offered_at.map_or(Ok(now), |at| at.past("offeredAt", now))?;
-    let id = caller.id_of(key.as_ref(), &["rating", conversation.details.id.as_str()]).to_string();
-    let consumer = conversation.details.consumer.clone();
     let rating = Offered {
         id: RatingId::from(id.as_str()),
         scale: said.rating_type.into(),
-        of: of.clone(),
-        by: Person::Consumer(consumer.clone()),
+        of,
+        by: Person::Consumer(conversation.details.consumer.clone()),
         offered,
         given: None,
     };
     let decided = caller.change(caller.actor().clone(), &conversation, vec![FieldChange::OfferRating(rating)], key).await?;
-    let stands = if decided.replayed { Some(caller.conversation(named.conversation_id).await?) } else { None };
-    let stands = stands.as_ref().and_then(|conversation| find(conversation, &id));
+    put(&caller.conversation(named.conversation_id).await?, &id, decided.replayed)
+}
+
+/// How it is answered that a rating is asked for: as it stands.
+fn put(conversation: &Conversation, id: &str, replayed: bool) -> Result<Answer<Put>, Fault> {
+    let rating = find(conversation, id).ok_or_else(|| Fault::missing("the rating is no more"))?;
     let data = Put {
-        user_id: consumer_uuid(&consumer),
-        agent_id: stands.map_or(of.as_ref(), |rating| rating.of.as_ref()).map(person_uuid),
-        rating_type: said.rating_type,
-        offered_at: Stamp(stands.map_or(offered, |rating| rating.offered)),
-        id,
+        user_id: consumer_uuid(&conversation.details.consumer),
+        agent_id: rating.of.as_ref().map(person_uuid),
+        rating_type: rating.scale.into(),
+        offered_at: Stamp(rating.offered),
+        id: id.to_owned(),
     };
-    Ok(Answer::new(StatusCode::CREATED, data).replayed(decided.replayed))
+    Ok(Answer::new(StatusCode::CREATED, data).replayed(replayed))
 }
 
 /// What an end user says, who was asked for a rating. It says it once.
@@ -239,6 +245,9 @@ async fn submit(
     Body { said, key }: Body<Submission>,
 ) -> Result<Answer<Submitted>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
+    if caller.replayed(key.as_ref()).await?.is_some() {
+        return Ok(submitted(&conversation, named, said, caller.now()).replayed(true));
+    }
     is_theirs(&conversation, said.user_id)?;
     let offered = find(&conversation, &named.rating_id).ok_or_else(|| Fault::bad("there is no such rating in this conversation"))?;
     let (scale, score) = said.rating_result.parts();
@@ -251,17 +260,21 @@ async fn submit(
     let given = RatingGiven { score, comment: said.comment.clone(), at };
     let change = FieldChange::AnswerRating { rating: offered.id.clone(), given };
     let decided = caller.change(caller.actor().clone(), &conversation, vec![change], key).await?;
-    // What was said before, in the same words, stands as it was.
     let after = caller.conversation(named.conversation_id).await?;
-    let at = find(&after, &named.rating_id).and_then(|rating| rating.given.as_ref()).map_or(at, |given| given.at);
+    Ok(submitted(&after, named, said, at).replayed(decided.replayed))
+}
+
+/// How it is answered that a rating is taken. What was said before, in the same words, stands as it was.
+fn submitted(conversation: &Conversation, named: NamedRating, said: Submission, at: Millis) -> Answer<Submitted> {
+    let given = find(conversation, &named.rating_id).and_then(|rating| rating.given.as_ref());
     let data = Submitted {
         rating_id: named.rating_id,
         user_id: said.user_id,
         rating_result: said.rating_result,
         comment: said.comment,
-        submitted_at: Stamp(at),
+        submitted_at: Stamp(given.map_or(at, |given| given.at)),
     };
-    Ok(Answer::new(StatusCode::CREATED, data).replayed(decided.replayed))
+    Answer::new(StatusCode::CREATED, data)
 }
 
 /// All ratings of a conversation, in the order in which they were offered.

@@ -35,6 +35,8 @@ const CHUNK: usize = 200;
 /// Most conditions, and most values of one.
 const MOST_CONDITIONS: usize = 50;
 const MOST_VALUES: usize = 200;
+/// Most bytes of a search, as JSON: what leads to its next page says all of it, in the head of a request, and that has 16 KiB.
+const LARGEST: usize = 10_000;
 /// Files of one message that are gone back over to find it.
 const MOST_FILES: u64 = 100;
 
@@ -284,7 +286,15 @@ impl Asked {
         if conditions.len() > MOST_CONDITIONS || conditions.iter().any(|condition| condition.field.count() > MOST_VALUES) {
             return Err(Fault::bad(format!("a search has at most {MOST_CONDITIONS} conditions, and each at most {MOST_VALUES} values")));
         }
-        Ok(())
+        // Texts and numbers always become JSON.
+        match serde_json::to_string(self).unwrap_or_default().len() {
+            size if size > LARGEST => {
+                let count: usize = conditions.iter().map(|condition| condition.field.count()).sum();
+                let why = "so that the next page can be asked for; about 240 ids fit";
+                Err(Fault::bad(format!("the search has {count} values, and {size} bytes as JSON; the limit is {LARGEST} bytes, {why}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn fits(&self, account: &Account, conversation: &Conversation) -> bool {

@@ -49,6 +49,9 @@ pub(super) fn calls() -> OpenApiRouter {
 #[utoipa::path(put, path = "/v1/conversations/{conversationId}/claim", operation_id = "claimConversation", tag = "conversations", params(Named), request_body = Claim,
     responses((status = 204, description = "The agent has it."), Any, Absent, Change))]
 async fn claim(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<Claim>) -> Result<Answer<()>, Fault> {
+    if let Some(done) = caller.done(key.as_ref()).await? {
+        return Ok(done);
+    }
     let conversation = caller.conversation(named.conversation_id).await?;
     let agent = caller.agent(said.agent_id).ok_or_else(|| Fault::missing(format!("there is no agent {}", said.agent_id)))?;
     let actor = caller.in_the_name_of(agent)?;
@@ -61,6 +64,9 @@ async fn claim(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Bod
 #[utoipa::path(put, path = "/v1/conversations/{conversationId}/close", operation_id = "closeConversation", tag = "conversations", params(Named), request_body = Option<By>,
     responses((status = 204, description = "It is closed."), Any, Absent, Change))]
 async fn close(caller: Caller, Ours(Path(named)): Which, Perhaps(Body { said, key }): Perhaps<By>) -> Result<Answer<()>, Fault> {
+    if let Some(done) = caller.done(key.as_ref()).await? {
+        return Ok(done);
+    }
     let conversation = caller.conversation(named.conversation_id).await?;
     let decided = caller.change(caller.user(said.user_id)?, &conversation, vec![FieldChange::Close], key).await?;
     Ok(Answer::done(&decided))
@@ -71,6 +77,9 @@ async fn close(caller: Caller, Ours(Path(named)): Which, Perhaps(Body { said, ke
 #[utoipa::path(put, path = "/v1/conversations/{conversationId}/reopen", operation_id = "reopenConversation", tag = "conversations", params(Named), request_body = Option<By>,
     responses((status = 204, description = "It is open."), Any, Absent, Change))]
 async fn reopen(caller: Caller, Ours(Path(named)): Which, Perhaps(Body { said, key }): Perhaps<By>) -> Result<Answer<()>, Fault> {
+    if let Some(done) = caller.done(key.as_ref()).await? {
+        return Ok(done);
+    }
     let conversation = caller.conversation(named.conversation_id).await?;
     let actor = caller.user(said.user_id)?;
     let default = caller.account().default_queue();
@@ -85,6 +94,9 @@ async fn reopen(caller: Caller, Ours(Path(named)): Which, Perhaps(Body { said, k
 #[utoipa::path(put, path = "/v1/conversations/{conversationId}/transfer/queue", operation_id = "transferConversation", tag = "conversations", params(Named),
     request_body = Transfer, responses((status = 204, description = "It is there."), Any, Absent, Change))]
 async fn transfer(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body<Transfer>) -> Result<Answer<()>, Fault> {
+    if let Some(done) = caller.done(key.as_ref()).await? {
+        return Ok(done);
+    }
     let conversation = caller.conversation(named.conversation_id).await?;
     let actor = caller.user(said.user_id)?;
     let queue = caller.queue(said.queue_id).ok_or_else(|| Fault::bad(format!("there is no queue {}", said.queue_id)))?;

@@ -7,6 +7,7 @@ use super::input::{Body, Nothing, Perhaps};
 use super::setup::{account, administers, unchanged};
 use super::{Answer, Data};
 use crate::domain::{Conversation, FieldChange};
+use crate::gateway::IdempotencyKey;
 use crate::identity::{Account, Kept};
 use crate::things::{self, ThingId};
 use axum::Json;
@@ -119,30 +120,40 @@ async fn of_conversation(caller: Caller, Ours(Path(named)): Which) -> Result<Jso
 #[utoipa::path(put, path = "/v1/conversations/{conversationId}/tags/{tagId}", operation_id = "addConversationTag",
     tag = "tags", params(Both),
     responses((status = 204, description = "It has it."), Any, Absent, Change))]
-async fn put(caller: Caller, Ours(Path(both)): Ours<Path<Both>>, body: Perhaps<Nothing>) -> Result<Answer<()>, Fault> {
+async fn put(caller: Caller, Ours(Path(both)): Ours<Path<Both>>, Perhaps(Body { key, .. }): Perhaps<Nothing>) -> Result<Answer<()>, Fault> {
+    if let Some(done) = caller.done(key.as_ref()).await? {
+        return Ok(done);
+    }
     let conversation = caller.conversation(both.conversation_id).await?;
     let kept = caller.account().things().tags.get(both.tag_id.into()).ok_or_else(|| no_tag(both.tag_id))?;
     if !kept.thing.active {
         return Err(Fault::bad(format!("tag {:?} is not active", kept.thing.name)));
     }
-    change(&caller, &conversation, FieldChange::Tag(kept.id.into()), body).await
+    change(&caller, &conversation, FieldChange::Tag(kept.id.into()), key).await
 }
 
 /// Takes a tag off a conversation, active or not.
 #[utoipa::path(delete, path = "/v1/conversations/{conversationId}/tags/{tagId}", operation_id = "removeConversationTag",
     tag = "tags", params(Both),
     responses((status = 204, description = "It does not have it."), Any, Absent, Change))]
-async fn remove(caller: Caller, Ours(Path(both)): Ours<Path<Both>>, body: Perhaps<Nothing>) -> Result<Answer<()>, Fault> {
+async fn remove(
+    caller: Caller,
+    Ours(Path(both)): Ours<Path<Both>>,
+    Perhaps(Body { key, .. }): Perhaps<Nothing>,
+) -> Result<Answer<()>, Fault> {
+    if let Some(done) = caller.done(key.as_ref()).await? {
+        return Ok(done);
+    }
     let conversation = caller.conversation(both.conversation_id).await?;
     let kept = caller.account().things().tags.resolve(both.tag_id.into()).ok_or_else(|| no_tag(both.tag_id))?;
-    change(&caller, &conversation, FieldChange::Untag(kept.id.into()), body).await
+    change(&caller, &conversation, FieldChange::Untag(kept.id.into()), key).await
 }
 
 async fn change(
     caller: &Caller,
     conversation: &Conversation,
     change: FieldChange,
-    Perhaps(Body { key, .. }): Perhaps<Nothing>,
+    key: Option<IdempotencyKey>,
 ) -> Result<Answer<()>, Fault> {
     let decided = caller.change(caller.actor().clone(), conversation, vec![change], key).await?;
     Ok(Answer::done(&decided))

@@ -11,10 +11,12 @@ use crate::gateway::Gateway;
 use crate::identity::{Account, ApiKey, Denied, Kept, PassKind};
 use crate::things::{Integration, ThingId};
 use axum::body::{Body, Bytes};
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts, Path, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +62,19 @@ impl Caller {
         match &self.power {
             Power::Engine(key) => Ok(key),
             Power::Web { .. } => Err(forbidden()),
+        }
+    }
+
+    /// Whether it may speak for customers: for its own a visitor, for all a key that may write in others' names.
+    ///
+    /// # Errors
+    /// 403.
+    pub(super) fn may_speak_for_customers(&self) -> Result<(), Fault> {
+        match &self.power {
+            Power::Engine(key) if !key.actor.is_manager() => {
+                Err(Fault::new(Code::NotAllowed, "This token's key acts as an agent who is no manager, and may not speak for customers."))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -257,6 +272,19 @@ async fn admitted(hubster: &Hubster, address: IpAddr, request: Request) -> Resul
     parts.extensions.insert(Origin(origin.into()));
     parts.extensions.insert(caller);
     Ok((tenant, Request::from_parts(parts, Body::from(bytes))))
+}
+
+/// The id that stands in a path. One that cannot be read names nothing, as any other that is none.
+#[derive(Debug)]
+pub(super) struct Id(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        let read = Path::<String>::from_request_parts(parts, state).await;
+        Ok(Self(read.map(|Path(id)| id).unwrap_or_default()))
+    }
 }
 
 /// Whether an integration takes messages.

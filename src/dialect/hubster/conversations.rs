@@ -1,12 +1,12 @@
 //! Conversations as they are looked up.
 
 use super::Hubster;
-use super::caller::{Caller, Known, Origin};
+use super::caller::{Caller, Id, Known, Origin};
 use super::error::{Code, Fault};
 use super::object::{Established, Shown};
 use super::openapi::OneRefused;
 use crate::things::ThingId;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use std::sync::Arc;
 use tieline_protocol::ids::ClientId;
@@ -22,7 +22,7 @@ pub(super) async fn one(
     State(hubster): State<Arc<Hubster>>,
     Extension(caller): Extension<Caller>,
     Extension(Origin(origin)): Extension<Origin>,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<Shown>, Fault> {
     let known = caller.conversation(&hubster.gateway, &id).await?;
     Ok(Json(hubster.scene(&caller.account, &origin).conversation(&known)))
@@ -36,7 +36,7 @@ pub(super) async fn established(
     State(hubster): State<Arc<Hubster>>,
     Extension(caller): Extension<Caller>,
     Extension(Origin(origin)): Extension<Origin>,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<Established>, Fault> {
     let known = caller.conversation(&hubster.gateway, &id).await?;
     Ok(Json(hubster.scene(&caller.account, &origin).established(&known, false)))
@@ -50,7 +50,7 @@ pub(super) async fn of_hub(
     State(hubster): State<Arc<Hubster>>,
     Extension(caller): Extension<Caller>,
     Extension(Origin(origin)): Extension<Origin>,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<Vec<Established>>, Fault> {
     caller.engine()?;
     let hub = id.parse::<ThingId>().ok().and_then(|id| caller.account.things().hubs.get(id));

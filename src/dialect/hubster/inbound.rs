@@ -1,7 +1,7 @@
 //! Activities that are sent: by customers, and by the agents and bots of a hub.
 
 use super::Hubster;
-use super::caller::{Caller, Known, is_active};
+use super::caller::{Caller, Id, Known, is_active};
 use super::error::{Code, Fault};
 use super::json::{Object, Problems, body};
 use super::message::{self, Note, Writer, canonical, is_plain};
@@ -14,7 +14,7 @@ use crate::identity::{Agent, Kept};
 use crate::store::StoreError;
 use crate::things::{Integration, IntegrationKind, ThingId};
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -340,6 +340,7 @@ impl Hubster {
     }
 
     async fn customers(&self, caller: &Caller, id: &str, bytes: &[u8]) -> Result<Json<Sent>, Fault> {
+        caller.may_speak_for_customers()?;
         let known = caller.conversation(&self.gateway, id).await?;
         let value = body(bytes, Code::NoActivity)?;
         let activity = Object::of(&value).ok_or_else(Fault::internal)?;
@@ -375,7 +376,7 @@ fn business<'c>(caller: &'c Caller, known: &Known, id: Uuid) -> Result<(Arc<Kept
 pub(super) async fn customer(
     State(hubster): State<Arc<Hubster>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Id(id): Id,
     bytes: Bytes,
 ) -> Result<Json<Sent>, Fault> {
     hubster.customers(&caller, &id, &bytes).await
@@ -389,7 +390,7 @@ pub(super) async fn customer(
 pub(super) async fn web_chat(
     State(hubster): State<Arc<Hubster>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Id(id): Id,
     bytes: Bytes,
 ) -> Result<Json<Sent>, Fault> {
     hubster.customers(&caller, &id, &bytes).await
@@ -404,7 +405,7 @@ pub(super) async fn web_chat(
 pub(super) async fn business_activity(
     State(hubster): State<Arc<Hubster>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Id(id): Id,
     bytes: Bytes,
 ) -> Result<Json<Sent>, Fault> {
     let key = caller.engine()?;

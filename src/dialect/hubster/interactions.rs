@@ -1,13 +1,13 @@
 //! Activities that are read.
 
 use super::Hubster;
-use super::caller::{Caller, Origin};
+use super::caller::{Caller, Id, Origin};
 use super::error::{Code, Fault};
 use super::object::Activity;
 use super::openapi::ActivitiesRefused;
 use crate::domain::Millis;
 use crate::things::IntegrationKind;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub(super) async fn activities(
     State(hubster): State<Arc<Hubster>>,
     Extension(caller): Extension<Caller>,
     Extension(Origin(origin)): Extension<Origin>,
-    Path(id): Path<String>,
+    Id(id): Id,
     Query(which): Query<Which>,
 ) -> Result<Json<Vec<Activity>>, Fault> {
     let (kind, after) = which.read()?;

@@ -1,7 +1,7 @@
 //! Tokens: for programs by a client's secret, and for visitors of web pages by the page that they are on.
 
 use super::Hubster;
-use super::caller::{Power, shown};
+use super::caller::{Id, Power, shown};
 use super::error::{Code, Fault};
 use super::openapi::VisitorRefused;
 use crate::config::Dialect;
@@ -11,7 +11,7 @@ use crate::things::{IntegrationChannel, IntegrationKind, ThingId};
 use crate::throttle::Wait;
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -190,7 +190,7 @@ impl Hubster {
 pub(super) async fn web_chat(
     State(hubster): State<Arc<Hubster>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    Path(id): Path<String>,
+    Id(id): Id,
     headers: HeaderMap,
 ) -> Result<Response, Fault> {
     hubster.throttled("web chat token", peer.ip())?;

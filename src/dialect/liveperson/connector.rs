@@ -83,7 +83,7 @@ fn connector_success(part: &Part, outcome: &Outcome, sequence: ReplySequence) ->
         Outcome::Published { sequence, .. } | Outcome::Recorded { sequence, .. } => Said::Sequence { sequence: *sequence },
         Outcome::Opened { conversation, found } => Said::Opened(render::opened(conversation, *found)),
         Outcome::ProfileSet => Said::Text { msg: text::PROFILE_SET },
-        Outcome::Updated | Outcome::ConsumerSeen | Outcome::Routed(_) => Said::Text { msg: part.text },
+        Outcome::Updated | Outcome::ConsumerSeen | Outcome::Routed(_) | Outcome::Remarked(_) => Said::Text { msg: part.text },
     }
 }
 

@@ -223,7 +223,7 @@ impl Codec for SocketCodec {
                 Some(Outcome::Opened { conversation, found }) => {
                     replayable(version, &tag, render::opened(&conversation, found), decided.replayed)
                 }
-                Some(Outcome::Updated | Outcome::ProfileSet | Outcome::ConsumerSeen | Outcome::Routed(_)) | None => {
+                Some(Outcome::Updated | Outcome::ProfileSet | Outcome::ConsumerSeen | Outcome::Routed(_) | Outcome::Remarked(_)) | None => {
                     replayable(version, &tag, tag.text, decided.replayed)
                 }
             },

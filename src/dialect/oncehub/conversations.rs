@@ -21,8 +21,6 @@ use utoipa::IntoParams;
 const SOME: usize = 200;
 /// Conversations that are looked at for one page: when none of them is wanted the page ends, and its link leads on.
 const LOOKED_AT: usize = 20_000;
-/// Conversations of one contact that are looked at.
-const OF_ONE: usize = 10_000;
 
 /// What is to be shown of references.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -184,8 +182,9 @@ impl Wanted {
 /// Where conversations are looked for.
 enum Among {
     All,
-    /// These, the newest first.
-    These(Vec<domain::Conversation>),
+    /// Those of a consumer.
+    Of(ConsumerId),
+    Nothing,
 }
 
 impl OnceHub {
@@ -200,20 +199,14 @@ impl OnceHub {
     ) -> Result<Vec<domain::Conversation>, Refused> {
         match among {
             Among::All => Ok(self.gateway.by_number(caller.actor(), between, is_up, limit).await?),
-            Among::These(all) => {
-                let inside = all.iter().filter(|one| one.details.number > between.0 && one.details.number < between.1);
-                Ok(if is_up { inside.rev().take(limit).cloned().collect() } else { inside.take(limit).cloned().collect() })
-            }
+            Among::Of(consumer) => Ok(self.gateway.of_consumer(caller.actor(), consumer, between, is_up, limit).await?),
+            Among::Nothing => Ok(Vec::new()),
         }
     }
 
     async fn among(&self, caller: &Caller, wanted: &Wanted) -> Result<Among, Refused> {
         let Some(contact) = &wanted.contact else { return Ok(Among::All) };
-        let Some(consumer) = self.consumer(caller, contact).await? else { return Ok(Among::These(Vec::new())) };
-        let consumer: ConsumerId = consumer.id;
-        let mut all = self.gateway.conversations_of(caller.actor(), &consumer, OF_ONE).await?;
-        all.sort_by_key(|one| std::cmp::Reverse(one.details.number));
-        Ok(Among::These(all))
+        Ok(self.consumer(caller, contact).await?.map_or(Among::Nothing, |consumer| Among::Of(consumer.id)))
     }
 
     /// The number of a conversation that a page begins at.

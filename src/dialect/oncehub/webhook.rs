@@ -60,7 +60,8 @@ fn event_id(id: &str) -> String {
 impl Told {
     async fn made(&self, id: &str, sight: &Sight, conversation: Option<&domain::Conversation>) -> Result<Made, ReadError> {
         let (Some((name, status)), Some(conversation)) = (event(sight), conversation) else { return Ok(Made::Lost) };
-        let Some(account) = self.0.identity().directory().account(sight.account.as_str()) else { return Ok(Made::Lost) };
+        // An account that a reload took away may come back: until then what is owed to it waits.
+        let Some(account) = self.0.identity().directory().account(sight.account.as_str()) else { return Err(ReadError) };
         // What was abandoned has come to its end already, and what nobody has answered is no conversation.
         let is_over = name == CLOSED && conversation.details.abandoned.is_some();
         if is_over || !object::is_one(conversation) {
@@ -104,5 +105,34 @@ impl Render for Told {
         json!({"id": event_id("test"), "object": "event", "creation_time": time(now), "type": "tieline.test", "api_version": "v2", "data": null})
             .to_string()
             .into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Server;
+    use crate::config::Config;
+    use crate::domain::{Actor, fixtures};
+    use crate::gateway::Request;
+    use crate::store::Range;
+
+    #[tokio::test]
+    async fn what_is_owed_to_an_account_that_is_gone_waits_until_it_is_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let set = |name: &str, value: String| (format!("TIELINE__SERVER__{name}"), value);
+        let settings = [set("DATA_DIR", dir.path().display().to_string()), set("LISTEN", "127.0.0.1:0".into())];
+        let config = Config::from_parts(Some(("test", "[[accounts]]\nid = \"there\"\n")), settings).unwrap();
+        let server = Server::bind(config).await.unwrap();
+        let gateway = server.gateway();
+        let ann = Actor::Consumer { account: "gone".into(), id: "ann".into(), app: None, was: None };
+        let commands = vec![fixtures::open("c"), fixtures::publish("c", "hello")];
+        gateway.submit(Request { actor: ann, commands, key: None, resend: None }).await.unwrap();
+        let conversation = gateway.store().conversation("c".into()).await.unwrap().unwrap();
+        let dialog = conversation.details.id.main_dialog();
+        let sights = gateway.store().events(dialog, Range::Forward { from: 0, to: 0, limit: 1 }).await.unwrap();
+        assert!(event(&sights[0]).is_some(), "something is told of it");
+        let made = Told(gateway).made("id", &sights[0], Some(&conversation)).await;
+        assert!(matches!(made, Err(ReadError)), "{made:?}");
     }
 }

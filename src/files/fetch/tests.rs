@@ -76,8 +76,8 @@ fn hanging() -> Body {
     Body::from_stream(begun.chain(futures::stream::pending()))
 }
 
-async fn fetch(files: &Files, url: &str) -> Result<Fetched, FetchRefused> {
-    files.fetch_all(&"demo".into(), "ann", &[url]).await.map(|mut fetched| fetched.remove(0))
+async fn fetch(files: &Files, url: &str) -> Result<Held, FetchRefused> {
+    files.fetch_all(&"demo".into(), "ann", &[url]).await
 }
 
 async fn fault_of(files: &Files, url: &str) -> FetchFault {
@@ -95,14 +95,15 @@ fn is_refused(fault: &FetchFault, rule: &str) -> bool {
 async fn what_is_fetched_is_as_if_its_owner_had_uploaded_it() {
     let (files, folder) = open(HERE);
     let port = serve(|_| answer(200, &[("content-type", "application/octet-stream")], PNG)).await;
-    let fetched = fetch(&files, &format!("http://files.internal:{port}/a?key=secret")).await.unwrap();
+    let held = fetch(&files, &format!("http://files.internal:{port}/a?key=secret")).await.unwrap();
+    let fetched = held[0].clone();
     assert_eq!((fetched.size, fetched.kind, fetched.mime), (PNG.len() as u64, "PNG", "image/png"));
     assert!(files.is_owner(&"demo".into(), "ann", &fetched.path) && !files.is_owner(&"demo".into(), "bob", &fetched.path));
     let url = files.download_url(&fetched.path, NOW).unwrap();
     let (path, query) = (url.path.clone(), url.relative_url());
     let download = files.get(&path, query.split_once('?').map(|(_, query)| query), NOW).await.unwrap();
     assert_eq!(axum::body::to_bytes(download.body, 1 << 20).await.unwrap(), PNG);
-    files.discard(&[fetched]).await;
+    held.discard().await;
     until_nothing_is_kept(&folder).await;
 }
 
@@ -139,7 +140,7 @@ async fn no_redirect_and_no_name_leads_inside() {
         assert_eq!(fault_of(&files, &at(path)).await, FetchFault::NoWay, "{path}");
     }
     assert_eq!(fault_of(&files, &at("/round")).await, FetchFault::Redirects(3));
-    assert_eq!(fetch(&files, &at("/1")).await.unwrap().kind, "PNG", "three of them are followed");
+    assert_eq!(fetch(&files, &at("/1")).await.unwrap()[0].kind, "PNG", "three of them are followed");
     // Any port, so that only the name's address is left to be refused, written or redirected to.
     let mut config = Config::from_parts(Some(("test", "[files]\nfetch_allow = [\"files.internal\"]\n")), []).unwrap();
     config.webhooks.ports = (1..=u16::MAX).collect();
@@ -155,7 +156,7 @@ async fn no_redirect_and_no_name_leads_inside() {
         assert!(is_refused(&fault_of(&files, &format!("https://shop.example:{inside}/")).await, rule), "{rule}");
     }
     assert_eq!(calls.load(Ordering::Relaxed), 0);
-    assert_eq!(kept(folder.path()).len(), 1);
+    until_nothing_is_kept(&folder).await;
 }
 
 #[tokio::test]
@@ -196,13 +197,16 @@ async fn of_several_all_are_kept_in_their_order_or_none() {
     let refused = fetch_all(&["/a", "/b", "/gone", "/c"]).await.unwrap_err();
     assert_eq!((refused.label(), refused.code()), ("status", tieline_protocol::code::ErrorCode::InvalidRequest));
     until_nothing_is_kept(&folder).await;
-    assert_eq!(fetch_all(&["/a"; MOST_AT_ONCE + 1]).await, Err(FetchRefused::TooMany(MOST_AT_ONCE)));
-    assert_eq!(fetch_all(&[]).await, Ok(Vec::new()));
+    assert_eq!(fetch_all(&["/a"; MOST_AT_ONCE + 1]).await.unwrap_err(), FetchRefused::TooMany(MOST_AT_ONCE));
+    assert!(fetch_all(&[]).await.unwrap().is_empty());
     let fetched = fetch_all(&["/a", "/text", "/b"]).await.unwrap();
     assert_eq!(fetched.iter().map(|fetched| fetched.kind).collect::<Vec<_>>(), ["PNG", "TXT", "PNG"]);
     assert_eq!(kept(folder.path()).len(), 3);
-    files.discard(&fetched).await;
+    drop(fetched);
     until_nothing_is_kept(&folder).await;
+    fetch_all(&["/a", "/b"]).await.unwrap().keep();
+    fetch_all(&["/a"]).await.unwrap().discard().await;
+    assert_eq!(kept(folder.path()).len(), 2, "they stay");
 }
 
 #[tokio::test]
@@ -212,12 +216,13 @@ async fn one_that_cannot_be_kept_takes_the_others_with_it() {
     for _ in 0..3 {
         let mut partial = files.spool.begin().await.unwrap();
         partial.write(PNG).await.unwrap();
-        let path = FilePath::new(&"demo".into(), files.signer.tag(&"demo".into(), "ann"), Uuid::new_v4(), PNG.len() as u64, files.kinds[0]);
+        let path =
+            FilePath::new(&"demo".into(), files.signer.tag(&"demo".into(), "ann"), Uuid::new_v4(), Some(PNG.len() as u64), files.kinds[0]);
         arrived.push((path.unwrap(), partial));
     }
     // The place of the last one is taken.
     arrived[2].0 = arrived[0].0.clone();
-    assert_eq!(files.keep_all(arrived).await, Err(Refused::Used));
+    assert_eq!(files.keep_all(arrived).await.unwrap_err(), Refused::Used);
     until_nothing_is_kept(&folder).await;
 }
 
@@ -247,7 +252,7 @@ async fn whoever_is_gone_leaves_nothing() {
     until_nothing_is_kept(&folder).await;
     // While it is kept: whoever keeps it goes on, and then finds nobody to tell.
     let (kind, size, partial) = files.fetch(&"demo".into(), &good.parse().unwrap(), Instant::now() + SOON).await.unwrap();
-    let path = FilePath::new(&"demo".into(), files.signer.tag(&"demo".into(), "ann"), Uuid::new_v4(), size, kind).unwrap();
+    let path = FilePath::new(&"demo".into(), files.signer.tag(&"demo".into(), "ann"), Uuid::new_v4(), Some(size), kind).unwrap();
     {
         let keeping = std::pin::pin!(files.keep_all(vec![(path, partial)]));
         assert!(futures::poll!(keeping).is_pending());
@@ -266,7 +271,7 @@ async fn accounts_do_not_wait_for_each_other_and_all_is_bounded_in_time() {
     files.fetching.concurrency = 1;
     let turn = files.fetching.turn(&"demo".into(), Instant::now() + SOON).await.unwrap();
     let other = files.fetch_all(&"other".into(), "ann", &[&url]).await.unwrap();
-    files.discard(&other).await;
+    other.discard().await;
     files.fetching.timeout = Duration::from_millis(300);
     let refused = fetch(&files, &url).await.unwrap_err();
     assert_eq!((refused.code(), refused), (tieline_protocol::code::ErrorCode::Busy, FetchRefused::Busy));

@@ -382,6 +382,27 @@ impl Store for SqliteStore {
         self.read(move |connection, memory| lookup::by_number(connection, memory, &account, between, is_up, limit))
     }
 
+    fn by_word(
+        &self,
+        account: AccountId,
+        before: Option<Millis>,
+        offset: usize,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>> {
+        self.read(move |connection, memory| lookup::by_word(connection, memory, &account, before, (offset, limit)))
+    }
+
+    fn of_consumer(
+        &self,
+        account: AccountId,
+        consumer: ConsumerId,
+        between: (i64, i64),
+        is_up: bool,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>> {
+        self.read(move |connection, memory| lookup::of_consumer(connection, memory, (&account, &consumer), between, is_up, limit))
+    }
+
     fn consumers_before(
         &self,
         account: AccountId,

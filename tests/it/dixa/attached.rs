@@ -143,3 +143,87 @@ async fn an_import_says_which_messages_lack_their_files() {
     let from_and_to = [&messages[0]["attributes"]["from"]["email"], &messages[0]["attributes"]["to"][0]["email"]];
     assert_eq!(from_and_to, ["ann@home.example", "conversations@demo.invalid"]);
 }
+
+#[tokio::test]
+async fn a_repeat_is_answered_as_the_first_time_when_its_files_are_gone_and_its_uploads_spent() {
+    let is_there = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let asked = is_there.clone();
+    let mut sink = Sink::start(move |hit| match hit.path.as_str() {
+        "/gone" => React::Answer(404),
+        _ if asked.load(std::sync::atomic::Ordering::SeqCst) => React::Give(&[("content-type", "image/png")], PNG),
+        _ => React::Answer(410),
+    })
+    .await;
+    // Three are fetched, and two more asked for in vain.
+    let server = TestServer::guarded(&format!("{}{SETUP}", ALLOWED.replace("10000", "4"))).await;
+    let dixa = Dixa::with(&server.api(), "account-key");
+    let People { ann, .. } = people(&dixa).await;
+    let url = |name: &str| json!([{"url": sink.url(name)}]);
+    let mut begins = chat(&ann, "look");
+    begins["message"]["attachments"] = url("/a.png");
+    let adds = json!({"_type": "Inbound", "content": text("and"), "externalId": "e", "attachments": url("/b.png")});
+    let old = |name: &str, file: Value| json!({"_type": "InboundImport", "createdAt": "2022-01-01T09:00:00Z", "externalId": name, "content": text(name), "attachments": file});
+    let import = json!({"_type": "GenericConversationImport", "genericChannelName": "email", "requesterId": ann, "direction": "Inbound",
+        "createdAt": "2022-01-01T09:00:00Z", "messages": [old("good", url("/c.png")), old("gone", url("/gone"))]});
+    let calls = [("/conversations", begins, "b"), ("/conversations/2/messages", adds, "m"), ("/conversations/import", import, "i")];
+    let mut first = Vec::new();
+    for (path, body, key) in &calls {
+        let reply = dixa.call_with("POST", path, &[("idempotency-key", key)], body.to_string()).await;
+        assert!((200..300).contains(&reply.status), "{path}: {}", reply.text);
+        first.push((reply.status, reply.json()));
+    }
+    assert_eq!(first[2].1["data"]["partialErrors"].as_array().unwrap().len(), 1, "{}", first[2].1);
+    is_there.store(false, std::sync::atomic::Ordering::SeqCst);
+    let before = sink.hits().len();
+    for ((path, body, key), (status, said)) in calls.iter().zip(&first) {
+        let again = dixa.call_with("POST", path, &[("idempotency-key", key)], body.to_string()).await;
+        assert_eq!((again.status, &again.json()), (*status, said), "{path}");
+        assert_eq!(again.headers["idempotent-replayed"], "true");
+        // In other words it is no repeat.
+        let other = body.to_string().replace("/a.png", "/x.png").replace("/b.png", "/x.png").replace("/c.png", "/x.png");
+        let other = dixa.call_with("POST", path, &[("idempotency-key", key)], other).await;
+        assert_eq!(other.status, 409, "{path}: {}", other.text);
+    }
+    sink.until("nothing", SOON, |_| true).await;
+    assert_eq!(sink.hits().len(), before, "nothing is fetched again");
+    assert_eq!(dixa.data("/conversations/2/messages").await.as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_was_fetched_goes_when_the_client_hangs_up_before_it_is_shown() {
+    let sink = Sink::start(|hit| match hit.path.as_str() {
+        "/slow.png" => React::Hang,
+        _ => React::Give(&[("content-type", "image/png")], PNG),
+    })
+    .await;
+    let server = TestServer::guarded(&format!("{ALLOWED}{SETUP}")).await;
+    let dixa = Dixa::with(&server.api(), "account-key");
+    let People { ann, .. } = people(&dixa).await;
+    let old = |path: &str| json!({"_type": "InboundImport", "createdAt": "2022-01-01T09:00:00Z", "content": text("look"), "attachments": [{"url": sink.url(path)}]});
+    let import = json!({"_type": "GenericConversationImport", "genericChannelName": "email", "requesterId": ann, "direction": "Inbound",
+        "createdAt": "2022-01-01T09:00:00Z", "messages": [old("/a.png"), old("/slow.png")]});
+    let folder = server.data().join("files");
+    let asking = tokio::spawn({
+        let dixa = dixa.clone();
+        async move { dixa.post("/conversations/import", &import).await }
+    });
+    let kept = || files(&folder) - files(&folder.join(".incoming"));
+    until("the first has come", async || kept() == 1).await;
+    asking.abort();
+    until("it goes", async || kept() == 0).await;
+}
+
+#[tokio::test]
+async fn an_import_has_so_many_messages_at_most() {
+    let (_server, dixa, _sink) = start().await;
+    let People { ann, .. } = people(&dixa).await;
+    let message = |number: usize| json!({"_type": "InboundImport", "createdAt": "2022-01-01T09:00:00Z", "externalId": number.to_string(), "content": text("x")});
+    let import = |count: usize| {
+        json!({"_type": "GenericConversationImport", "genericChannelName": "email", "requesterId": ann, "direction": "Inbound",
+        "createdAt": "2022-01-01T09:00:00Z", "messages": (0..count).map(message).collect::<Vec<_>>()})
+    };
+    let said = dixa.refused("POST", "/conversations/import", &import(1_001), 400).await;
+    assert!(said.contains("1001") && said.contains("1000"), "{said}");
+    let number = dixa.made("POST", "/conversations/import", &import(1_000), 201).await["id"].as_i64().unwrap();
+    assert_eq!(dixa.data(&format!("/conversations/{number}/messages")).await.as_array().unwrap().len(), 1_000);
+}

@@ -1,6 +1,6 @@
 //! What is searched for (row 27).
 
-use super::{Dixa, People, chat, furnished, one, open, people, start, text};
+use super::{Dixa, NOBODY, People, chat, furnished, one, open, people, start, text};
 use crate::support::*;
 use serde_json::{Value, json};
 
@@ -165,7 +165,19 @@ async fn conversations_are_found_by_what_they_are_like_with_words_and_without() 
     let next = page["meta"]["next"].as_str().unwrap().strip_prefix("/v1").unwrap().to_owned();
     assert_eq!(numbers(page["data"].as_array().unwrap()), [chatted]);
     assert_eq!(numbers(dixa.post(&next, &json!({})).await.json()["data"].as_array().unwrap()), [messenger]);
+    // What leads to the next page must fit into an address.
+    let many: Vec<Value> = (0..8).map(|_| field("TagId", values("IncludesNone", json!(vec![NOBODY; 150])))).collect();
+    let said = dixa.refused("POST", PATH, &json!({"filters": {"strategy": "All", "conditions": many}}), 400).await;
+    assert!(said.contains("1200 values") && said.contains("10000 bytes"), "{said}");
+    let fits = [
+        field("TagId", values("IncludesNone", json!(vec![NOBODY; 200]))),
+        field("QueueId", values("IncludesNone", json!(vec![NOBODY; 40]))),
+    ];
+    let page = dixa.post(&format!("{PATH}?pageLimit=1"), &json!({"filters": {"strategy": "All", "conditions": fits}})).await.json();
+    let next = page["meta"]["next"].as_str().unwrap().strip_prefix("/v1").unwrap().to_owned();
+    assert_eq!(dixa.post(&next, &json!({})).await.status, 200);
     for body in [
+        json!({"filters": {"strategy": "All", "conditions": [field("Channel", values("IncludesOne", json!(["x".repeat(10_000)])))]}}),
         json!({"query": {"value": ""}}),
         json!({"query": {}}),
         json!({"query": "word"}),

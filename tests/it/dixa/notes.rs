@@ -95,6 +95,8 @@ async fn of_many_notes_each_has_an_outcome_in_its_place() {
     let listed: Vec<_> = listed.as_array().unwrap().iter().map(|note| (&note["message"], &note["id"])).collect();
     assert_eq!(listed, [(&json!("fourth"), &outcomes[3]["data"]["id"]), (&json!("first"), &outcomes[0]["data"]["id"])]);
     assert_eq!(dixa.post(&path, &json!({"data": []})).await.json(), json!({"data": []}));
+    let said = dixa.refused("POST", &path, &json!({"data": vec![json!({"message": "x"}); 1_001]}), 400).await;
+    assert!(said.contains("1001") && said.contains("1000"), "{said}");
     for body in [json!([]), json!({}), json!({"data": {}}), json!({"data": [{}]}), json!({"data": [{"message": 1}]})] {
         dixa.refused("POST", &path, &body, 400).await;
     }

@@ -1,6 +1,6 @@
 //! Tags (rows 13 to 15), and those that there are.
 
-use super::{Dixa, NOBODY, People, furnished, one, open, people};
+use super::{Dixa, NOBODY, People, chat, furnished, one, open, people};
 use crate::support::*;
 use serde_json::{Value, json};
 
@@ -105,4 +105,47 @@ async fn tags_are_made_switched_off_and_on_and_deleted() {
     let server = server.restart().await;
     let dixa = Dixa::with(&server.api(), "account-key");
     assert_eq!(dixa.data(&format!("/tags/{}", kept["id"].as_str().unwrap())).await, kept);
+}
+
+#[tokio::test]
+async fn a_repeat_is_answered_as_the_first_time_whatever_has_changed_meanwhile() {
+    let (_server, dixa) = furnished().await;
+    let People { speaker, ada, ann, .. } = people(&dixa).await;
+    let (_, number) = open(&dixa, &speaker, "77", "hello").await;
+    let other = dixa.begin(&chat(&ann, "hello")).await;
+    let all = dixa.data("/tags").await;
+    let vip = one(&all, "name", "VIP")["id"].as_str().unwrap().to_owned();
+    let attributes = dixa.data("/custom-attributes").await;
+    let order = one(&attributes, "identifier", "order_number")["id"].as_str().unwrap().to_owned();
+    let messages = dixa.data(&format!("/conversations/{number}/messages")).await;
+    let message = messages[0]["id"].as_str().unwrap().to_owned();
+    let at = |rest: &str| format!("/conversations/{number}/{rest}");
+    let calls = [
+        ("PUT", at(&format!("tags/{vip}")), String::new()),
+        ("PATCH", at("custom-attributes"), json!({order: "A-1"}).to_string()),
+        ("PUT", at("claim"), json!({"agentId": ada, "force": false}).to_string()),
+        ("PUT", at("link"), json!({"parentId": other, "linkType": "Related"}).to_string()),
+        ("POST", at("ratings/offer"), json!({"ratingType": "Csat"}).to_string()),
+        ("PATCH", at(&format!("messages/{message}/anonymize")), String::new()),
+        ("POST", "/endusers".to_owned(), json!({"externalId": "E-1", "displayName": "Eve"}).to_string()),
+        ("POST", at("notes"), json!({"message": "m", "createdAt": "2022-01-01T09:00:00Z"}).to_string()),
+    ];
+    let mut first = Vec::new();
+    for (place, (method, path, body)) in calls.iter().enumerate() {
+        let reply = dixa.call_with(method, path, &[("idempotency-key", &format!("k{place}"))], body.clone()).await;
+        assert!((200..300).contains(&reply.status), "{method} {path}: {}", reply.text);
+        first.push((reply.status, reply.text));
+    }
+    dixa.done("PATCH", &format!("/tags/{vip}/deactivate")).await;
+    // The agent's conversation is another's now, and over.
+    dixa.done("PUT", &at("close")).await;
+    for (place, ((method, path, body), (status, said))) in calls.iter().zip(&first).enumerate() {
+        let again = dixa.call_with(method, path, &[("idempotency-key", &format!("k{place}"))], body.clone()).await;
+        assert_eq!(again.status, *status, "{method} {path}: {}", again.text);
+        assert_eq!(again.headers["idempotent-replayed"], "true", "{method} {path}");
+        // What is erased meanwhile says when.
+        if !path.ends_with("anonymize") {
+            assert_eq!(&again.text, said, "{method} {path}");
+        }
+    }
 }
