@@ -121,6 +121,8 @@ pub enum Command {
         parent: ConversationId,
         /// As what.
         kind: LinkKind,
+        /// To which it is linked now, as far as is known. If that is no more, it counts for nothing.
+        was: Option<ConversationId>,
     },
     /// Shows a typing state: checked like an event, and not stored.
     Type {
@@ -370,7 +372,9 @@ impl Command {
                 let named = external.clone().map(|name| ScopeKey::Named(conversation.clone(), name));
                 [ScopeKey::Conversation(conversation.clone())].into_iter().chain(named).collect()
             }
-            Self::Link { child, parent, .. } => [child, parent].map(|id| ScopeKey::Conversation(id.clone())).into(),
+            Self::Link { child, parent, was, .. } => {
+                [child, parent].into_iter().chain(was).map(|id| ScopeKey::Conversation(id.clone())).collect()
+            }
             Self::Publish { conversation, .. }
             | Self::Type { conversation, .. }
             | Self::Update { conversation, .. }
@@ -408,7 +412,7 @@ fn one(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<'_>)
         Command::Open { .. } => open(actor, command, policy, draft),
         Command::Publish { .. } => publish(actor, command, policy, draft),
         Command::Record { .. } => record::record(actor, command, draft),
-        Command::Link { child, parent, kind } => record::link(actor, child, parent, *kind, draft),
+        Command::Link { child, parent, kind, was } => record::link(actor, (child, parent), *kind, was.as_ref(), draft),
         Command::Type { conversation, dialog, whisper, .. } => {
             let (conversation, dialog) = draft.meant(conversation, dialog);
             let may = may_publish(actor, &conversation, &dialog, EventClass::Content, draft)?;
