@@ -10,8 +10,7 @@ use crate::store::Store;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
-use tieline_protocol::ids::{AccountId, ConversationId, DialogId};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Most entries that are taken in together.
@@ -25,13 +24,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) enum Order {
     /// Take in entries: all that are after a position, up to another. Nothing, if the index is not at that position.
     Take { after: u64, sights: Vec<Arc<Sight>>, reached: u64, tell: oneshot::Sender<Result<(), SearchError>> },
-    /// Take out a conversation, or one message of it.
-    Forget {
-        account: AccountId,
-        conversation: ConversationId,
-        only: Option<(DialogId, u64)>,
-        tell: oneshot::Sender<Result<(), SearchError>>,
-    },
     /// The file was found damaged.
     BeginAnew,
 }
@@ -97,11 +89,6 @@ pub(super) fn write(mut index: Index, orders: &Receiver<Order>, shared: &Shared)
                 shared.indexed.send_replace(index.cursor());
                 drop(tell.send(outcome));
                 taken
-            }
-            Ok(Order::Forget { account, conversation, only, tell }) => {
-                let forgotten = index.forget(&account, &conversation, only.as_ref()).and_then(|()| index.tidy());
-                drop(tell.send(forgotten.as_ref().copied().map_err(|_| SearchError::NotWritten)));
-                forgotten
             }
             Ok(Order::BeginAnew) => {
                 begin_anew(&mut index, shared);
