@@ -2,14 +2,14 @@
 //! with, what the consumer was asked and said, and what was booked. Each change is an entry of the journal, by the account itself, and
 //! pushed as every other.
 
-use super::admin::{Admin, to_the_end};
+use super::admin::{Admin, Denied, TooLarge, to_the_end};
 use super::say;
 use crate::dialect::ids::prefixed;
 use crate::domain::{Actor, Answer, Command, Conversation, FieldChange, Place};
 use crate::gateway::{Error, Gateway, Request};
 use crate::identity::{Account, Shelf};
-use crate::openapi::Sentence;
-use crate::things::{Thing, ThingId as Named};
+use crate::openapi::refusals;
+use crate::things::{self, Thing};
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -25,6 +25,16 @@ use uuid::Uuid;
 
 /// Longest id of a question, and longest name of a booking, in bytes.
 const LONGEST_ID: usize = 128;
+
+refusals! {
+    /// A conversation that is not read.
+    Unread { 503: "The store cannot be read now; try again." }
+}
+
+refusals! {
+    /// A change that is not made. One that the conversation does not take any more is 400.
+    Unwritten { 503: "The store cannot be written now; try again." }
+}
 
 /// The calls.
 pub(super) fn calls() -> OpenApiRouter<Admin> {
@@ -193,10 +203,7 @@ fn name(what: &str, given: &str) -> Result<String, Refused> {
     params(("account" = String, Path, description = "The account."), ("conversation" = String, Path, description = "Its id, or its number.")),
     responses(
         (status = 200, description = "That.", body = ShownFacts),
-        (status = 400, description = "The path cannot be read.", body = Sentence),
-        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
-        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Sentence),
-        (status = 503, description = "The store cannot be read now; try again.", body = Sentence)))]
+        Denied, Unread))]
 async fn facts(State(admin): State<Admin>, Path((account, id)): Path<(String, String)>) -> Response {
     either(Meant::find(&admin, &account, &id).await.map(|meant| axum::Json(shown(&meant.conversation)).into_response()))
 }
@@ -207,11 +214,7 @@ async fn facts(State(admin): State<Admin>, Path((account, id)): Path<(String, St
     request_body = WantedFacts,
     responses(
         (status = 200, description = "All that is known of it then.", body = ShownFacts),
-        (status = 400, description = "The body names what is not there, or the conversation takes no more.", body = Sentence),
-        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
-        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Sentence),
-        (status = 413, description = "The body is too large.", body = Sentence),
-        (status = 503, description = "The store cannot be written now; try again.", body = Sentence)))]
+        Denied, TooLarge, Unwritten))]
 async fn change(State(admin): State<Admin>, Path((account, id)): Path<(String, String)>, body: Bytes) -> Response {
     to_the_end(async move {
         let changed = async {
@@ -236,10 +239,7 @@ async fn change(State(admin): State<Admin>, Path((account, id)): Path<(String, S
     params(("account" = String, Path, description = "The account."), ("conversation" = String, Path, description = "Its id, or its number.")),
     responses(
         (status = 200, description = "That, in the order in which it was asked.", body = Vec<ShownAnswer>),
-        (status = 400, description = "The path cannot be read.", body = Sentence),
-        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
-        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Sentence),
-        (status = 503, description = "The store cannot be read now; try again.", body = Sentence)))]
+        Denied, Unread))]
 async fn answers(State(admin): State<Admin>, Path((account, id)): Path<(String, String)>) -> Response {
     either(Meant::find(&admin, &account, &id).await.map(|meant| axum::Json(shown(&meant.conversation).answers).into_response()))
 }
@@ -250,11 +250,7 @@ async fn answers(State(admin): State<Admin>, Path((account, id)): Path<(String, 
     request_body = WantedAnswer,
     responses(
         (status = 201, description = "As it is written down.", body = ShownAnswer),
-        (status = 400, description = "The body is wrong, or the conversation takes no more.", body = Sentence),
-        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
-        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Sentence),
-        (status = 413, description = "The body is too large.", body = Sentence),
-        (status = 503, description = "The store cannot be written now; try again.", body = Sentence)))]
+        Denied, TooLarge, Unwritten))]
 async fn answer(State(admin): State<Admin>, Path((account, id)): Path<(String, String)>, body: Bytes) -> Response {
     to_the_end(async move {
         let added = async {
@@ -280,10 +276,7 @@ async fn answer(State(admin): State<Admin>, Path((account, id)): Path<(String, S
         ("booking" = String, Path, description = "The other system's name for it, such as `BKNG-…`.")),
     responses(
         (status = 200, description = "All that is booked in it then.", body = Vec<String>),
-        (status = 400, description = "The name is wrong, or the conversation takes no more.", body = Sentence),
-        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
-        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Sentence),
-        (status = 503, description = "The store cannot be written now; try again.", body = Sentence)))]
+        Denied, Unwritten))]
 async fn book(State(admin): State<Admin>, Path((account, id, booking)): Path<(String, String, String)>) -> Response {
     to_the_end(async move {
         let booked = async {
@@ -303,10 +296,7 @@ async fn book(State(admin): State<Admin>, Path((account, id, booking)): Path<(St
         ("booking" = String, Path, description = "The other system's name for it, such as `BKNG-…`.")),
     responses(
         (status = 204, description = "It was called off."),
-        (status = 400, description = "The path cannot be read, or the conversation takes no more.", body = Sentence),
-        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
-        (status = 404, description = "There is no such account, conversation or booking; or there is no admin key, and all of this is off.", body = Sentence),
-        (status = 503, description = "The store cannot be written now; try again.", body = Sentence)))]
+        Denied, Unwritten))]
 async fn call_off(State(admin): State<Admin>, Path((account, id, booking)): Path<(String, String, String)>) -> Response {
     to_the_end(async move {
         let done = async {
