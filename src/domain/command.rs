@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 use tieline_protocol::event::EventClass;
 use tieline_protocol::ids::{
-    AccountId, AttributeId, ClientId, ConsumerId, ConversationId, DialogId, NoteId, QueueId, RatingId, RingId, TagId, ThingId, UserId,
+    AccountId, AttributeId, ClientId, ConsumerId, ConversationId, DialogId, NoteId, PlainId, QueueId, RatingId, RingId, TagId, UserId,
 };
 use tieline_protocol::text;
 
@@ -284,7 +284,7 @@ pub enum FieldChange {
         given: RatingGiven,
     },
     /// Sets what of the directory it has to do with, or takes that away.
-    SetPlace(Place, Option<ThingId>),
+    SetPlace(Place, Option<PlainId>),
     /// Writes down what the consumer was asked and said.
     Answer(Answer),
     /// Something was booked in it, or that was called off.
@@ -297,14 +297,14 @@ pub enum FieldChange {
     /// Has all that was said in it erased.
     Anonymise {
         /// The request's id.
-        request: ThingId,
+        request: PlainId,
         /// Also if it is open; then it is closed first.
         closes: bool,
     },
     /// Has erased what was said in one message.
     AnonymiseMessage {
         /// The request's id.
-        request: ThingId,
+        request: PlainId,
         /// The dialog.
         dialog: DialogId,
         /// The message's place in it.

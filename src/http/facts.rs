@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use std::sync::Arc;
-use tieline_protocol::ids::{ConversationId, ThingId};
+use tieline_protocol::ids::{ConversationId, PlainId};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -47,13 +47,13 @@ pub(super) fn calls() -> OpenApiRouter<Admin> {
 struct ShownFacts {
     /// The website's id.
     #[schema(required, value_type = Option<String>)]
-    website: Option<ThingId>,
+    website: Option<PlainId>,
     /// The bot's.
     #[schema(required, value_type = Option<String>)]
-    bot: Option<ThingId>,
+    bot: Option<PlainId>,
     /// The audience's.
     #[schema(required, value_type = Option<String>)]
-    audience: Option<ThingId>,
+    audience: Option<PlainId>,
     /// In the order in which they were asked.
     answers: Vec<ShownAnswer>,
     /// By the names that other systems gave.
@@ -66,7 +66,7 @@ struct ShownFacts {
 struct ShownAnswer {
     /// The question's.
     #[schema(value_type = String)]
-    id: ThingId,
+    id: PlainId,
     label: String,
     question: String,
     value: String,
@@ -184,10 +184,10 @@ fn shown_answer(answer: &Answer) -> ShownAnswer {
 /// A change of a place; what is to stand there must be there.
 fn placed<T: Thing>(shelf: &Shelf<T>, place: Place, wanted: Option<Option<Uuid>>) -> Result<Option<FieldChange>, Refused> {
     let Some(wanted) = wanted else { return Ok(None) };
-    if let Some(unknown) = wanted.filter(|id| shelf.get(Named::from(*id)).is_none()) {
+    if let Some(unknown) = wanted.filter(|id| shelf.get(things::ThingId::from(*id)).is_none()) {
         return Err(bad(&format!("there is no {unknown} among the account's {}", T::KIND.name())));
     }
-    Ok(Some(FieldChange::SetPlace(place, wanted.map(|id| ThingId::from(id.to_string())))))
+    Ok(Some(FieldChange::SetPlace(place, wanted.map(|id| PlainId::from(id.to_string())))))
 }
 
 /// A name that another system gave, as it stands in addresses.
@@ -260,7 +260,7 @@ async fn answer(State(admin): State<Admin>, Path((account, id)): Path<(String, S
                 Some(id) => name("id", &id)?,
                 None => prefixed("INT-", Uuid::new_v4()),
             };
-            let answer = Answer { id: ThingId::from(id), label, question, value };
+            let answer = Answer { id: PlainId::from(id), label, question, value };
             let answered = axum::Json(shown_answer(&answer));
             meant.change(vec![FieldChange::Answer(answer)]).await?;
             Ok((StatusCode::CREATED, answered).into_response())
