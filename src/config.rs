@@ -4,16 +4,18 @@
 //! says which file or variable, where in it, what is wrong and what to write instead.
 
 mod api_key;
+mod oauth_app;
 mod sign_in;
 pub mod things;
 mod webhook;
 
 pub use api_key::{ApiKey, Dialect, KeyRate};
+pub use oauth_app::OAuthApp;
 pub use sign_in::{KeySource, SignIn, Signature};
 pub use webhook::{ANY_EVENT, Allowed, Endpoint, Header, Webhook, WebhookSecret, WebhookSignature, WrongUrl, check_secrets};
 
 use crate::domain::Channel;
-use crate::things::{check_email, check_phone};
+use crate::things::{check_email, check_origin, check_phone};
 use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de};
@@ -23,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tieline_protocol::event::EventLimits;
+use uuid::Uuid;
 
 /// The defaults, and their documentation.
 pub const DEFAULTS: &str = include_str!("../config.toml");
@@ -37,7 +40,7 @@ const LONGEST_SPAN: Duration = Duration::from_secs(10 * 365 * 86_400);
 pub const DEV_ADMIN_KEY: &str = "dev";
 
 /// The dialects that may be served.
-const DIALECTS: [&str; 3] = ["liveperson", "dixa", "oncehub"];
+const DIALECTS: [&str; 5] = ["liveperson", "dixa", "oncehub", "ultracart", "hubster"];
 
 /// What environment variables of settings begin with.
 const PREFIX: &str = "TIELINE__";
@@ -406,6 +409,9 @@ pub struct Account {
     /// Its name.
     #[serde(default)]
     pub name: String,
+    /// Its UUID, for dialects that show only such; none: made of `id`.
+    #[serde(default)]
+    pub uuid: Option<Uuid>,
     /// Its applications.
     #[serde(default)]
     pub apps: Vec<App>,
@@ -433,6 +439,9 @@ pub struct Account {
     /// The keys of programs that use other vendors' APIs.
     #[serde(default)]
     pub api_keys: Vec<ApiKey>,
+    /// Programs that agents may let act for them.
+    #[serde(default)]
+    pub oauth_apps: Vec<OAuthApp>,
     /// The queue of conversations whose opener names none; none: that of conversations without one.
     #[serde(default)]
     pub default_queue: Option<String>,
@@ -460,6 +469,9 @@ pub struct Account {
     /// Where its integrations meet.
     #[serde(default)]
     pub hubs: Vec<things::Hub>,
+    /// The ways to these.
+    #[serde(default)]
+    pub integrations: Vec<things::Integration>,
 }
 
 /// Questions behind a conversation.
@@ -851,11 +863,8 @@ impl Config {
             }
         }
         for origin in &self.server.allowed_origins {
-            if !(origin.starts_with("http://") || origin.starts_with("https://")) || origin.ends_with('/') {
-                return fail(
-                    "server.allowed_origins",
-                    format!("{origin:?} is no origin; write scheme and host, such as \"https://shop.example\""),
-                );
+            if let Err(reason) = check_origin(origin) {
+                return fail("server.allowed_origins", reason);
             }
         }
         let limits = &self.limits;
@@ -938,7 +947,8 @@ impl Config {
     fn validate_accounts(&self) -> Result<(), ConfigError> {
         let fail = |key: String, reason: &str| Err(ConfigError::Value { key, reason: reason.to_owned() });
         let mut accounts = HashSet::new();
-        let mut keys = HashMap::new();
+        let (mut keys, mut oauth_apps) = (HashMap::new(), HashMap::new());
+        let mut uuids = HashSet::new();
         for account in &self.accounts {
             let at = |what: &str| format!("accounts.{}.{what}", account.id);
             if account.id.is_empty() || !account.id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
@@ -1012,7 +1022,12 @@ impl Config {
             }
             sign_in::validate(&account.id, &account.sign_in)?;
             api_key::validate(account, &mut keys).map_err(|reason| ConfigError::Value { key: at("api_keys"), reason })?;
+            oauth_app::validate(account, &mut oauth_apps).map_err(|reason| ConfigError::Value { key: at("oauth_apps"), reason })?;
             things::validate(account).map_err(|(place, reason)| ConfigError::Value { key: at(&place), reason })?;
+            // Whoever names one of them names nothing else.
+            if let Some(twice) = account.given_uuids().find(|uuid| !uuids.insert(*uuid)) {
+                return fail(at("uuid"), &format!("{twice} is given twice; each account, hub and integration needs a UUID of its own"));
+            }
         }
         Ok(())
     }
@@ -1444,6 +1459,6 @@ mod tests {
         assert_ne!(config.accounts[0].apps[0].client_secret.expose_secret(), "demo-connector-secret");
         assert_ne!(config.accounts[0].agents[0].password.as_ref().unwrap().expose_secret(), "ada-demo");
         let keys: Vec<&str> = config.accounts[0].api_keys.iter().map(|key| key.key.expose_secret()).collect();
-        assert!(keys.len() == 2 && keys[0] != keys[1] && keys.iter().all(|key| key.len() > 24), "{keys:?}");
+        assert!(keys.len() == 3 && keys[0] != keys[1] && keys.iter().all(|key| key.len() > 24), "{keys:?}");
     }
 }

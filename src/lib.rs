@@ -81,8 +81,10 @@ pub mod work;
 use crate::config::{Config, LiveLimits, LiveRetention};
 use crate::delivery::{Deliveries, Worker};
 use crate::dialect::dixa::Dixa;
+use crate::dialect::hubster::Hubster;
 use crate::dialect::liveperson::{Native, Webhooks};
 use crate::dialect::oncehub::{Begin, OnceHub};
+use crate::dialect::ultracart::UltraCart;
 use crate::faults::Faults;
 use crate::files::{Files, FilesError};
 use crate::gateway::{Gateway, Notes, Parts};
@@ -243,6 +245,7 @@ pub struct Server {
     hub: Arc<Hub>,
     native: Arc<Native>,
     oncehub: Option<Arc<OnceHub>>,
+    hubster: Option<Arc<Hubster>>,
     gateway: Arc<Gateway>,
     deliveries: Deliveries,
     delivering: Worker,
@@ -323,6 +326,8 @@ impl Server {
         let native = Native::new(gateway.clone(), &config, limits.clone(), deliveries.clone());
         let is_on = config.server.dialects.iter().any(|dialect| dialect == "oncehub");
         let oncehub = is_on.then(|| OnceHub::new(gateway.clone(), &config, limits.clone(), &deliveries));
+        let is_on = config.server.dialects.iter().any(|dialect| dialect == "hubster");
+        let hubster = is_on.then(|| Hubster::new(gateway.clone(), &config, limits.clone()));
         let plain = listen(config.server.listen.0).await?;
         let tls = match listen(config.server.tls.listen.0).await? {
             Some(listener) => Some((listener, Certificate::new(Certificate::read(&config)?))),
@@ -339,6 +344,7 @@ impl Server {
             hub,
             native,
             oncehub,
+            hubster,
             gateway,
             deliveries,
             delivering,
@@ -453,7 +459,15 @@ impl Server {
             true => Dixa::new(self.gateway.clone(), self.search.clone(), &self.config, self.limits.clone()).routes(),
             false => Dixa::switched_off(),
         });
+        routes = routes.merge(match self.serves("ultracart") {
+            true => UltraCart::new(self.gateway.clone(), &self.config, self.limits.clone()).routes(),
+            false => UltraCart::switched_off(),
+        });
         routes = routes.merge(self.oncehub.as_ref().map_or_else(OnceHub::switched_off, OnceHub::routes));
+        routes = match &self.hubster {
+            Some(hubster) => routes.merge(hubster.routes()).socket(listener, hubster.events_socket()),
+            None => routes.merge(Hubster::switched_off()),
+        };
         routes = routes.merge(files::http::routes(self.gateway.files().clone(), wall_clock()));
         routes = match self.internal {
             None => routes.merge(pages.clone().routes()),
@@ -509,7 +523,8 @@ impl Server {
         tasks.spawn(Retention::new(self.gateway.clone(), self.retention.clone(), hold.clone()).run());
         tasks.spawn(Sweeper::new(self.gateway.clone(), self.retention.clone(), hold.clone()).run());
         tasks.spawn(Eraser::new(self.gateway.clone(), hold).run());
-        tasks.spawn(housekeeping(self.native.clone(), self.gateway.clone(), self.metrics.clone(), self.config.server.data_dir.clone()));
+        let tidied = (self.native.clone(), self.hubster.clone(), self.gateway.clone());
+        tasks.spawn(housekeeping(tidied, self.metrics.clone(), self.config.server.data_dir.clone()));
         let serves_native = self.serves_native();
         // On a set of its own, because it ends by itself, and a token of its own, because it ends after the peers have.
         let mut delivering: JoinSet<()> = JoinSet::new();
@@ -579,7 +594,8 @@ fn last_backup(data_dir: &Path) {
 }
 
 /// What must be done now and then.
-async fn housekeeping(native: Arc<Native>, gateway: Arc<Gateway>, metrics: PrometheusHandle, data_dir: PathBuf) {
+async fn housekeeping(tidied: (Arc<Native>, Option<Arc<Hubster>>, Arc<Gateway>), metrics: PrometheusHandle, data_dir: PathBuf) {
+    let (native, hubster, gateway) = tidied;
     let collector = metrics_process::Collector::default();
     let mut tick = tokio::time::interval(Duration::from_secs(5));
     let mut ticks = 0_u64;
@@ -595,6 +611,9 @@ async fn housekeeping(native: Arc<Native>, gateway: Arc<Gateway>, metrics: Prome
         ticks += 1;
         if ticks.is_multiple_of(12) {
             native.tidy();
+            if let Some(hubster) = &hubster {
+                hubster.tidy();
+            }
             gateway.tidy();
         }
     }

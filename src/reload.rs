@@ -143,7 +143,7 @@ impl Reloader {
             let (account, agents) = match one {
                 Dropped::Account(account, agents) => (account, agents.as_slice()),
                 Dropped::Agent(account, agent) => (account, std::slice::from_ref(agent)),
-                Dropped::App(..) => continue,
+                Dropped::App(..) | Dropped::Key(_) => continue,
             };
             for agent in agents {
                 is_kept &= reach.gateway.identity().end_logins(account, agent).await.is_ok();
@@ -180,6 +180,7 @@ fn close(gateway: &Gateway, dropped: &[Dropped], lost: &[Purpose]) -> usize {
         closed += match one {
             Dropped::Account(account, _) => hub.close_all(account, CloseCode::Token),
             Dropped::App(account, app) => gateway.close_app(account, app),
+            Dropped::Key(key) => gateway.identity().end_key(*key),
             Dropped::Agent(account, agent) => {
                 let (account, agent) = (account.clone(), agent.clone());
                 let is_theirs = move |actor: &Actor| matches!(actor, Actor::Agent { user, .. } if *user == agent);
@@ -192,8 +193,8 @@ fn close(gateway: &Gateway, dropped: &[Dropped], lost: &[Purpose]) -> usize {
         let is_meant = move |actor: &Actor| {
             matches!(
                 (purpose, actor),
-                (Purpose::Agent, Actor::Agent { .. })
-                    | (Purpose::App | Purpose::Consumer, Actor::Application { .. } | Actor::Consumer { app: Some(_), .. })
+                (Purpose::Agent | Purpose::Pass, Actor::Agent { .. })
+                    | (Purpose::App | Purpose::Consumer | Purpose::Pass, Actor::Application { .. } | Actor::Consumer { app: Some(_), .. })
                     | (Purpose::SignUp, Actor::Consumer { app: None, .. })
             )
         };

@@ -1,12 +1,12 @@
 //! What an account has set up beside people and queues: tags, attributes, contact endpoints, flows, websites, audiences, bots,
-//! hubs, and the queue of those who name none. Values and their rules; where they are kept is another's matter.
+//! hubs, integrations, and the queue of those who name none. Values and their rules; where they are kept is another's matter.
 
 use crate::domain::AttributeValue;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
-use tieline_protocol::ids::{self, AttributeId, QueueId, TagId};
+use tieline_protocol::ids::{self, AttributeId, QueueId, TagId, UserId};
 use uuid::Uuid;
 
 /// Longest name and label, in characters; a vendor's clients show them in one line.
@@ -19,6 +19,10 @@ const MOST_OPTIONS: usize = 1_000;
 const DEEPEST_OPTION: usize = 10;
 /// Most things that a telephone number does.
 const MOST_FUNCTIONS: usize = 16;
+/// Longest description of a hub, in characters.
+const LONGEST_DESCRIPTION: usize = 1_000;
+/// Most origins of an integration.
+const MOST_ORIGINS: usize = 100;
 
 /// Names a thing: a UUID, for some dialects show only such.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -89,13 +93,15 @@ pub enum Kind {
     Bots,
     /// [`Hub`].
     Hubs,
+    /// [`Integration`].
+    Integrations,
     /// [`DefaultQueue`].
     DefaultQueue,
 }
 
 impl Kind {
     /// Each of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Tags,
         Self::Attributes,
         Self::ContactEndpoints,
@@ -104,6 +110,7 @@ impl Kind {
         Self::Audiences,
         Self::Bots,
         Self::Hubs,
+        Self::Integrations,
         Self::DefaultQueue,
     ];
 
@@ -119,6 +126,7 @@ impl Kind {
             Self::Audiences => "audiences",
             Self::Bots => "bots",
             Self::Hubs => "hubs",
+            Self::Integrations => "integrations",
             Self::DefaultQueue => "default-queue",
         }
     }
@@ -404,9 +412,160 @@ named!(
     Audience: Audiences,
     /// A program that answers consumers.
     Bot: Bots,
-    /// A place where integrations meet.
-    Hub: Hubs,
 );
+
+/// A place where integrations meet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Hub {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+impl Thing for Hub {
+    const KIND: Kind = Kind::Hubs;
+
+    fn check(&self) -> Result<(), String> {
+        check_name("name", &self.name)?;
+        match &self.description {
+            Some(text) if text.chars().count() > LONGEST_DESCRIPTION => {
+                Err(format!("description must have at most {LONGEST_DESCRIPTION} characters"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whom an integration connects to its hub.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IntegrationKind {
+    /// Those who ask.
+    #[default]
+    Customer,
+    /// An agent who answers.
+    Agent,
+    /// A program that answers.
+    Bot,
+    /// A program that looks on.
+    System,
+}
+
+/// By what way an integration's people write, in the words of its vendor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum IntegrationChannel {
+    /// Programs of the account's own.
+    #[default]
+    Direct,
+    /// A chat on a web page.
+    WebChat,
+    /// The vendor itself.
+    Hubster,
+    /// A bot.
+    Bot,
+    /// A program that looks on.
+    System,
+    /// Facebook's messenger.
+    Messenger,
+    /// Text messages.
+    TwilioSMS,
+    /// Line.
+    Line,
+    /// Telegram.
+    Telegram,
+    /// Kik.
+    Kik,
+    /// Slack.
+    Slack,
+}
+
+/// Whether an integration is in use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IntegrationState {
+    /// It is.
+    #[default]
+    Active,
+    /// It is not any more.
+    Cancelled,
+    /// Not now.
+    Paused,
+}
+
+/// One way to a hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Integration {
+    /// Its name.
+    pub name: String,
+    /// The hub.
+    pub hub: ThingId,
+    /// Whom it connects.
+    #[serde(default)]
+    pub kind: IntegrationKind,
+    /// By what way they write.
+    #[serde(default)]
+    pub channel: IntegrationChannel,
+    /// The agent as whom it writes: of agents and bots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<UserId>,
+    /// The queue of the conversations that begin with it: of customers. None: the account's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueId>,
+    /// Whether it is in use.
+    #[serde(default)]
+    pub state: IntegrationState,
+    /// Whether it is told of its own messages, too.
+    #[serde(default)]
+    pub echo: bool,
+    /// Origins of the web pages on which it is used, beside those that the gateway allows everywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_origins: Vec<String>,
+}
+
+impl Integration {
+    /// Whether it writes as somebody of the brand.
+    #[must_use]
+    pub fn is_business(&self) -> bool {
+        matches!(self.kind, IntegrationKind::Agent | IntegrationKind::Bot)
+    }
+}
+
+impl Thing for Integration {
+    const KIND: Kind = Kind::Integrations;
+
+    fn check(&self) -> Result<(), String> {
+        check_name("name", &self.name)?;
+        if self.is_business() != self.agent.is_some() {
+            return Err("agent goes with the kinds agent and bot, which need it: it is as whom they write".into());
+        }
+        if self.queue.is_some() && self.kind != IntegrationKind::Customer {
+            return Err("queue goes with the kind customer: it is where its conversations wait".into());
+        }
+        if !self.allowed_origins.is_empty() && self.channel != IntegrationChannel::WebChat {
+            return Err("allowedOrigins goes with the channel WebChat".into());
+        }
+        if self.allowed_origins.len() > MOST_ORIGINS {
+            return Err(format!("allowedOrigins has at most {MOST_ORIGINS} entries"));
+        }
+        self.allowed_origins.iter().try_for_each(|origin| check_origin(origin))
+    }
+}
+
+/// Whether a text is the origin of a web page, as browsers send it.
+///
+/// # Errors
+/// What it must be.
+pub fn check_origin(origin: &str) -> Result<(), String> {
+    let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+    if rest.is_none_or(str::is_empty) || origin.ends_with('/') || origin.len() > LONGEST_URL {
+        return Err(format!("{origin:?} is no origin; write scheme and host, such as \"https://shop.example\""));
+    }
+    Ok(())
+}
 
 /// The queue of conversations whose opener names none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -517,6 +676,36 @@ mod tests {
             [("https://shop.example/", true), ("http://localhost:1", true), ("ftp://x", false), ("https://", false), ("https://a b", false)]
         {
             assert_eq!(read::<Website>(json!({"name": "Shop", "url": url})).is_ok(), is_fine, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_integration_has_what_goes_with_its_kind_and_nothing_else() {
+        let integration = |members: serde_json::Value| {
+            let mut all = json!({"name": "Shop", "hub": ThingId::random()});
+            all.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            read::<Integration>(all).map(drop)
+        };
+        for fine in [
+            json!({}),
+            json!({"kind": "customer", "channel": "WebChat", "queue": "77", "allowedOrigins": ["https://shop.example"]}),
+            json!({"kind": "agent", "agent": "1001", "echo": true, "state": "paused"}),
+            json!({"kind": "system", "channel": "System"}),
+        ] {
+            assert_eq!(integration(fine.clone()), Ok(()), "{fine}");
+        }
+        for (wrong, said) in [
+            (json!({"kind": "agent"}), "agent goes with"),
+            (json!({"agent": "1001"}), "agent goes with"),
+            (json!({"kind": "bot", "agent": "1001", "queue": "77"}), "queue goes with"),
+            (json!({"allowedOrigins": ["https://shop.example"]}), "allowedOrigins goes with"),
+            (json!({"channel": "WebChat", "allowedOrigins": ["shop.example"]}), "is no origin"),
+            (json!({"channel": "WebChat", "allowedOrigins": ["https://shop.example/"]}), "is no origin"),
+            (json!({"channel": "Fax"}), "unknown variant `Fax`"),
+            (json!({"name": ""}), "1 to 256 characters"),
+        ] {
+            let refused = integration(wrong.clone()).unwrap_err();
+            assert!(refused.contains(said), "{wrong}: {refused}");
         }
     }
 

@@ -50,6 +50,8 @@ enum Which {
     Agent,
     /// Tokens for secure forms
     Form,
+    /// Tokens for other vendors' APIs
+    Pass,
 }
 
 impl Which {
@@ -60,6 +62,7 @@ impl Which {
             Self::Signup => Purpose::SignUp,
             Self::Agent => Purpose::Agent,
             Self::Form => Purpose::Form,
+            Self::Pass => Purpose::Pass,
         }
     }
 }
@@ -70,7 +73,7 @@ fn overlap(purpose: Purpose, config: &Config) -> String {
     match purpose {
         Purpose::App => minutes(config.tokens.app.0),
         Purpose::SignUp => minutes(config.tokens.consumer.0),
-        Purpose::Agent => "30 days".into(),
+        Purpose::Agent | Purpose::Pass => "30 days".into(),
         Purpose::Form => "5 min".into(),
         Purpose::Consumer => "for ever".into(),
     }

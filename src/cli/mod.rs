@@ -152,7 +152,16 @@ fn init(file: &std::path::Path, force: bool) -> anyhow::Result<ExitCode> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let mut text = crate::config::DEFAULTS.to_owned();
-    for secret in ["demo-connector-secret", "ada-demo", "grace-demo", "demo-dixa-key", "demo-oncehub-key"] {
+    let secrets = [
+        "demo-connector-secret",
+        "ada-demo",
+        "grace-demo",
+        "demo-dixa-key",
+        "demo-oncehub-key",
+        "demo-ultracart-key",
+        "demo-hubster-secret",
+    ];
+    for secret in secrets {
         text = text.replace(&format!("\"{secret}\""), &format!("\"{}\"", crate::random::secret()));
     }
     let mut options = std::fs::OpenOptions::new();

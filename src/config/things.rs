@@ -1,10 +1,12 @@
-//! What the file says of an account's tags, attributes, contact endpoints, flows, websites, audiences, bots and hubs.
+//! What the file says of an account's tags, attributes, contact endpoints, flows, websites, audiences, bots, hubs and integrations.
 //!
-//! Each entry has an `id` of the file's own, from which its UUID is made.
+//! Each entry has an `id` of the file's own, from which its UUID is made, unless the file gives that, too.
 
-use crate::things::{self, Entity, Input, Thing, ThingId};
+use crate::things::{self, Entity, Input, IntegrationChannel, IntegrationKind, IntegrationState, Kind, Thing, ThingId};
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
+use tieline_protocol::ids::{QueueId, UserId};
+use uuid::Uuid;
 
 /// An entry of the file.
 pub trait Entry {
@@ -14,11 +16,16 @@ pub trait Entry {
     /// Its name in the file.
     fn id(&self) -> &str;
 
-    /// The thing. `endpoint` gives the contact endpoint of an entry.
+    /// Its UUID, if the file gives it.
+    fn uuid(&self) -> Option<Uuid> {
+        None
+    }
+
+    /// The thing. `named` gives the thing of another entry, by its kind and its name in the file.
     ///
     /// # Errors
     /// What does not go together.
-    fn thing(&self, endpoint: &dyn Fn(&str) -> ThingId) -> Result<Self::Thing, String>;
+    fn thing(&self, named: &dyn Fn(Kind, &str) -> ThingId) -> Result<Self::Thing, String>;
 }
 
 /// A tag.
@@ -48,7 +55,7 @@ impl Entry for Tag {
         &self.id
     }
 
-    fn thing(&self, _: &dyn Fn(&str) -> ThingId) -> Result<things::Tag, String> {
+    fn thing(&self, _: &dyn Fn(Kind, &str) -> ThingId) -> Result<things::Tag, String> {
         Ok(things::Tag { name: self.name.clone(), color: self.color.clone(), active: self.active })
     }
 }
@@ -105,7 +112,7 @@ impl Entry for Attribute {
         &self.id
     }
 
-    fn thing(&self, _: &dyn Fn(&str) -> ThingId) -> Result<things::Attribute, String> {
+    fn thing(&self, _: &dyn Fn(Kind, &str) -> ThingId) -> Result<things::Attribute, String> {
         let select = |options: &Vec<Choice>| Input::Select { options: options.iter().map(Choice::path).collect() };
         Ok(things::Attribute {
             entity: self.entity,
@@ -146,7 +153,7 @@ impl Entry for ContactEndpoint {
         &self.id
     }
 
-    fn thing(&self, _: &dyn Fn(&str) -> ThingId) -> Result<things::ContactEndpoint, String> {
+    fn thing(&self, _: &dyn Fn(Kind, &str) -> ThingId) -> Result<things::ContactEndpoint, String> {
         let name = self.name.clone();
         match (&self.address, &self.number) {
             (Some(_), None) if !self.functionality.is_empty() => Err("functionality goes with number".into()),
@@ -181,8 +188,8 @@ impl Entry for Flow {
         &self.id
     }
 
-    fn thing(&self, endpoint: &dyn Fn(&str) -> ThingId) -> Result<things::Flow, String> {
-        let contact_endpoint = endpoint(&self.contact_endpoint);
+    fn thing(&self, named: &dyn Fn(Kind, &str) -> ThingId) -> Result<things::Flow, String> {
+        let contact_endpoint = named(Kind::ContactEndpoints, &self.contact_endpoint);
         Ok(things::Flow { name: self.name.clone(), channel: self.channel.clone(), contact_endpoint })
     }
 }
@@ -206,7 +213,7 @@ impl Entry for Website {
         &self.id
     }
 
-    fn thing(&self, _: &dyn Fn(&str) -> ThingId) -> Result<things::Website, String> {
+    fn thing(&self, _: &dyn Fn(Kind, &str) -> ThingId) -> Result<things::Website, String> {
         Ok(things::Website { name: self.name.clone(), url: self.url.clone() })
     }
 }
@@ -232,7 +239,7 @@ macro_rules! named {
                     &self.id
                 }
 
-                fn thing(&self, _: &dyn Fn(&str) -> ThingId) -> Result<things::$name, String> {
+                fn thing(&self, _: &dyn Fn(Kind, &str) -> ThingId) -> Result<things::$name, String> {
                     Ok(things::$name { name: self.name.clone() })
                 }
             }
@@ -245,9 +252,119 @@ named!(
     Audience,
     /// A bot.
     Bot,
-    /// A hub.
-    Hub,
 );
+
+/// A hub.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hub {
+    /// Its name in the file.
+    pub id: String,
+    /// Its UUID; none: made of `id`.
+    #[serde(default)]
+    pub uuid: Option<Uuid>,
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    #[serde(default)]
+    pub description: Option<String>,
+}
+
+impl Entry for Hub {
+    type Thing = things::Hub;
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn uuid(&self) -> Option<Uuid> {
+        self.uuid
+    }
+
+    fn thing(&self, _: &dyn Fn(Kind, &str) -> ThingId) -> Result<things::Hub, String> {
+        Ok(things::Hub { name: self.name.clone(), description: self.description.clone() })
+    }
+}
+
+/// An integration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Integration {
+    /// Its name in the file.
+    pub id: String,
+    /// Its UUID; none: made of `id`.
+    #[serde(default)]
+    pub uuid: Option<Uuid>,
+    /// Its name.
+    pub name: String,
+    /// The hub's id in the file.
+    pub hub: String,
+    /// Whom it connects.
+    #[serde(default)]
+    pub kind: IntegrationKind,
+    /// By what way they write.
+    #[serde(default)]
+    pub channel: IntegrationChannel,
+    /// The agent as whom it writes.
+    #[serde(default)]
+    pub agent: Option<String>,
+    /// The queue of its conversations.
+    #[serde(default)]
+    pub queue: Option<String>,
+    /// Whether it is in use.
+    #[serde(default)]
+    pub state: IntegrationState,
+    /// Whether it is told of its own messages, too.
+    #[serde(default)]
+    pub echo: bool,
+    /// Origins of the web pages on which it is used.
+    #[serde(default)]
+    pub allowed_origins: Vec<String>,
+}
+
+impl Entry for Integration {
+    type Thing = things::Integration;
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn uuid(&self) -> Option<Uuid> {
+        self.uuid
+    }
+
+    fn thing(&self, named: &dyn Fn(Kind, &str) -> ThingId) -> Result<things::Integration, String> {
+        Ok(things::Integration {
+            name: self.name.clone(),
+            hub: named(Kind::Hubs, &self.hub),
+            kind: self.kind,
+            channel: self.channel,
+            agent: self.agent.as_deref().map(UserId::from),
+            queue: self.queue.as_deref().map(QueueId::from),
+            state: self.state,
+            echo: self.echo,
+            allowed_origins: self.allowed_origins.clone(),
+        })
+    }
+}
+
+impl super::Account {
+    /// The UUID that the file gives an entry; none, if it gives none or there is no such entry.
+    #[must_use]
+    pub fn uuid_of(&self, kind: Kind, id: &str) -> Option<Uuid> {
+        match kind {
+            Kind::Hubs => self.hubs.iter().find(|hub| hub.id == id)?.uuid,
+            Kind::Integrations => self.integrations.iter().find(|integration| integration.id == id)?.uuid,
+            _ => None,
+        }
+    }
+
+    /// The UUIDs that the file gives: the account's and its things'.
+    pub(super) fn given_uuids(&self) -> impl Iterator<Item = Uuid> {
+        let hubs = self.hubs.iter().filter_map(|hub| hub.uuid);
+        self.uuid.into_iter().chain(hubs).chain(self.integrations.iter().filter_map(|integration| integration.uuid))
+    }
+}
 
 /// Finds what is wrong with an account's things; the place in the file, and why.
 pub(super) fn validate(account: &super::Account) -> Result<(), (String, String)> {
@@ -259,6 +376,7 @@ pub(super) fn validate(account: &super::Account) -> Result<(), (String, String)>
     of_kind("audiences", &account.audiences)?;
     of_kind("bots", &account.bots)?;
     of_kind("hubs", &account.hubs)?;
+    of_kind("integrations", &account.integrations)?;
     for flow in &account.flows {
         if !account.contact_endpoints.iter().any(|endpoint| endpoint.id == flow.contact_endpoint) {
             let why = format!("{:?} is the id of no [[accounts.contact_endpoints]]", flow.contact_endpoint);
@@ -266,6 +384,18 @@ pub(super) fn validate(account: &super::Account) -> Result<(), (String, String)>
         }
     }
     let known = |queue: &String| queue == "-1" || account.queues.iter().any(|known| known.id == *queue);
+    for integration in &account.integrations {
+        let at = |why: String| Err((format!("integrations.{}", integration.id), why));
+        if !account.hubs.iter().any(|hub| hub.id == integration.hub) {
+            return at(format!("{:?} is the id of no [[accounts.hubs]]", integration.hub));
+        }
+        if let Some(unknown) = integration.agent.as_ref().filter(|agent| !account.agents.iter().any(|known| known.user_id == **agent)) {
+            return at(format!("{unknown:?} is no agent of the account; write the user_id of one"));
+        }
+        if let Some(unknown) = integration.queue.as_ref().filter(|queue| !known(queue)) {
+            return at(format!("{unknown:?} is no queue of the account"));
+        }
+    }
     match account.default_queue.as_ref().filter(|queue| !known(queue)) {
         Some(unknown) => Err(("default_queue".into(), format!("{unknown:?} is no queue of the account"))),
         None => Ok(()),
@@ -281,7 +411,7 @@ fn of_kind<E: Entry>(kind: &str, entries: &[E]) -> Result<(), (String, String)> 
             return at("each entry needs an id of its own".into());
         }
         // Which UUID is not asked here.
-        let thing = match entry.thing(&|_| ThingId::from(uuid::Uuid::nil())) {
+        let thing = match entry.thing(&|_, _| ThingId::from(Uuid::nil())) {
             Ok(thing) => thing,
             Err(reason) => return at(reason),
         };

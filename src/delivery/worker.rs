@@ -495,7 +495,7 @@ impl Worker {
             let settings = settings.borrow();
             let (account, app) = settings.app.key();
             if let Some(hook) = settings.hook(EventKey(TYPING)) {
-                topics.insert(if hook.all { Topic::Typing(account) } else { Topic::Feed(account, app) });
+                topics.insert(if hook.all { Topic::Typing(account) } else { Topic::Feed(account, Some(app)) });
             }
         }
         self._interests = topics.into_iter().map(|topic| self.typing.follow(topic)).collect();

@@ -9,11 +9,17 @@
 //! handler that is not documented is not served.
 
 pub mod dixa;
+pub mod form;
+pub mod hubster;
 pub mod ids;
 pub mod liveperson;
 pub mod oncehub;
 pub mod origin;
+pub mod rich;
+pub mod ultracart;
 
+use crate::domain::{Channel, Conversation};
+use crate::identity::Account;
 use crate::openapi::Document;
 use crate::session::{Admission, Doorway};
 use axum::body::Body;
@@ -27,7 +33,13 @@ use utoipa::openapi::OpenApi;
 type Describe = fn() -> OpenApi;
 
 /// What each dialect's document says, by the name that the configuration has for it.
-const DOCUMENTS: [(&str, Describe); 3] = [("liveperson", liveperson::openapi), ("dixa", dixa::openapi), ("oncehub", oncehub::openapi)];
+const DOCUMENTS: [(&str, Describe); 5] = [
+    ("liveperson", liveperson::openapi),
+    ("dixa", dixa::openapi),
+    ("oncehub", oncehub::openapi),
+    ("ultracart", ultracart::openapi),
+    ("hubster", hubster::openapi),
+];
 
 /// The documents of the dialects that are switched on.
 #[must_use]
@@ -40,6 +52,14 @@ pub fn documents(is_on: impl Fn(&str) -> bool) -> Vec<Document> {
 #[derive(Debug, Clone, Copy)]
 pub struct Https;
 
+/// By what way a conversation came: as its opener says, else as is said of its application.
+pub(crate) fn channel(account: &Account, conversation: &Conversation) -> Channel {
+    let details = &conversation.details;
+    let said = details.origin.as_ref().map(|origin| &origin.channel).filter(|channel| **channel != Channel::Messenger);
+    let of_app = || details.app.as_ref().and_then(|app| account.app(app)?.channel.clone());
+    said.cloned().or_else(of_app).unwrap_or(Channel::Messenger)
+}
+
 /// A WebSocket that a dialect serves.
 pub trait Socket: Clone + Send + Sync + 'static {
     /// How a peer is greeted that has not said who it is.
@@ -47,6 +67,11 @@ pub trait Socket: Clone + Send + Sync + 'static {
 
     /// The path, as the router spells it.
     fn path(&self) -> &'static str;
+
+    /// Whether a page of an origin may connect that is not among those which may everywhere.
+    fn allows_origin(&self, _parts: &Parts) -> bool {
+        false
+    }
 
     /// Reads an upgrade request. An answer instead of an admission is sent in place of the upgrade.
     fn admit<'p>(&'p self, parts: &'p Parts) -> BoxFuture<'p, Result<Admission<Self::Doorway>, Box<Response>>>;

@@ -23,6 +23,16 @@ pub fn host<'a>(public_url: &'a str, headers: &'a HeaderMap) -> &'a str {
     }
 }
 
+/// A browser's page may connect from this origin, or from one that is listed to the letter. Programs send none.
+#[must_use]
+pub fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Ok(origin) = origin.to_str() else { return false };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let is_same = !host.is_empty() && [format!("http://{host}"), format!("https://{host}")].iter().any(|same| same == origin);
+    is_same || allowed.iter().any(|allowed| allowed == origin)
+}
+
 /// The host that a request names.
 fn asked(headers: &HeaderMap) -> &str {
     headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost")

@@ -39,6 +39,9 @@ pub struct Conversation {
     pub heard: Option<Millis>,
     /// The last content that everybody may see.
     pub last_content: Option<LastContent>,
+    /// How many contents and cards everybody may see in the MAIN dialog.
+    #[serde(default)]
+    pub contents: u64,
     /// How many contents of others each participant has not answered or marked as read.
     pub unread: Vec<Unread>,
     /// Who hears of its events; derived from `details`.
@@ -413,6 +416,7 @@ impl Conversation {
             spoken: at,
             heard: None,
             last_content: None,
+            contents: 0,
             unread: Vec::new(),
             audience,
         }
@@ -429,7 +433,7 @@ impl Conversation {
     /// events, so many may share a time; growing strictly, times would run away from the clock under load.
     #[must_use]
     pub fn event_time(&self, now: Millis) -> Millis {
-        now.max(self.last_at)
+        now.max(self.last_at.saturating_add(1))
     }
 
     /// The time that a change written now gets: as an event's, but later than the last change's, by which clients order
@@ -532,6 +536,7 @@ impl Conversation {
         if message.whisper {
             return;
         }
+        self.contents += 1;
         if message.class == EventClass::Content {
             self.last_content = Some(LastContent { at, message: message.clone() });
         }
@@ -969,6 +974,17 @@ impl Consumer {
             seen: 0,
             updated: 0,
         }
+    }
+
+    /// What it is called by its profile, if that says so.
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        let text = |name: &str| self.profile.get(name)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let whole = || {
+            let parts: Vec<String> = ["firstName", "lastName"].into_iter().filter_map(text).collect();
+            (!parts.is_empty()).then(|| parts.join(" "))
+        };
+        text("nickName").or_else(whole)
     }
 
     /// Its e-mail address, by its profile.

@@ -3,7 +3,7 @@
 use super::Millis;
 use super::conversation::{Conversation, Dialog, DialogKind, OpenState};
 use super::people::Person;
-use tieline_protocol::ids::{AccountId, ConsumerId, ConversationId, UserId};
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, UserId};
 
 /// A filter; an empty list or `None` restricts nothing. The account always does.
 #[derive(Debug, Clone)]
@@ -18,6 +18,8 @@ pub struct ConversationFilter {
     pub agents: Vec<UserId>,
     /// The consumer.
     pub consumer: Option<ConsumerId>,
+    /// The application through which it was opened.
+    pub app: Option<ClientId>,
     /// Just this conversation.
     pub conversation: Option<ConversationId>,
     /// Changed at this time or later.
@@ -42,6 +44,7 @@ impl ConversationFilter {
             stages: Vec::new(),
             agents: Vec::new(),
             consumer: None,
+            app: None,
             conversation: None,
             updated_from: None,
             updated_to: None,
@@ -78,6 +81,7 @@ impl ConversationFilter {
         let details = &conversation.details;
         details.account == self.account
             && self.consumer.as_ref().is_none_or(|consumer| *consumer == details.consumer)
+            && self.app.as_ref().is_none_or(|app| details.app.as_ref() == Some(app))
             && self.conversation.as_ref().is_none_or(|id| *id == details.id)
             && (self.agents.is_empty() || details.participants.iter().any(|participant| self.names(&participant.person)))
     }

@@ -65,7 +65,7 @@ pub struct Fetched {
 impl From<&FilePath> for Fetched {
     fn from(path: &FilePath) -> Self {
         let kind = path.kind();
-        Self { path: path.to_string(), size: path.size(), kind: kind.extension, mime: kind.mime }
+        Self { path: path.to_string(), size: path.size().unwrap_or_default(), kind: kind.extension, mime: kind.mime }
     }
 }
 
@@ -193,7 +193,7 @@ impl Files {
         let tag = self.signer.tag(account, owner);
         let arriving = urls.iter().map(async |url| {
             let (kind, size, partial) = self.fetch(account, url, by).await?;
-            let path = FilePath::new(account, tag.clone(), Uuid::new_v4(), size, kind).ok_or(Refused::Account)?;
+            let path = FilePath::new(account, tag.clone(), Uuid::new_v4(), Some(size), kind).ok_or(Refused::Account)?;
             Ok::<_, FetchRefused>((path, partial))
         });
         let arrived = try_join_all(arriving).await?;

@@ -3,7 +3,7 @@
 //! Whoever may send a file asks for an upload URL, puts the bytes there, and publishes the path; whoever may see it asks
 //! for a download URL. A URL is good for one method, one path and a short time. What is promised:
 //!
-//! - the path names the account, the owner, the size and the type, and all of it is signed: nothing can be made out of
+//! - the path names the account, the owner, the size (unless that is not known yet) and the type, and all of it is signed: nothing can be made out of
 //!   a URL but what it was given for;
 //! - an upload is taken once, whole, and only if its bytes are of the type that its name says; a confirmed upload is
 //!   on disk, a refused one leaves nothing;
@@ -231,11 +231,11 @@ impl Files {
         })
     }
 
-    /// Where, and until when, an owner's file of this size and type may be put.
+    /// Where, and until when, an owner's file of this size and type may be put; of any size that is taken, if none is given.
     ///
     /// # Errors
     /// [`Refused`], with what would be taken.
-    pub fn upload_url(&self, account: &AccountId, owner: &str, size: u64, kind: &str, now_ms: i64) -> Result<Signed, Refused> {
+    pub fn upload_url(&self, account: &AccountId, owner: &str, size: Option<u64>, kind: &str, now_ms: i64) -> Result<Signed, Refused> {
         let kind = kind::find(kind).ok_or_else(|| self.not_taken(kind))?;
         self.check_taken(size, kind)?;
         let path = FilePath::new(account, self.signer.tag(account, owner), Uuid::new_v4(), size, kind).ok_or(Refused::Account)?;
@@ -283,7 +283,7 @@ impl Files {
         self.check_taken(path.size(), path.kind())?;
         path.kind().check_header(headers.get(header::CONTENT_TYPE))?;
         if let Some(length) = body.length() {
-            check_length(length, path.size())?;
+            self.check_length(length, &path)?;
         }
         // Asked early to spare a useless upload; what decides is the store, at the end.
         if self.store.size(&path).await?.is_some() {
@@ -299,13 +299,13 @@ impl Files {
         let mut length = 0;
         while let Some(bytes) = body.next().await? {
             length += bytes.len() as u64;
-            if length > path.size() {
-                return Err(Refused::TooLong(path.size()));
+            if length > path.size().unwrap_or(self.largest) {
+                return Err(path.size().map_or(Refused::TooLarge(self.largest), Refused::TooLong));
             }
             inspector.take(&bytes)?;
             partial.write(&bytes).await?;
         }
-        check_length(length, path.size())?;
+        self.check_length(length, path)?;
         inspector.finish()?;
         Ok(partial)
     }
@@ -364,10 +364,21 @@ impl Files {
         self.store.delete(&path).await
     }
 
-    fn check_taken(&self, size: u64, kind: &'static Kind) -> Result<(), Refused> {
+    fn check_length(&self, length: u64, path: &FilePath) -> Result<(), Refused> {
+        match path.size() {
+            Some(declared) => check_length(length, declared),
+            None => self.check_size(length),
+        }
+    }
+
+    fn check_taken(&self, size: Option<u64>, kind: &'static Kind) -> Result<(), Refused> {
         if !self.kinds.contains(&kind) {
             return Err(self.not_taken(kind.extension));
         }
+        size.map_or(Ok(()), |size| self.check_size(size))
+    }
+
+    fn check_size(&self, size: u64) -> Result<(), Refused> {
         match size {
             0 => Err(Refused::Empty(self.largest)),
             size if size > self.largest => Err(Refused::TooLarge(self.largest)),

@@ -1,4 +1,5 @@
-//! The paths of files: `/files/{account}/{owner's tag}/{uuid}-{size}.{EXT}`.
+//! The paths of files: `/files/{account}/{owner's tag}/{uuid}-{size}.{EXT}`; `any` in place of the size, where that was not known
+//! when the path was given out.
 //!
 //! Everything that a signature should bind stands in the path, since clients hand on no more than the path and the two
 //! parameters they know. A [`FilePath`] is the only thing that is ever turned into a place in a store, and it is only
@@ -24,16 +25,19 @@ pub struct FilePath {
     account: AccountId,
     owner: String,
     id: Uuid,
-    size: u64,
+    size: Option<u64>,
     kind: &'static Kind,
 }
 
+/// Stands for a size that is not known yet.
+const ANY: &str = "any";
+
 impl FilePath {
-    pub(super) fn new(account: &AccountId, owner: String, id: Uuid, size: u64, kind: &'static Kind) -> Option<Self> {
+    pub(super) fn new(account: &AccountId, owner: String, id: Uuid, size: Option<u64>, kind: &'static Kind) -> Option<Self> {
         let is_account =
             |id: &str| (1..=ACCOUNT).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
         let is_tag = |tag: &str| tag.len() == TAG && tag.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let is_ours = is_account(account.as_str()) && is_tag(&owner) && id.get_version_num() == 4 && size > 0;
+        let is_ours = is_account(account.as_str()) && is_tag(&owner) && id.get_version_num() == 4 && size != Some(0);
         is_ours.then(|| Self { account: account.clone(), owner, id, size, kind })
     }
 
@@ -44,7 +48,10 @@ impl FilePath {
         let (stem, extension) = name.split_once('.')?;
         let (id, size) = stem.split_at_checked(ID)?;
         let id = Uuid::try_parse(id).ok()?;
-        let size = size.strip_prefix('-')?.parse().ok()?;
+        let size = match size.strip_prefix('-')? {
+            ANY => None,
+            size => Some(size.parse().ok()?),
+        };
         let path = Self::new(&account.into(), owner.to_owned(), id, size, kind::find(extension)?)?;
         (path.to_string() == text).then_some(path)
     }
@@ -61,9 +68,9 @@ impl FilePath {
         &self.owner
     }
 
-    /// The size in bytes.
+    /// The size in bytes, if it was known beforehand.
     #[must_use]
-    pub fn size(&self) -> u64 {
+    pub fn size(&self) -> Option<u64> {
         self.size
     }
 
@@ -74,7 +81,8 @@ impl FilePath {
     /// The last part of the path.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("{}-{}.{}", self.id, self.size, self.kind.extension)
+        let size = self.size.map_or_else(|| ANY.to_owned(), |size| size.to_string());
+        format!("{}-{size}.{}", self.id, self.kind.extension)
     }
 }
 
@@ -94,7 +102,13 @@ mod tests {
     fn a_path_reads_as_it_is_written() {
         let path = FilePath::parse(GOOD).unwrap();
         assert_eq!(path.to_string(), GOOD);
-        assert_eq!((path.account().as_str(), path.owner(), path.size(), path.kind().extension), ("demo", "0123456789abcdef", 5020, "PNG"));
+        assert_eq!(
+            (path.account().as_str(), path.owner(), path.size(), path.kind().extension),
+            ("demo", "0123456789abcdef", Some(5020), "PNG")
+        );
+        let any = GOOD.replace("5020", "any");
+        let path = FilePath::parse(&any).unwrap();
+        assert_eq!((path.to_string(), path.size()), (any, None));
     }
 
     #[test]
@@ -142,6 +156,7 @@ mod tests {
             format!("/files/demo/{tag}/{}", name.replace("5020", "05020")),
             format!("/files/demo/{tag}/{}", name.replace("5020", "+5020")),
             format!("/files/demo/{tag}/{}", name.replace("5020", "0")),
+            format!("/files/demo/{tag}/{}", name.replace("5020", "ANY")),
             format!("/files/demo/{tag}/{}", name.replace("5020", "-5020")),
             format!("/files/demo/{tag}/{}", name.replace("5020", "18446744073709551616")),
             format!("/files/demo/{tag}/{}", name.replace("5020", "5020 ")),

@@ -91,7 +91,8 @@ impl Signer {
     }
 
     fn signature(&self, purpose: Purpose, path: &FilePath, expires: u64) -> String {
-        let (text, size) = (path.to_string(), path.size().to_string());
+        // The size stands in the path, too.
+        let (text, size) = (path.to_string(), path.size().map(|size| size.to_string()).unwrap_or_default());
         self.digits(&["file url", purpose.method(), &text, &size, &expires.to_string()], DIGITS)
     }
 

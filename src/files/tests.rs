@@ -69,7 +69,7 @@ impl Lab {
     }
 
     fn upload_url(&self, size: usize, kind: &str) -> Signed {
-        self.files.upload_url(&"demo".into(), "ann", size as u64, kind, NOW).unwrap()
+        self.files.upload_url(&"demo".into(), "ann", Some(size as u64), kind, NOW).unwrap()
     }
 
     fn download_url(&self, path: &str) -> Signed {
@@ -278,10 +278,32 @@ async fn a_path_belongs_to_one_owner_of_one_account() {
 }
 
 #[tokio::test]
+async fn a_file_whose_size_is_not_known_beforehand_is_held_to_the_largest_alone() {
+    let lab = Lab::start().await;
+    let ask = || lab.files.upload_url(&"demo".into(), "ann", None, "png", NOW).unwrap();
+    let (upload, bytes) = (ask(), of_size(PNG, 2_500_000));
+    assert!(upload.path.ends_with("-any.PNG") && lab.files.is_owner(&"demo".into(), "ann", &upload.path), "{upload:?}");
+    assert_eq!(lab.put(&upload, bytes.clone()).await, StatusCode::CREATED);
+    assert_eq!(lab.put(&upload, bytes.clone()).await, StatusCode::CONFLICT);
+    assert_eq!(lab.get(&lab.download_url(&upload.path)).await.bytes().await.unwrap(), bytes);
+    let (status, why) = lab.ask(Method::PUT, &ask().relative_url(), of_size(PNG, 3_000_001)).await;
+    assert!(status == StatusCode::PAYLOAD_TOO_LARGE && why.contains("3000000"), "{why}");
+    assert_eq!(lab.put(&ask(), Vec::new()).await, StatusCode::BAD_REQUEST);
+    let chunked = put_head(&ask().relative_url(), "transfer-encoding: chunked\r\n");
+    assert_eq!(lab.raw(&[&chunked[..], b"0\r\n\r\n"].concat()).await.0, 400);
+    let sized = ask().relative_url().replace("-any.", "-5020.");
+    assert_eq!(lab.ask(Method::PUT, &sized, of_size(PNG, 5_020)).await.0, StatusCode::UNAUTHORIZED, "nothing else is made of it");
+    assert_eq!(lab.kept().len(), 1);
+}
+
+#[tokio::test]
 async fn what_is_not_taken_is_said_when_the_url_is_asked_for() {
     let lab = Lab::start().await;
     let ask = |size: u64, kind: &str| {
-        lab.files.upload_url(&"demo".into(), "ann", size, kind, NOW).map(|_| ()).map_err(|refused| (refused.status(), refused.to_string()))
+        lab.files
+            .upload_url(&"demo".into(), "ann", Some(size), kind, NOW)
+            .map(|_| ())
+            .map_err(|refused| (refused.status(), refused.to_string()))
     };
     assert_eq!(ask(3_000_000, "jpeg"), Ok(()));
     assert_eq!(ask(0, "PNG"), Err((400, "an empty file is not taken; its size must be from 1 to 3000000 bytes".into())));
@@ -292,7 +314,7 @@ async fn what_is_not_taken_is_said_when_the_url_is_asked_for() {
         assert!(status == 415 && text.ends_with("are not taken; send one of JPG, JPEG, PNG, GIF, PDF, TXT, MP4, DOCX"), "{text}");
         assert!(text.len() < 200);
     }
-    let odd = lab.files.upload_url(&"../x".into(), "ann", 5, "PNG", NOW);
+    let odd = lab.files.upload_url(&"../x".into(), "ann", Some(5), "PNG", NOW);
     assert_eq!(odd, Err(Refused::Account));
 }
 

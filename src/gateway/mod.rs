@@ -9,7 +9,7 @@ mod programs;
 mod query;
 
 pub use notes::{Note, Noted, Notes};
-pub use programs::{AgentNote, derived_uuid};
+pub use programs::{AgentNote, Part, derived_uuid};
 pub(crate) use query::CATCH_UP;
 pub use query::{Followed, Found, Profile, Query};
 

@@ -2,11 +2,12 @@
 //! agents' notes, what happened, and who the consumers are.
 
 use super::{Error, Gateway};
-use crate::domain::{Actor, Change, Consumer, Conversation, ConversationFilter, Entry, Millis, Person, Refusal, Sight, visible};
+use crate::domain::{Actor, Change, Consumer, Conversation, ConversationFilter, Entry, Millis, OpenState, Person, Refusal, Sight, visible};
 use crate::identity::fingerprint;
 use crate::store::{ConsumersBy, Erasure, Feed, Range};
 use std::sync::Arc;
-use tieline_protocol::ids::{ConsumerId, ConversationId};
+use tieline_protocol::event::EventClass;
+use tieline_protocol::ids::{ClientId, ConsumerId, ConversationId};
 
 /// Events of one read.
 const SOME: usize = 1_000;
@@ -22,6 +23,15 @@ pub struct AgentNote {
     pub at: Millis,
     /// The text; empty, if it was erased.
     pub text: String,
+}
+
+/// A part of what was said.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// The events, oldest first.
+    pub said: Vec<Arc<Sight>>,
+    /// The number behind the last that was looked at.
+    pub next: u64,
 }
 
 /// A UUID that is always the same for the same parts, and says nothing of them.
@@ -62,6 +72,48 @@ impl Gateway {
         self.store().by_number(actor.account().clone(), between, is_up, limit).await.map_err(|_| Error::Unreadable)
     }
 
+    /// Conversations of the actor's account, those first in which somebody wrote last, or that were opened last: some of those of
+    /// before a time, without as many as are to be passed over.
+    ///
+    /// # Errors
+    /// As [`Gateway::by_number`].
+    pub async fn by_word(&self, actor: &Actor, before: Option<Millis>, offset: usize, limit: usize) -> Result<Vec<Conversation>, Error> {
+        brand_only(actor)?;
+        self.store().by_word(actor.account().clone(), before, offset, limit).await.map_err(|_| Error::Unreadable)
+    }
+
+    /// What is known of a conversation's consumer, if the actor may know that: a manager, or an agent who takes part.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`].
+    pub async fn consumer_of(&self, actor: &Actor, conversation: &Conversation) -> Result<Option<Consumer>, Error> {
+        let details = &conversation.details;
+        let takes_part = actor.person().is_some_and(|person| person.is_agent() && details.participant(&person).is_some());
+        if !actor.is_manager() && !takes_part {
+            return Ok(None);
+        }
+        self.store().consumer(details.account.clone(), details.consumer.clone()).await.map_err(|_| Error::Unreadable)
+    }
+
+    /// What was said in a conversation's MAIN dialog after a time, receipts included, oldest first.
+    ///
+    /// # Errors
+    /// As [`Gateway::conversation`].
+    pub async fn messages_since(&self, actor: &Actor, conversation: &ConversationId, since: Millis) -> Result<Vec<Arc<Sight>>, Error> {
+        let next = self.conversation(actor, conversation).await?.next[0];
+        let mut chunks = Vec::new();
+        let mut to = next.checked_sub(1);
+        while let Some(last) = to {
+            let range = Range::Backward { to: last, limit: SOME };
+            let some = self.store().events(conversation.main_dialog(), range).await.map_err(|_| Error::Unreadable)?;
+            let Some(first) = some.first() else { break };
+            to = first.message().and_then(|message| message.sequence.checked_sub(1)).filter(|_| first.at > since);
+            chunks.push(some);
+        }
+        let all = chunks.into_iter().rev().flatten().filter(|sight| sight.at > since);
+        Ok(all.filter(|sight| may_see(actor, sight)).collect())
+    }
+
     /// The same among those of one consumer.
     ///
     /// # Errors
@@ -93,7 +145,7 @@ impl Gateway {
             from = last.sequence + 1;
             all.extend(some);
         }
-        all.retain(|sight| actor.person().is_some_and(|person| person.is_agent()) || sight.message().is_some_and(|found| !found.whisper));
+        all.retain(|sight| may_see(actor, sight));
         Ok(all)
     }
 
@@ -107,6 +159,59 @@ impl Gateway {
         let found = self.store().events(conversation.main_dialog(), range).await.map_err(|_| Error::Unreadable)?;
         let may = |sight: &Arc<Sight>| sight.message().is_some_and(|found| !found.whisper) || brand_only(actor).is_ok();
         Ok(found.into_iter().next().filter(may))
+    }
+
+    /// The last events of a conversation's MAIN dialog that everybody may see, receipts included, oldest first.
+    ///
+    /// # Errors
+    /// As [`Gateway::conversation`].
+    pub async fn last_messages(&self, actor: &Actor, conversation: &ConversationId, limit: usize) -> Result<Vec<Arc<Sight>>, Error> {
+        let next = self.conversation(actor, conversation).await?.next[0];
+        let Some(to) = next.checked_sub(1) else { return Ok(Vec::new()) };
+        let mut last = self.main_events(conversation, Range::Backward { to, limit }).await?;
+        last.retain(|sight| sight.message().is_some_and(|found| !found.whisper));
+        Ok(last)
+    }
+
+    /// The number of the first event of a conversation's MAIN dialog that is later than a time; of the next one, if none is. Times
+    /// never go back, so it takes few reads however many events there are.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`].
+    pub async fn first_after(&self, conversation: &Conversation, time: Millis) -> Result<u64, Error> {
+        let (mut from, mut to) = (0, conversation.next[0]);
+        if conversation.last_at <= time {
+            return Ok(to);
+        }
+        while from < to {
+            let middle = from + (to - from) / 2;
+            let found = self.main_events(&conversation.details.id, Range::Forward { from: middle, to: middle, limit: 1 }).await?;
+            match found.first() {
+                Some(sight) if sight.at <= time => from = middle + 1,
+                _ => to = middle,
+            }
+        }
+        Ok(from)
+    }
+
+    /// What was said in a conversation's MAIN dialog from a number on, as far as everybody may see it, and without receipts: a part of
+    /// it, oldest first, and the number behind that. Nothing at the end.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`].
+    pub async fn said_from(&self, conversation: &Conversation, from: u64) -> Result<Option<Part>, Error> {
+        let next = conversation.next[0];
+        if from >= next {
+            return Ok(None);
+        }
+        let mut said = self.main_events(&conversation.details.id, Range::Forward { from, to: next - 1, limit: SOME }).await?;
+        let Some(next) = said.last().and_then(|sight| sight.message()).map(|last| last.sequence + 1) else { return Ok(None) };
+        said.retain(|sight| sight.message().is_some_and(|found| !found.whisper && found.class != EventClass::Receipt));
+        Ok(Some(Part { said, next }))
+    }
+
+    async fn main_events(&self, conversation: &ConversationId, range: Range) -> Result<Vec<Arc<Sight>>, Error> {
+        self.store().events(conversation.main_dialog(), range).await.map_err(|_| Error::Unreadable)
     }
 
     /// The agents' notes of a conversation, by the times when they were written.
@@ -210,6 +315,18 @@ impl Gateway {
         Ok(found.conversations)
     }
 
+    /// The open conversations of the actor's account that were opened through an application, the most recently changed first.
+    ///
+    /// # Errors
+    /// As [`Gateway::consumers`].
+    pub async fn open_through(&self, actor: &Actor, app: &ClientId, limit: usize) -> Result<Vec<Conversation>, Error> {
+        brand_only(actor)?;
+        let stages = vec![OpenState::Open];
+        let filter = ConversationFilter { app: Some(app.clone()), stages, ..ConversationFilter::all(actor.account().clone()) };
+        let found = self.store().conversations(filter, limit).await.map_err(|_| Error::Unreadable)?;
+        Ok(found.conversations)
+    }
+
     /// The conversation of the actor's account in which something is booked, by the other system's name for that.
     ///
     /// # Errors
@@ -239,6 +356,11 @@ impl Gateway {
         brand_only(actor)?;
         self.store().erasure(actor.account().clone(), id.to_owned()).await.map_err(|_| Error::Unreadable)
     }
+}
+
+/// Whether an event is for the actor's side.
+fn may_see(actor: &Actor, sight: &Sight) -> bool {
+    actor.person().is_some_and(|person| person.is_agent()) || sight.message().is_some_and(|found| !found.whisper)
 }
 
 fn brand_only(actor: &Actor) -> Result<(), Refusal> {

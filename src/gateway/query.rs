@@ -50,8 +50,8 @@ pub enum Query {
     Profile(Option<String>),
     /// Where to put a file.
     UploadUrl {
-        /// Its size in bytes.
-        size: u64,
+        /// Its size in bytes, if that is known.
+        size: Option<u64>,
         /// Its type, as the end of a name.
         kind: String,
     },
@@ -140,7 +140,7 @@ impl Gateway {
 
     /// Whoever signs up for nothing must not fill the disk: a consumer needs a conversation to show a file in, and everybody
     /// has so many a minute.
-    async fn upload_url(&self, actor: &Actor, size: u64, kind: &str) -> Result<Signed, Error> {
+    async fn upload_url(&self, actor: &Actor, size: Option<u64>, kind: &str) -> Result<Signed, Error> {
         let Some(person) = actor.person() else { return Err(silent()) };
         if let Actor::Consumer { account, id, .. } = actor {
             let open = ConversationFilter {

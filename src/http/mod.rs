@@ -227,7 +227,7 @@ impl Visit {
             Ok(First::Asks(asking)) => {
                 // The span has no more to say than the line of the request, which is for debugging.
                 let span = if tracing::enabled!(tracing::Level::DEBUG) { self.span() } else { Span::none() };
-                match asking.admit(self.peer).instrument(span.clone()).await {
+                match asking.admit(self.peer, matches!(stream, Stream::Tls(_))).instrument(span.clone()).await {
                     Ok(admitted) => return admitted.welcome(stream, &self.limits, self.place).instrument(span).await,
                     Err(early) => early,
                 }

@@ -1,12 +1,12 @@
 //! What an operator sees and does about an account's tags, attributes, contact endpoints, flows, websites, audiences, bots, hubs,
-//! and its default queue: `/admin/v1/accounts/{account}/{kind}`.
+//! integrations, and its default queue: `/admin/v1/accounts/{account}/{kind}`.
 
 use super::admin::{Admin, Denied, TooLarge, to_the_end};
 use super::say;
 use super::webhooks::told;
 use crate::identity::{Account, Kept, Shelved, ThingError};
 use crate::openapi::{AnyObject, refusals};
-use crate::things::{Attribute, Audience, Bot, ContactEndpoint, Flow, Hub, Kind, Tag, Thing, ThingId, Website};
+use crate::things::{Attribute, Audience, Bot, ContactEndpoint, Flow, Hub, Integration, Kind, Tag, Thing, ThingId, Website};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -201,6 +201,10 @@ macro_rules! by_kind {
                 type $kind = Hub;
                 $does
             }
+            Some(Kind::Integrations) => {
+                type $kind = Integration;
+                $does
+            }
             // It has an address of its own.
             Some(Kind::DefaultQueue) | None => Err(no_such_kind($name)),
         }
@@ -223,7 +227,7 @@ struct Which {
         ("account" = String, Path, description = "The account."),
         (
             "kind" = String, Path,
-            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots` or `hubs`.",
+            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots`, `hubs` or `integrations`.",
         ),
         Which,
     ),
@@ -251,7 +255,7 @@ fn all<T: Shelved>(account: &Account, is_deleted: bool) -> Response {
         ("account" = String, Path, description = "The account."),
         (
             "kind" = String, Path,
-            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots` or `hubs`.",
+            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots`, `hubs` or `integrations`.",
         ),
     ),
     request_body(content = AnyObject, description = "The members of its kind.", example = json!({"name": "urgent"})),
@@ -274,7 +278,7 @@ async fn create(State(admin): State<Admin>, Path((account, kind)): Path<(String,
         ("account" = String, Path, description = "The account."),
         (
             "kind" = String, Path,
-            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots` or `hubs`.",
+            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots`, `hubs` or `integrations`.",
         ),
         ("id" = String, Path, description = "The thing's id."),
     ),
@@ -296,7 +300,7 @@ fn found<T: Shelved>(account: &Account, id: &str) -> Answer {
         ("account" = String, Path, description = "The account."),
         (
             "kind" = String, Path,
-            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots` or `hubs`.",
+            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots`, `hubs` or `integrations`.",
         ),
         ("id" = String, Path, description = "The thing's id."), AtRevision,
     ),
@@ -314,7 +318,7 @@ async fn replace(admin: State<Admin>, path: Path<(String, String, String)>, head
         ("account" = String, Path, description = "The account."),
         (
             "kind" = String, Path,
-            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots` or `hubs`.",
+            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots`, `hubs` or `integrations`.",
         ),
         ("id" = String, Path, description = "The thing's id."), AtRevision,
     ),
@@ -332,7 +336,7 @@ async fn patch(admin: State<Admin>, path: Path<(String, String, String)>, header
         ("account" = String, Path, description = "The account."),
         (
             "kind" = String, Path,
-            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots` or `hubs`.",
+            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots`, `hubs` or `integrations`.",
         ),
         ("id" = String, Path, description = "The thing's id."), AtRevision,
     ),

@@ -10,14 +10,15 @@ use super::wire::Stream;
 use super::ws::{self, Surroundings};
 use super::{Carrier, HEAD, Place, say};
 use crate::config::{Limits, LiveLimits};
-use crate::dialect::{Socket, fits};
+use crate::dialect::origin::is_allowed_origin;
+use crate::dialect::{Https, Socket, fits};
 use crate::hub::{ConnectionId, Swept};
 use crate::session::Admission;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::Response;
 use axum::routing::any;
 use futures::FutureExt;
@@ -64,7 +65,7 @@ impl<S: Socket> Upgrades for Plug<S> {
 
     fn admit<'p>(&'p self, parts: &'p Parts, peer: SocketAddr) -> BoxFuture<'p, Option<Serve>> {
         Box::pin(async move {
-            if !is_allowed_origin(&parts.headers, &self.origins) {
+            if !self.is_allowed(parts) {
                 return None;
             }
             let swept = self.around.gateway.hub().swept();
@@ -99,6 +100,11 @@ impl<S: Socket> Plug<S> {
         Router::new().route(self.socket.path(), any(route))
     }
 
+    /// Whether a page of its origin may connect, if it comes from one.
+    fn is_allowed(&self, parts: &Parts) -> bool {
+        is_allowed_origin(&parts.headers, &self.origins) || self.socket.allows_origin(parts)
+    }
+
     fn surroundings(&self) -> Surroundings {
         Surroundings { limits: self.limits.load_full(), ..self.around.clone() }
     }
@@ -115,7 +121,7 @@ impl<S: Socket> Plug<S> {
     /// Reads an upgrade request, and leaves the socket to a task.
     async fn upgrade(&self, request: Request) -> Response {
         let (mut parts, _) = request.into_parts();
-        if !is_allowed_origin(&parts.headers, &self.origins) {
+        if !self.is_allowed(&parts) {
             return say(StatusCode::FORBIDDEN, "this origin may not connect; add it to server.allowed_origins");
         }
         let response = match switching(&parts) {
@@ -166,15 +172,6 @@ fn switching(parts: &Parts) -> Result<Response, String> {
     *head.version_mut() = parts.version;
     *head.headers_mut() = parts.headers.clone();
     create_response_with_body(&head, Body::empty).map_err(|error| format!("this is a WebSocket: {error}"))
-}
-
-/// A browser's page may connect from this origin, or from one that is listed to the letter. Programs send none.
-fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let Ok(origin) = origin.to_str() else { return false };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let is_same = !host.is_empty() && [format!("http://{host}"), format!("https://{host}")].iter().any(|same| same == origin);
-    is_same || allowed.iter().any(|allowed| allowed == origin)
 }
 
 /// What comes first on a connection.
@@ -240,7 +237,12 @@ impl Asking {
     }
 
     /// Lets in who may come in. Who may not is left to the router, which says why.
-    pub(super) async fn admit(self: Box<Self>, peer: SocketAddr) -> Result<Admitted, Bytes> {
+    pub(super) async fn admit(mut self: Box<Self>, peer: SocketAddr, is_tls: bool) -> Result<Admitted, Bytes> {
+        // As the router's requests have it.
+        self.parts.extensions.insert(ConnectInfo(peer));
+        if is_tls {
+            self.parts.extensions.insert(Https);
+        }
         match self.plug.admit(&self.parts, peer).await {
             Some(serve) => {
                 let Self { began, reply, plug, bytes, head, .. } = *self;

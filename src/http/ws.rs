@@ -73,25 +73,29 @@ pub(super) async fn serve<D: Doorway>(
     connection: ConnectionId,
 ) {
     let mut socket = Socket::new(stream, config(&around.limits));
-    let code = match admission {
-        Admission::Turned(code) => Some(code),
+    let (code, last) = match admission {
+        Admission::Turned(code) => (Some(code), None),
         Admission::Known(admitted) => run(&around, &mut socket, admitted, None, connection, swept).await,
         Admission::Unknown(doorway) => match identify(&around, &mut socket, doorway).await {
             Ok((reply, admitted, swept)) => run(&around, &mut socket, admitted, Some(reply), connection, swept).await,
-            Err(code) => code,
+            Err(code) => (code, None),
         },
     };
     let number = code.map_or(1006, CloseCode::number);
     metrics::counter!("tieline_websocket_closes_total", "code" => number.to_string()).increment(1);
     tracing::info!(code = number, "websocket closed");
     if let Some(code) = code {
-        farewell(socket, code).await;
+        farewell(socket, code, last).await;
     }
 }
 
-/// Sends the close frame, then reads on a little so that it arrives.
-async fn farewell(mut socket: Socket, code: CloseCode) {
+/// Sends what there is to say last and the close frame, then reads on a little so that it arrives.
+async fn farewell(mut socket: Socket, code: CloseCode, last: Option<Frame>) {
     let said = timeout(FAREWELL, async {
+        if let Some(last) = last {
+            // Whatever is wrong with the socket shows at once.
+            let _ = socket.put(Message::Text(last));
+        }
         // The answer to the peer's own close waits to be flushed, and is all there is to say then.
         let frame = CloseFrame { code: code.number().into(), reason: code.reason().into() };
         let put = if code == CloseCode::Normal { Ok(()) } else { socket.put(Message::Close(Some(frame))) };
@@ -142,6 +146,10 @@ async fn identify<D: Doorway>(
         match doorway.greet(text.as_str()) {
             Greeting::Welcome(reply, admitted) => return Ok((reply, admitted, swept)),
             Greeting::Turned(code) => return Err(Some(code)),
+            Greeting::Refused(reply, code) => {
+                say(around, socket, Some(reply)).await?;
+                return Err(Some(code));
+            }
             Greeting::NotYet(reply) => {
                 refused += 1;
                 if refused >= around.limits.bad_frames {
@@ -149,6 +157,8 @@ async fn identify<D: Doorway>(
                 }
                 say(around, socket, Some(reply)).await?;
             }
+            // It has no more time for it than for the whole.
+            Greeting::Part => {}
         }
     }
 }
@@ -202,7 +212,7 @@ fn is_reset(error: &ProtocolError) -> bool {
     matches!(error, ProtocolError::ResetWithoutClosingHandshake)
 }
 
-/// Runs a session to its end; the code to close with, if anybody is left to be told.
+/// Runs a session to its end; the code to close with, if anybody is left to be told, and what to say before.
 async fn run<C: Codec>(
     around: &Surroundings,
     socket: &mut Socket,
@@ -210,7 +220,7 @@ async fn run<C: Codec>(
     reply: Option<Frame>,
     connection: ConnectionId,
     swept: Swept,
-) -> Option<CloseCode> {
+) -> (Option<CloseCode>, Option<Frame>) {
     let membership = around.gateway.hub().join(connection, admitted.actor.clone(), swept);
     let limits = SessionLimits { pending: around.limits.pending, bad_frames: around.limits.bad_frames };
     let lease = admitted.lease.clone();
@@ -221,13 +231,13 @@ async fn run<C: Codec>(
     if let Some(reply) = reply
         && let Err(code) = say(around, socket, Some(reply)).await
     {
-        return code;
+        return (code, None);
     }
     let wakes = Wakes::new();
     let now = Instant::now();
     let mut serving = Serving {
         limits: &around.limits,
-        clocks: Clocks::start(&around.limits, socket.wire.moved()),
+        clocks: Clocks::start(&around.limits, session.heartbeat(), socket.wire.moved()),
         socket,
         session,
         leave_by: None,
@@ -242,7 +252,7 @@ async fn run<C: Codec>(
         sleep(around.spread.mul_f64(crate::random::fraction())).await;
     });
     let mut clock = pin!(sleep_until(now));
-    poll_fn(|context| {
+    let code = poll_fn(|context| {
         let mut woken = wakes.woken(context);
         if woken.contains(Part::Time) {
             let context = &mut wakes.context(Part::Time);
@@ -265,7 +275,8 @@ async fn run<C: Codec>(
         }
         done
     })
-    .await
+    .await;
+    (code, code.and_then(|code| serving.session.farewell(code)))
 }
 
 /// The largest ping, pong or close from a client, with its head and mask.
@@ -275,17 +286,22 @@ const LARGEST_SIGN: u64 = 131;
 struct Clocks {
     heard: Instant,
     next_ping: Instant,
+    /// What is sent then in place of a ping, if there is such a thing.
+    heartbeat: Option<Frame>,
+    ping: Duration,
     /// Bytes read when the last whole message was, and since when more have come.
     bytes: u64,
     partial_since: Option<Instant>,
 }
 
 impl Clocks {
-    fn start(limits: &Limits, moved: Moved) -> Self {
+    fn start(limits: &Limits, heartbeat: Option<(Duration, Frame)>, moved: Moved) -> Self {
         let now = Instant::now();
+        let ping = heartbeat.as_ref().map_or(limits.ping.0, |(every, _)| limits.ping.0.min(*every));
         // The first ping is spread, so that sockets which came together are not pinged together.
-        let spread = limits.ping.0.mul_f64(crate::random::fraction());
-        Self { heard: now, next_ping: now + spread, bytes: moved.read, partial_since: None }
+        let spread = ping.mul_f64(crate::random::fraction());
+        let heartbeat = heartbeat.map(|(_, frame)| frame);
+        Self { heard: now, next_ping: now + spread, heartbeat, ping, bytes: moved.read, partial_since: None }
     }
 
     /// Something came. A whole message ends what had begun; a sign of life does not.
@@ -324,8 +340,8 @@ impl Clocks {
         if now < self.next_ping {
             return Ok(None);
         }
-        self.next_ping = now + limits.ping.0;
-        Ok(Some(Message::Ping(Bytes::new())))
+        self.next_ping = now + self.ping;
+        Ok(Some(self.heartbeat.clone().map_or_else(|| Message::Ping(Bytes::new()), Message::Text)))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::domain::{Audience, Conversation, Person, Role, Sight};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, OnceLock};
 use tieline_protocol::ids::{ConversationId, DialogId};
@@ -28,8 +29,37 @@ impl Frames {
     }
 }
 
+/// Makes the text of an event; nothing, if it is not shown.
+type Encode = dyn Fn(&Sight) -> Option<String> + Send + Sync;
+
 /// How one event is told to who is there when it happens, as text; nothing, if it is not shown.
-pub type EventEncoder = fn(&Sight) -> Option<String>;
+#[derive(Clone)]
+pub enum EventEncoder {
+    /// As to everybody of the slot: it is made once for all of them.
+    Shared(Slot, fn(&Sight) -> Option<String>),
+    /// As to nobody else.
+    Own(Arc<Encode>),
+}
+
+impl std::fmt::Debug for EventEncoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Shared(slot, _) => slot.fmt(f),
+            Self::Own(_) => f.write_str("Own"),
+        }
+    }
+}
+
+impl EventEncoder {
+    /// An event as text.
+    #[must_use]
+    pub fn encode(&self, sight: &Sight) -> Option<String> {
+        match self {
+            Self::Shared(_, encode) => encode(sight),
+            Self::Own(encode) => encode(sight),
+        }
+    }
+}
 
 /// Consecutive events of one dialog that were committed together, on their way to those who follow it.
 #[derive(Debug)]
@@ -49,7 +79,7 @@ pub struct Run {
 }
 
 /// The frames of a run, one for each event, as they go over a socket.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Encoded {
     frames: Bytes,
     /// Where each ends.
@@ -94,20 +124,25 @@ impl Run {
         self.bytes
     }
 
-    /// The frames for a slot.
-    pub fn encoded(&self, Slot(slot): Slot, encode: EventEncoder) -> &Encoded {
-        self.encoded[slot].get_or_init(|| {
-            // What surrounds a message is about as long again as a short one.
-            let mut frames = Vec::with_capacity(self.bytes + self.events.len() * 512);
-            let mut ends = Vec::with_capacity(self.events.len());
-            for sight in &self.events {
-                if let Some(text) = encode(sight) {
-                    put_frame(&mut frames, text.as_bytes());
-                }
-                ends.push(frames.len());
+    /// The frames as an encoder makes them.
+    pub fn encoded(&self, encoder: &EventEncoder) -> Cow<'_, Encoded> {
+        match encoder {
+            EventEncoder::Shared(Slot(slot), encode) => Cow::Borrowed(self.encoded[*slot].get_or_init(|| self.encode(encode))),
+            EventEncoder::Own(encode) => Cow::Owned(self.encode(&**encode)),
+        }
+    }
+
+    fn encode(&self, encode: impl Fn(&Sight) -> Option<String>) -> Encoded {
+        // What surrounds a message is about as long again as a short one.
+        let mut frames = Vec::with_capacity(self.bytes + self.events.len() * 512);
+        let mut ends = Vec::with_capacity(self.events.len());
+        for sight in &self.events {
+            if let Some(text) = encode(sight) {
+                put_frame(&mut frames, text.as_bytes());
             }
-            Encoded { frames: frames.into(), ends }
-        })
+            ends.push(frames.len());
+        }
+        Encoded { frames: frames.into(), ends }
     }
 }
 
@@ -121,8 +156,8 @@ impl Encoded {
 
     /// All of them.
     #[must_use]
-    pub fn all(&self) -> &Bytes {
-        &self.frames
+    pub fn all(&self) -> Bytes {
+        self.frames.clone()
     }
 }
 

@@ -51,8 +51,8 @@ pub enum Topic {
     AgentEvents(AccountId, UserId),
     /// Changes of conversations.
     Changes(Reach),
-    /// Everything that happens in conversations opened through an application.
-    Feed(AccountId, ClientId),
+    /// Everything that happens in conversations opened through an application; in all of the account, if none is named.
+    Feed(AccountId, Option<ClientId>),
     /// What an account's agents say of themselves.
     Agents(AccountId),
     /// Every typing state of an account.
@@ -103,7 +103,8 @@ impl std::fmt::Display for Topic {
             Self::Changes(Reach::Consumer(_, consumer)) => write!(f, "conversations of consumer {consumer}"),
             Self::Changes(Reach::Conversation(_, conversation)) => write!(f, "conversation {conversation}"),
             Self::Changes(Reach::Offers(_, agent)) => write!(f, "offers to agent {agent}"),
-            Self::Feed(_, app) => write!(f, "feed of application {app}"),
+            Self::Feed(_, Some(app)) => write!(f, "feed of application {app}"),
+            Self::Feed(_, None) => f.write_str("feed of the account"),
             Self::Agents(_) => f.write_str("states of agents"),
             Self::Typing(_) => f.write_str("typing of the account"),
         }
@@ -650,9 +651,10 @@ fn for_agents(audience: &Audience, mut tell: impl FnMut(&Topic)) {
 }
 
 fn for_feed(audience: &Audience, mut tell: impl FnMut(&Topic)) {
-    if let Some(app) = &audience.app {
-        tell(&Topic::Feed(audience.account.clone(), app.clone()));
+    if audience.app.is_some() {
+        tell(&Topic::Feed(audience.account.clone(), audience.app.clone()));
     }
+    tell(&Topic::Feed(audience.account.clone(), None));
 }
 
 /// A session's place on the map; dropping it leaves.

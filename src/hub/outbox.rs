@@ -9,7 +9,7 @@
 //! dialog only the first missed number is kept, and the session reads the rest from the log; of each conversation
 //! only its oldest *before* and newest *after*; typing states are dropped.
 
-use super::announcement::{ConversationChange, EventEncoder, Run, Slot, Typing, coalesce};
+use super::announcement::{ConversationChange, EventEncoder, Run, Typing, coalesce};
 use crate::domain::AgentState;
 use futures::task::AtomicWaker;
 use std::cell::RefCell;
@@ -87,8 +87,7 @@ pub enum Sent {
 pub struct Live {
     next: AtomicU64,
     is_open: AtomicBool,
-    slot: Slot,
-    encode: EventEncoder,
+    encoder: EventEncoder,
     sees_whispers: bool,
     /// The consumer whose session this is: what is handed to another identity it hears no more.
     owner: Option<ConsumerId>,
@@ -97,8 +96,8 @@ pub struct Live {
 impl Live {
     /// Not open yet.
     #[must_use]
-    pub fn new(slot: Slot, encode: EventEncoder, sees_whispers: bool, owner: Option<ConsumerId>) -> Self {
-        Self { next: AtomicU64::new(0), is_open: AtomicBool::new(false), slot, encode, sees_whispers, owner }
+    pub fn new(encoder: EventEncoder, sees_whispers: bool, owner: Option<ConsumerId>) -> Self {
+        Self { next: AtomicU64::new(0), is_open: AtomicBool::new(false), encoder, sees_whispers, owner }
     }
 
     /// The next number to send.
@@ -118,11 +117,11 @@ impl Live {
     }
 
     /// The frames of a run, if it is what comes next here and all of it is shown.
-    fn frames<'r>(&self, run: &'r Run) -> Option<&'r Bytes> {
+    fn frames(&self, run: &Run) -> Option<Bytes> {
         let is_owned = self.owner.as_ref().is_none_or(|owner| *owner == run.audience.consumer);
         let fits =
             self.is_open.load(Ordering::Relaxed) && self.next() == run.first && is_owned && (self.sees_whispers || !run.has_whispers);
-        fits.then(|| run.encoded(self.slot, self.encode).all())
+        fits.then(|| run.encoded(&self.encoder).all())
     }
 }
 
@@ -221,7 +220,7 @@ impl Outbox {
             && let (Some(live), Some(line)) = (live, self.line.get())
             && let Some(frames) = live.frames(run)
         {
-            let sent = line.send(frames);
+            let sent = line.send(&frames);
             if sent != Sent::Nothing {
                 live.set_next(run.end());
                 self.told();
@@ -329,7 +328,8 @@ impl Outbox {
             let sent = REPLIES.with_borrow_mut(|frames| {
                 frames.clear();
                 put(frames);
-                let sent = line.send(frames);
+                // An answer may have nothing to say.
+                let sent = if frames.is_empty() { Sent::All } else { line.send(frames) };
                 if sent == Sent::Nothing {
                     state.taken().reply = Some(Bytes::copy_from_slice(frames));
                 }

@@ -164,7 +164,7 @@ impl Line for Taking {
 fn an_answer_goes_over_the_line_of_who_waits_for_it_alone_and_an_event_never_before_it() {
     let hub = Hub::new(1);
     let session = join(&hub);
-    let live = Arc::new(Live::new(Slot(0), |_| Some("event".into()), true, None));
+    let live = Arc::new(Live::new(EventEncoder::Shared(Slot(0), |_| Some("event".into())), true, None));
     live.set_open(true);
     let _interest = session.follow_dialog("a".into(), "a".into(), live.clone());
     let (line, outbox) = (Arc::new(Taking::default()), session.outbox());

@@ -21,6 +21,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tieline_protocol::ids::{AccountId, UserId};
+use uuid::Uuid;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// Over which OnceHub counts the calls of an address.
@@ -41,6 +42,8 @@ pub struct ApiKey {
     pub agent: Option<UserId>,
     /// What it is called in the log: never the key.
     pub name: String,
+    /// What names it in tokens that are given for it: always the same for the same key, and nobody can tell the key from it.
+    pub id: Uuid,
     rates: Arc<Rates>,
     addresses: Option<Arc<Throttle>>,
 }
@@ -172,6 +175,7 @@ impl ApiKeys {
                     dialect,
                     actor,
                     agent: agent.map(|agent: &Agent| agent.user.clone()),
+                    id: account.uuid_of(&format!("{dialect} key"), key.key.expose_secret()),
                     name: if key.name.is_empty() { format!("{dialect} key of {}", account.id) } else { key.name.clone() },
                     rates,
                     addresses: (dialect == Dialect::OnceHub).then(|| addresses.clone()),
@@ -194,6 +198,18 @@ impl ApiKeys {
         let mut all: Vec<_> = self.all.values().filter(|key| key.account.id == *account).cloned().collect();
         all.sort_by(|one, other| (one.dialect, &one.name).cmp(&(other.dialect, &other.name)));
         all
+    }
+
+    pub(super) fn named(&self, dialect: Dialect, id: Uuid) -> Option<Arc<ApiKey>> {
+        self.all.values().find(|key| key.dialect == dialect && key.id == id).cloned()
+    }
+
+    /// Those that let nobody in any more as who they were.
+    pub(super) fn lost_in(&self, now: &Self) -> impl Iterator<Item = Uuid> {
+        let is_lost = |(print, key): &(&(Dialect, Fingerprint), &Arc<ApiKey>)| {
+            now.all.get(*print).is_none_or(|same| same.id != key.id || same.actor != key.actor)
+        };
+        self.all.iter().filter(is_lost).map(|(_, key)| key.id)
     }
 
     pub(super) fn find(&self, dialect: Dialect, given: &str) -> Option<Arc<ApiKey>> {

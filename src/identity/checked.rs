@@ -6,6 +6,7 @@
 
 use super::fingerprint;
 use super::keys::Purpose;
+use super::pass::PassClaims;
 use super::token::{AgentClaims, AppClaims, ConsumerClaims};
 use crate::store::Fingerprint;
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ pub(super) enum Checked {
     App(Arc<AppClaims>),
     Consumer(Arc<ConsumerClaims>),
     Agent(Arc<AgentClaims>),
+    Pass(Arc<PassClaims>),
 }
 
 /// The tokens.
@@ -96,6 +98,7 @@ impl Tokens {
             known.all.retain(|_, checked| match checked {
                 Checked::App(claims) => claims.exp > now,
                 Checked::Agent(claims) => claims.exp > now,
+                Checked::Pass(claims) => claims.exp > now,
                 Checked::Consumer(_) => false,
             });
             // Else they would be looked through for each token that comes from now on.

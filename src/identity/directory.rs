@@ -3,6 +3,7 @@
 
 use super::api_keys::{ADDRESS_PERIOD, ApiKey, ApiKeys};
 use super::keys::{Ids, Keys};
+use super::oauth::OAuthApp;
 use super::shelf::Things;
 use crate::config::{self, Dialect, ReplySequence};
 use crate::domain::{Actor, AgentRole, Candidate, Channel, Policy, Question, QuestionKind, Survey};
@@ -50,8 +51,11 @@ pub struct Account {
     emails: HashMap<String, UserId>,
     queues: HashMap<QueueId, String>,
     queue_uuids: HashMap<Uuid, QueueId>,
+    uuid: Uuid,
     nobody: Password,
     ids: Ids,
+    /// Programs that agents may let act for them.
+    oauth_apps: Vec<Arc<OAuthApp>>,
     /// What is set up beside; it stays the same while the account is there.
     pub(super) things: Arc<Things>,
 }
@@ -147,6 +151,12 @@ impl Directory {
         self.all.load().api_keys.find(dialect, given)
     }
 
+    /// The API key of an id, as tokens name it; none, if it is there no more.
+    #[must_use]
+    pub fn api_key_named(&self, dialect: Dialect, id: Uuid) -> Option<Arc<ApiKey>> {
+        self.all.load().api_keys.named(dialect, id)
+    }
+
     /// The API keys of an account, by dialect and name.
     #[must_use]
     pub fn api_keys(&self, account: &AccountId) -> Vec<Arc<ApiKey>> {
@@ -169,6 +179,12 @@ impl Directory {
     #[must_use]
     pub fn account(&self, id: &str) -> Option<Arc<Account>> {
         self.all.load().accounts.get(id).cloned()
+    }
+
+    /// A program that agents may let act for them, and their account.
+    #[must_use]
+    pub fn oauth_app(&self, client_id: &str) -> Option<(Arc<Account>, Arc<OAuthApp>)> {
+        self.all.load().accounts.values().find_map(|account| Some((account.clone(), account.oauth_app(client_id)?.clone())))
     }
 
     /// Takes the accounts of another configuration instead. Applications that were installed while running stay. Returns who
@@ -197,6 +213,7 @@ impl Directory {
         }
         self.addresses.set(config.limits.oncehub_per_address);
         let api_keys = ApiKeys::of(config, &fresh, &self.addresses, Some(&before.api_keys));
+        dropped.extend(before.api_keys.lost_in(&api_keys).map(Dropped::Key));
         self.all.store(Arc::new(Everybody { accounts: fresh, api_keys }));
         dropped
     }
@@ -211,6 +228,8 @@ pub enum Dropped {
     App(AccountId, ClientId),
     /// An agent: it is gone, or has another login, password or role.
     Agent(AccountId, UserId),
+    /// The API key of an id: it is gone, or its bearer acts as somebody else.
+    Key(Uuid),
 }
 
 type Accounts = HashMap<AccountId, Arc<Account>>;
@@ -241,6 +260,7 @@ impl Account {
         let uses_hashes = account.agents.iter().any(|agent| agent.password_hash.is_some());
         Self {
             nobody: Password::nobodys(uses_hashes),
+            uuid: account.uuid.unwrap_or_else(|| ids.uuid(&["account", &account.id])),
             id: AccountId::from(account.id.as_str()),
             name: account.name.clone(),
             policy: Arc::new(policy(account, routing, keys)),
@@ -252,8 +272,15 @@ impl Account {
             queue_uuids: queues.map(|queue| (queue_uuid(&ids, &account.id, &queue), queue)).collect(),
             queues: account.queues.iter().map(|queue| (QueueId::from(queue.id.as_str()), queue.name.clone())).collect(),
             ids,
+            oauth_apps: account.oauth_apps.iter().map(|app| Arc::new(oauth_app(app))).collect(),
             things,
         }
+    }
+
+    /// A program that agents may let act for them.
+    #[must_use]
+    pub fn oauth_app(&self, client_id: &str) -> Option<&Arc<OAuthApp>> {
+        self.oauth_apps.iter().find(|app| app.client_id == client_id)
     }
 
     /// An application, if it is installed and enabled.
@@ -320,7 +347,7 @@ impl Account {
     /// The account's UUID, for dialects that show only such.
     #[must_use]
     pub fn uuid(&self) -> Uuid {
-        self.ids.uuid(&["account", self.id.as_str()])
+        self.uuid
     }
 
     /// The UUID of something of the account that has an id of another form: always the same, and nothing can be told from it.
@@ -392,6 +419,15 @@ fn made_up_email(account: &str, agent: &config::Agent) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
     let name = if !agent.login.is_empty() && agent.login.chars().all(is_plain) { &agent.login } else { &agent.user_id };
     format!("{name}@{}.invalid", account.replace('_', "-")).to_lowercase()
+}
+
+fn oauth_app(app: &config::OAuthApp) -> OAuthApp {
+    OAuthApp {
+        client_id: app.client_id.clone(),
+        name: if app.name.is_empty() { app.client_id.clone() } else { app.name.clone() },
+        redirect_uris: app.redirect_uris.clone(),
+        secret: app.client_secret.clone(),
+    }
 }
 
 fn millis(time: Duration) -> Millis {

@@ -74,11 +74,13 @@ pub enum Purpose {
     Agent,
     /// Tokens with which secure forms are filled and read.
     Form,
+    /// Tokens for other vendors' APIs.
+    Pass,
 }
 
 impl Purpose {
     /// Each of them.
-    pub const ALL: [Self; 5] = [Self::App, Self::Consumer, Self::SignUp, Self::Agent, Self::Form];
+    pub const ALL: [Self; 6] = [Self::App, Self::Consumer, Self::SignUp, Self::Agent, Self::Form, Self::Pass];
 
     /// What it is called in file names, in `kid`, and on the command line.
     #[must_use]
@@ -89,6 +91,7 @@ impl Purpose {
             Self::SignUp => "signup",
             Self::Agent => "agent",
             Self::Form => "form",
+            Self::Pass => "pass",
         }
     }
 }
@@ -155,7 +158,7 @@ impl Ids {
 
 /// Every key.
 pub(super) struct Keys {
-    rings: [Ring; 5],
+    rings: [Ring; Purpose::ALL.len()],
     ids: Ids,
     /// Signs the URLs of files.
     files: [u8; 32],
@@ -169,9 +172,10 @@ impl Keys {
             .mode(0o700)
             .create(folder)
             .map_err(|source| KeyError::File { path: folder.to_owned(), source })?;
-        let [app, consumer, sign_up, agent, form] = Purpose::ALL;
+        let [app, consumer, sign_up, agent, form, pass] = Purpose::ALL;
+        let ring = |purpose| ring(folder, purpose);
         Ok(Self {
-            rings: [ring(folder, app)?, ring(folder, consumer)?, ring(folder, sign_up)?, ring(folder, agent)?, ring(folder, form)?],
+            rings: [ring(app)?, ring(consumer)?, ring(sign_up)?, ring(agent)?, ring(form)?, ring(pass)?],
             ids: Ids(id_key(&folder.join("ids.key"), is_double)?),
             files: secret_key(&folder.join("files.key"), random_key)?,
         })

@@ -64,6 +64,11 @@ impl Lease {
         self.0.ends() <= self.0.began.elapsed()
     }
 
+    /// Whether nobody else has it any more.
+    pub(super) fn is_forgotten(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     /// Waits for its end.
     pub async fn ended(self) {
         loop {

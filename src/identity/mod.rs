@@ -15,6 +15,8 @@ mod external;
 mod jwks;
 mod keys;
 mod lease;
+mod oauth;
+mod pass;
 mod shelf;
 mod token;
 
@@ -24,6 +26,8 @@ pub use directory::{Account, Agent, App, Directory, Dropped};
 pub use external::Provider;
 pub use keys::{KeyError, KeyInfo, Purpose, list as list_keys, revoke as revoke_key, rotate as rotate_key};
 pub use lease::Lease;
+pub use oauth::{ACCESS_TIME, Access, Asked, NoAccess, OAuthApp, Scopes, Tokens as GrantTokens};
+pub use pass::{Pass, PassKind};
 pub use shelf::{Kept, Shelf, Shelved, Source, ThingError, Things};
 
 use self::api_keys::Failures;
@@ -125,12 +129,15 @@ pub struct Identity {
     is_double: bool,
     expired: DashMap<[u8; 32], ()>,
     leases: DashMap<[u8; 32], Vec<Lease>>,
-    /// The leases of applications' sockets, which end with the application.
+    /// The leases of applications' sockets, which end with the application, and of sockets that are open by an API key's tokens.
     app_leases: DashMap<(AccountId, ClientId), Vec<Lease>>,
+    key_leases: DashMap<uuid::Uuid, Vec<Lease>>,
     /// Consumers whose tokens are worthless, or were once.
     revoked: DashMap<(AccountId, ConsumerId), Revoked>,
     /// Held while one change of that is written.
     revoking: tokio::sync::Mutex<()>,
+    /// Held while a code is looked at that holds once.
+    redeeming: tokio::sync::Mutex<()>,
     /// API keys that were wrong.
     failures: Failures,
 }
@@ -295,8 +302,10 @@ impl Identity {
             expired: DashMap::new(),
             leases: DashMap::new(),
             app_leases: DashMap::new(),
+            key_leases: DashMap::new(),
             revoked: DashMap::new(),
             revoking: tokio::sync::Mutex::default(),
+            redeeming: tokio::sync::Mutex::default(),
             failures: Failures::per_minute(config.limits.logins_per_minute),
             providers: ArcSwap::from_pointee(Providers::open(&config.accounts)?),
         })
@@ -370,6 +379,22 @@ impl Identity {
     pub fn end_app(&self, account: &AccountId, app: &ClientId) {
         let ended = self.app_leases.remove(&(account.clone(), app.clone()));
         ended.into_iter().flat_map(|(_, leases)| leases).for_each(|lease| lease.revoke());
+    }
+
+    /// The lease of a socket that was opened with a token which was given for an API key. Whoever asks for it looks again whether
+    /// the key is there: one that is taken away ends only what it finds.
+    pub fn key_lease(&self, key: &ApiKey, token: &str, time: Duration) -> Lease {
+        let lease = self.lease(token, time);
+        keep_lease(&mut self.key_leases.entry(key.id).or_default(), &lease);
+        lease
+    }
+
+    /// Ends every socket that is open by the tokens of an API key that was taken away; how many.
+    pub fn end_key(&self, key: uuid::Uuid) -> usize {
+        let ended = self.key_leases.remove(&key).map(|(_, leases)| leases).unwrap_or_default();
+        let open: Vec<_> = ended.iter().filter(|lease| !lease.is_over()).collect();
+        open.iter().for_each(|lease| lease.revoke());
+        open.len()
     }
 
     /// Makes a token worthless from now on, on a double for tests; its sockets close. How many had a lease.
@@ -574,19 +599,7 @@ impl Identity {
     /// # Errors
     /// [`Denied::Invalid`] for a wrong login or password, [`Denied::Unavailable`] if the session cannot be kept.
     pub async fn login(&self, account: &Account, login: &str, password: &str) -> Result<Login, Denied> {
-        let agent = account.agent_by_login(login).cloned();
-        // An unknown login costs what a known one costs.
-        let stored = agent.as_ref().map_or_else(|| account.nobodys_password(), |agent| agent.password.clone());
-        let given = password.to_owned();
-        // Each check of a hash takes memory and a core for a while; more at once would only take more.
-        let turn = self.hashing.clone().acquire_owned().await.map_err(|_| Denied::Unavailable)?;
-        let is_right = tokio::task::spawn_blocking(move || {
-            // Kept until the check is done, also when nobody waits for it any more.
-            let _turn = turn;
-            stored.is(&given)
-        });
-        let is_right = is_right.await.unwrap_or(false);
-        let agent = agent.filter(|_| is_right).ok_or(Denied::Invalid)?;
+        let agent = self.authenticated(account, login, password).await?;
         let session = uuid::Uuid::new_v4().simple().to_string();
         let csrf = uuid::Uuid::new_v4().simple().to_string();
         let time = self.lifetimes.load().agent.0;
@@ -604,6 +617,23 @@ impl Identity {
         self.keep(row.clone()).await?;
         self.sessions.insert(session.clone(), Session { row, lease: Lease::lasting(time) });
         Ok(Login { agent, bearer, session, csrf, time })
+    }
+
+    /// The agent of a login and a password.
+    async fn authenticated(&self, account: &Account, login: &str, password: &str) -> Result<Agent, Denied> {
+        let agent = account.agent_by_login(login).cloned();
+        // An unknown login costs what a known one costs.
+        let stored = agent.as_ref().map_or_else(|| account.nobodys_password(), |agent| agent.password.clone());
+        let given = password.to_owned();
+        // Each check of a hash takes memory and a core for a while; more at once would only take more.
+        let turn = self.hashing.clone().acquire_owned().await.map_err(|_| Denied::Unavailable)?;
+        let is_right = tokio::task::spawn_blocking(move || {
+            // Kept until the check is done, also when nobody waits for it any more.
+            let _turn = turn;
+            stored.is(&given)
+        });
+        let is_right = is_right.await.unwrap_or(false);
+        agent.filter(|_| is_right).ok_or(Denied::Invalid)
     }
 
     /// Checks an agent's bearer.
@@ -673,7 +703,11 @@ impl Identity {
     /// # Errors
     /// [`Denied::Invalid`] if it has ended or the CSRF token is another's.
     pub async fn logout(&self, account: &Account, id: &str, csrf: &str) -> Result<(), Denied> {
-        let mut session = self.own_session(account, id, csrf).await?;
+        self.end(self.own_session(account, id, csrf).await?).await
+    }
+
+    /// Ends a session.
+    async fn end(&self, mut session: Session) -> Result<(), Denied> {
         session.row.ended = true;
         let (kept, lease) = (self.store.keep_session(session.row), session.lease);
         // To its end, also when who asked for it hangs up: what has ended on disk is not to go on here.
@@ -703,7 +737,9 @@ impl Identity {
         all
     }
 
-    fn is_revoked(&self, account: &AccountId, consumer: &ConsumerId) -> bool {
+    /// Whether the tokens of a consumer are worthless.
+    #[must_use]
+    pub fn is_revoked(&self, account: &AccountId, consumer: &ConsumerId) -> bool {
         // Asked for each request of a connector: nobody pays for a key where there is nothing to find.
         !self.revoked.is_empty() && self.revoked.get(&(account.clone(), consumer.clone())).is_some_and(|one| one.is_revoked)
     }
@@ -830,7 +866,7 @@ impl Identity {
 /// Adds a lease to others; those that are over go when there are twice as many as were kept the last time.
 fn keep_lease(leases: &mut Vec<Lease>, lease: &Lease) {
     if leases.len() == leases.capacity() {
-        leases.retain(|lease| !lease.is_over());
+        leases.retain(|lease| !lease.is_over() && !lease.is_forgotten());
     }
     leases.push(lease.clone());
 }

@@ -9,7 +9,9 @@ use super::{Denied, Identity};
 use crate::config::{self, Config, things::Entry};
 use crate::domain::Millis;
 use crate::store::{Document, Store, StoreError};
-use crate::things::{Attribute, Audience, Bot, ContactEndpoint, DefaultQueue, Entity, Flow, Hub, Kind, Tag, Thing, ThingId, Website};
+use crate::things::{
+    Attribute, Audience, Bot, ContactEndpoint, DefaultQueue, Entity, Flow, Hub, Integration, Kind, Tag, Thing, ThingId, Website,
+};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -262,16 +264,19 @@ pub struct Things {
     pub bots: Shelf<Bot>,
     /// Where integrations meet.
     pub hubs: Shelf<Hub>,
+    /// The ways to these.
+    pub integrations: Shelf<Integration>,
     /// At most one.
     pub(super) default_queue: Shelf<DefaultQueue>,
     /// Held while one change is written.
     changing: tokio::sync::Mutex<()>,
 }
 
-fn of_entries<E: Entry>(entries: &[E], account: &Account) -> Vec<(ThingId, E::Thing)> {
-    let endpoint = |id: &str| account.thing_id(Kind::ContactEndpoints, id);
+fn of_entries<E: Entry>(entries: &[E], file: &config::Account, account: &Account) -> Vec<(ThingId, E::Thing)> {
+    let made = |kind: Kind, id: &str, uuid: Option<uuid::Uuid>| uuid.map_or_else(|| account.thing_id(kind, id), ThingId::from);
+    let named = |kind: Kind, id: &str| made(kind, id, file.uuid_of(kind, id));
     // What is wrong with them was said when the file was read.
-    entries.iter().filter_map(|entry| Some((account.thing_id(E::Thing::KIND, entry.id()), entry.thing(&endpoint).ok()?))).collect()
+    entries.iter().filter_map(|entry| Some((made(E::Thing::KIND, entry.id(), entry.uuid()), entry.thing(&named).ok()?))).collect()
 }
 
 /// Says of kinds where they are, here and in the file, and what more holds for some.
@@ -283,7 +288,7 @@ macro_rules! shelved {
             }
 
             fn of_file(file: &config::Account, account: &Account) -> Vec<(ThingId, Self)> {
-                of_entries(&file.$field, account)
+                of_entries(&file.$field, file, account)
             }
 
             $($more)*
@@ -309,7 +314,26 @@ shelved! {
     Website: websites {}
     Audience: audiences {}
     Bot: bots {}
-    Hub: hubs {}
+    Hub: hubs {
+        fn needed_by(id: ThingId, things: &Things) -> Option<String> {
+            let integration = things.integrations.live().iter().find(|integration| integration.thing.hub == id).cloned()?;
+            Some(format!("the integration {:?} leads to it; change or delete that first", integration.thing.name))
+        }
+    }
+    Integration: integrations {
+        fn fits(&self, account: &Account) -> Result<(), String> {
+            if account.things.hubs.get(self.hub).is_none() {
+                return Err(format!("hub: there is no hub {}", self.hub));
+            }
+            if let Some(agent) = self.agent.as_ref().filter(|agent| account.agent(agent.as_str()).is_none_or(|known| known.user != **agent)) {
+                return Err(format!("agent: {:?} is the user_id of no agent of the account", agent.as_str()));
+            }
+            match self.queue.as_ref().filter(|queue| !account.has_queue(queue)) {
+                Some(queue) => Err(format!("queue: {:?} is no queue of the account", queue.as_str())),
+                None => Ok(()),
+            }
+        }
+    }
 }
 
 impl Shelved for DefaultQueue {
@@ -461,6 +485,7 @@ impl Identity {
         self.take_kind::<Audience>(config, &mut refused).await?;
         self.take_kind::<Bot>(config, &mut refused).await?;
         self.take_kind::<Hub>(config, &mut refused).await?;
+        self.take_kind::<Integration>(config, &mut refused).await?;
         self.take_kind::<DefaultQueue>(config, &mut refused).await?;
         Ok(refused)
     }

@@ -10,6 +10,8 @@ struct Gate {
     identity: Identity,
     store: Arc<SqliteStore>,
     dir: tempfile::TempDir,
+    /// How much later it is than each look at the clock makes it.
+    later: Arc<AtomicI64>,
 }
 
 fn config(dir: &tempfile::TempDir, more: &str) -> Config {
@@ -25,12 +27,16 @@ impl Gate {
 
     async fn on(dir: tempfile::TempDir, more: &str) -> Self {
         static NOW: AtomicI64 = AtomicI64::new(1);
-        let clock: Clock = Arc::new(|| NOW.fetch_add(1, Ordering::SeqCst));
+        let later = Arc::new(AtomicI64::new(0));
+        let clock: Clock = Arc::new({
+            let later = later.clone();
+            move || NOW.fetch_add(1, Ordering::SeqCst) + later.load(Ordering::SeqCst)
+        });
         let config = config(&dir, more);
         let store = Arc::new(SqliteStore::open(dir.path(), clock.clone(), Box::new(|_| {})).unwrap());
         let identity = Identity::new(Issuer::open(&config, clock).unwrap(), store.clone(), &config).unwrap();
         assert_eq!(identity.take_things(&config).await, Ok(Vec::new()));
-        Self { identity, store, dir }
+        Self { identity, store, dir, later }
     }
 
     async fn restart(self, more: &str) -> Self {
@@ -68,6 +74,8 @@ impl Gate {
         renamed.unwrap();
     }
 }
+
+const AGENT: &str = "[[accounts.agents]]\nuser_id = \"1\"\nlogin = \"ada\"\npassword = \"x\"\n";
 
 fn tag(id: &str, name: &str) -> String {
     format!("[[accounts.tags]]\nid = \"{id}\"\nname = \"{name}\"\n")
@@ -308,4 +316,32 @@ async fn an_address_that_guesses_at_keys_is_not_listened_to_but_for_those_that_w
     take(&key("two"));
     let elsewhere = "10.0.0.4".parse().unwrap();
     assert_eq!((check(Some("one"), elsewhere), check(Some("two"), elsewhere)), (Err(KeyRefused::Unknown), Ok("a".into())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_is_good_for_what_it_says_as_long_as_it_says_and_its_account_is_there() {
+    let gate = Gate::start(AGENT).await;
+    let account = gate.account();
+    let issue = |kind, bound| gate.identity.issue_pass(kind, &account, "1", bound, Duration::from_secs(60)).unwrap();
+    let (socket, engine) = (issue(PassKind::UltraCartSocket, None), issue(PassKind::HubsterEngine, Some("key")));
+    let pass = gate.identity.check_pass(PassKind::HubsterEngine, &engine).unwrap();
+    assert_eq!((pass.account.id.as_str(), pass.subject.as_str(), pass.bound.as_deref()), ("a", "1", Some("key")));
+    assert!(pass.remaining <= Duration::from_secs(60) && pass.remaining > Duration::from_secs(50));
+    assert_ne!(pass.id, gate.identity.check_pass(PassKind::UltraCartSocket, &socket).unwrap().id);
+    for kind in [PassKind::UltraCartAccess, PassKind::UltraCartRefresh, PassKind::UltraCartCode, PassKind::HubsterWebChat] {
+        assert_eq!(gate.identity.check_pass(kind, &engine).unwrap_err(), Denied::Invalid, "{kind:?}");
+    }
+    assert_eq!(gate.identity.check_pass(PassKind::UltraCartSocket, &engine).unwrap_err(), Denied::Invalid);
+    let mut other = engine.clone();
+    let last = other.len() - 10;
+    other.replace_range(last..=last, if &other[last..=last] == "A" { "B" } else { "A" });
+    assert_eq!(gate.identity.check_pass(PassKind::HubsterEngine, &other).unwrap_err(), Denied::Invalid);
+    // An agent's bearer is none, and a pass is no bearer.
+    let bearer = gate.identity.issuer.agent(&account, account.agents()[0], Duration::from_secs(60)).unwrap();
+    assert_eq!(gate.identity.check_pass(PassKind::UltraCartAccess, &bearer).unwrap_err(), Denied::Invalid);
+    assert!(gate.identity.check_agent(&account, &engine).await.is_err());
+    gate.later.store(50_000, Ordering::SeqCst);
+    assert!(gate.identity.check_pass(PassKind::HubsterEngine, &engine).is_ok());
+    gate.later.store(60_000, Ordering::SeqCst);
+    assert_eq!(gate.identity.check_pass(PassKind::HubsterEngine, &engine).unwrap_err(), Denied::Invalid);
 }

@@ -25,6 +25,7 @@ mod text;
 pub use self::follower::Follower;
 pub use self::index::DATABASE;
 pub use self::query::MESSAGES;
+pub use self::text::read_of;
 
 use self::follower::Order;
 use self::index::Index;

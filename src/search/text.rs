@@ -70,14 +70,19 @@ pub(super) fn fields<'a>(conversation: &'a ConversationId, subject: Option<&str>
     subject.contains(char::is_alphanumeric).then_some(Piece::Fields { conversation, fields: Fields { subject } })
 }
 
+/// What people read of a message, if there is something: its text, HTML without its tags, what is said of a file, the texts of a card.
+#[must_use]
+pub fn read_of(message: &Message) -> Option<String> {
+    match message.class {
+        EventClass::Content => content(message.event.get()),
+        EventClass::Rich => rich(message.event.get()),
+        EventClass::Receipt => None,
+    }
+}
+
 /// The words of a message, if it has any.
 fn text_of(message: &Message) -> Option<String> {
-    let text = match message.class {
-        EventClass::Content => content(message.event.get())?,
-        EventClass::Rich => rich(message.event.get())?,
-        EventClass::Receipt => return None,
-    };
-    let text = clean(&text);
+    let text = clean(&read_of(message)?);
     (!text.is_empty()).then_some(text)
 }
 

@@ -12,7 +12,7 @@ use tieline_protocol::ids::{ConversationId, DialogId, UserId};
 
 /// How events of a dialog are told that were read from the log. For an empty list: what tells the peer that there are none,
 /// if it expects to be told.
-pub type BatchEncoder = fn(&DialogId, &[Arc<Sight>]) -> Vec<Frame>;
+pub type BatchEncoder = Arc<dyn Fn(&DialogId, &[Arc<Sight>]) -> Vec<Frame> + Send + Sync>;
 
 /// A translation in both directions: a peer's frames to what it asks for, and what there is to tell to frames.
 ///
@@ -20,6 +20,13 @@ pub type BatchEncoder = fn(&DialogId, &[Arc<Sight>]) -> Vec<Frame>;
 pub trait Codec: Send + 'static {
     /// What a reply must know of its request, such as its id.
     type Tag: Send + 'static;
+
+    /// What ends a request, where a frame may hold several, or parts of them. The codec is given it, too: a text without it is a part,
+    /// and what belongs to it follows.
+    const SEPARATOR: Option<char> = None;
+
+    /// Whether in a feed each entry comes with its conversation as it is now; else only those do that are no event.
+    const FEED_HAS_STATES: bool = false;
 
     /// The kind of encoding: codecs of one slot encode alike.
     fn slot(&self) -> Slot;
@@ -30,23 +37,39 @@ pub trait Codec: Send + 'static {
         self.slot()
     }
 
-    /// How an event is told to peers of this slot as it happens.
+    /// How an event is told as it happens.
     fn encoder(&self) -> EventEncoder;
 
     /// Whether the peer hears the events of its agent's conversations without asking.
     fn hears_unasked(&self) -> bool;
 
-    /// Reads one frame.
+    /// What is sent when nothing else was to be read for a time, if the protocol has such a thing of its own, and that time. Without
+    /// it the socket is pinged.
+    fn heartbeat(&self) -> Option<(Duration, Frame)> {
+        None
+    }
+
+    /// What is said before the socket is closed with a code, if anything.
+    fn farewell(&self, _code: CloseCode) -> Option<Frame> {
+        None
+    }
+
+    /// Reads one request.
     fn decode(&mut self, text: &str) -> Asked<Self::Tag>;
 
     /// The name of a request, for the count of requests: one of few.
     fn name(&self, tag: &Self::Tag) -> &'static str;
 
-    /// The reply to a request.
-    fn reply(&mut self, tag: Self::Tag, result: Result<Answer, Error>) -> Frame;
+    /// The reply to a request, if it is to have one.
+    fn reply(&mut self, tag: Self::Tag, result: Result<Answer, Error>) -> Option<Frame>;
 
     /// How events are told that were read from the log.
     fn batch_encoder(&self) -> BatchEncoder;
+
+    /// Whether the peer is told of somebody who types, of all that reaches its session.
+    fn shows_typing(&self, _typing: &Typing) -> bool {
+        true
+    }
 
     /// Somebody types.
     fn typing(&self, typing: &Typing) -> Frame;
@@ -63,7 +86,7 @@ pub trait Codec: Send + 'static {
     /// What agents say of themselves.
     fn agents(&self, subscription: &str, agents: &[AgentState]) -> Frame;
 
-    /// Entries of an application's feed, each with its conversation as it is now, and the log's name.
+    /// Entries of a feed, each with its conversation as it is now ([`Codec::FEED_HAS_STATES`]), and the log's name.
     fn feed(&self, epoch: &str, now: Millis, entries: &[(Arc<Sight>, Option<Conversation>)]) -> Vec<Frame>;
 }
 
@@ -106,6 +129,8 @@ pub struct Asked<T> {
 /// What a peer can ask of its session.
 #[derive(Debug)]
 pub enum Ask {
+    /// Nothing: it is a sign of life.
+    Nothing,
     /// To change something.
     Submit(Request),
     /// What time it is.
@@ -138,7 +163,7 @@ pub enum Ask {
         /// The log the number is from.
         epoch: Option<String>,
     },
-    /// To follow its application's feed: after a position of a log, or from now on.
+    /// To follow its application's feed, or an agent that of its account: after a position of a log, or from now on.
     FollowFeed(Option<(String, u64)>),
     /// To know something once.
     Query(Actor, Query),
@@ -151,6 +176,8 @@ pub enum Ask {
 /// What a reply has to say.
 #[derive(Debug)]
 pub enum Answer {
+    /// Nothing was asked.
+    Nothing,
     /// It happened.
     Decided(Decided),
     /// The time.
@@ -175,13 +202,15 @@ pub enum Answer {
 }
 
 /// What a session begins with, once its peer is known.
-pub struct Admitted<C> {
+pub struct Admitted<C: Codec> {
     /// Who the peer is.
     pub actor: Actor,
     /// How long that holds.
     pub lease: Lease,
     /// How it speaks.
     pub codec: C,
+    /// What it asks for by coming.
+    pub first: Vec<Asked<C::Tag>>,
 }
 
 /// A peer that has not said who it is. It is a type of its own, so that nothing else can be asked of it.
@@ -194,11 +223,15 @@ pub trait Doorway: Send + 'static {
 }
 
 /// What became of one of the first frames.
-pub enum Greeting<C> {
+pub enum Greeting<C: Codec> {
     /// The peer is known: what to reply, and what its session begins with.
     Welcome(Frame, Box<Admitted<C>>),
     /// It is not known yet: what to reply.
     NotYet(Frame),
+    /// It has begun to say who it is, and there is nothing to reply.
+    Part,
+    /// It is turned away: what to say, and the code.
+    Refused(Frame, CloseCode),
     /// It is turned away.
     Turned(CloseCode),
 }
@@ -213,17 +246,19 @@ pub enum Admission<D: Doorway> {
     Turned(CloseCode),
 }
 
-impl<C> std::fmt::Debug for Admitted<C> {
+impl<C: Codec> std::fmt::Debug for Admitted<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admitted").field("actor", &self.actor).finish_non_exhaustive()
     }
 }
 
-impl<C> std::fmt::Debug for Greeting<C> {
+impl<C: Codec> std::fmt::Debug for Greeting<C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Welcome(..) => "Welcome",
             Self::NotYet(_) => "NotYet",
+            Self::Part => "Part",
+            Self::Refused(..) => "Refused",
             Self::Turned(_) => "Turned",
         })
     }

@@ -101,8 +101,8 @@ impl<C: Codec> Desk<C> {
         asked.pending.len() < self.most && asked.bytes < PENDING_BYTES
     }
 
-    /// The frame that answers a request.
-    pub(super) fn reply(&self, tag: C::Tag, result: Result<Answer, Error>) -> Frame {
+    /// The frame that answers a request, if there is to be one.
+    pub(super) fn reply(&self, tag: C::Tag, result: Result<Answer, Error>) -> Option<Frame> {
         let code = result.as_ref().map_or_else(|error| error.code().number(), |_| 200);
         let mut codec = self.codec();
         count_request(codec.name(&tag), code);
@@ -153,8 +153,10 @@ impl<C: Codec> Asker for Desk<C> {
         // Another one's turn comes with the first's.
         if place == 0 {
             outbox.reply(|frames| {
-                if let Some(Pending { tag, answer: Waiting::Ready(Some(answer)), .. }) = asked.pop() {
-                    put_frame(frames, self.reply(tag, answer).as_bytes());
+                if let Some(Pending { tag, answer: Waiting::Ready(Some(answer)), .. }) = asked.pop()
+                    && let Some(reply) = self.reply(tag, answer)
+                {
+                    put_frame(frames, reply.as_bytes());
                 }
             });
         }
@@ -175,6 +177,8 @@ mod tests {
     struct Plain;
 
     const PANICS: u64 = 13;
+    /// Of this nothing is said.
+    const SILENT: u64 = 7;
 
     impl Codec for Plain {
         type Tag = u64;
@@ -183,7 +187,7 @@ mod tests {
             Slot(0)
         }
         fn encoder(&self) -> EventEncoder {
-            |_| None
+            EventEncoder::Shared(Slot(0), |_| None)
         }
         fn hears_unasked(&self) -> bool {
             false
@@ -194,12 +198,12 @@ mod tests {
         fn name(&self, _: &u64) -> &'static str {
             "plain"
         }
-        fn reply(&mut self, tag: u64, result: Result<Answer, Error>) -> Frame {
+        fn reply(&mut self, tag: u64, result: Result<Answer, Error>) -> Option<Frame> {
             assert_ne!(tag, PANICS);
-            Frame::from(format!("{tag}{}", if result.is_ok() { "" } else { "!" }))
+            (tag != SILENT).then(|| Frame::from(format!("{tag}{}", if result.is_ok() { "" } else { "!" })))
         }
         fn batch_encoder(&self) -> BatchEncoder {
-            |_, _| Vec::new()
+            Arc::new(|_, _| Vec::new())
         }
         fn typing(&self, _: &Typing) -> Frame {
             Frame::default()
@@ -267,7 +271,7 @@ mod tests {
                 let answer = answer.take().unwrap();
                 let tag = asked.pop().unwrap().tag;
                 drop(asked);
-                found.push(self.desk.reply(tag, answer).to_string());
+                found.extend(self.desk.reply(tag, answer).map(|reply| reply.to_string()));
             }
         }
     }
@@ -303,6 +307,11 @@ mod tests {
         office.desk.rest(false);
         six.answer(yes());
         assert_eq!((office.written().as_str(), office.found().as_slice()), ("", ["6".to_owned()].as_slice()));
+        // What has no reply is answered all the same.
+        let seven = office.ask(SILENT);
+        office.desk.rest(true);
+        seven.answer(yes());
+        assert_eq!((office.written().as_str(), office.desk.len()), ("", 0));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use super::{BatchEncoder, Codec, Hold, Out, Outgoing};
 use crate::domain::{Actor, Audience, Conversation, Sight};
 use crate::gateway::{CATCH_UP, Followed, Gateway};
-use crate::hub::{EventEncoder, Frame, Interest, Live, Run, Slot};
+use crate::hub::{EventEncoder, Frame, Interest, Live, Run};
 use crate::store::{Range, ReadError};
 use futures::future::BoxFuture;
 use std::collections::HashMap;
@@ -67,8 +67,7 @@ impl Cursor {
 
 /// The dialogs of a session.
 pub(super) struct Dialogs {
-    slot: Slot,
-    encode: EventEncoder,
+    encoder: EventEncoder,
     encode_batch: BatchEncoder,
     sees_whispers: bool,
     /// The consumer whose session this is: what is handed to another identity it hears no more.
@@ -82,10 +81,10 @@ pub(super) struct Dialogs {
 
 impl Dialogs {
     pub(super) fn new<C: Codec>(codec: &C, actor: &Actor, unasked: Option<Interest>) -> Self {
-        let (slot, encode, encode_batch) = (codec.slot(), codec.encoder(), codec.batch_encoder());
+        let (encoder, encode_batch) = (codec.encoder(), codec.batch_encoder());
         let sees_whispers = matches!(actor, Actor::Agent { .. });
         let owner = Some(actor.clone()).filter(|actor| matches!(actor, Actor::Consumer { .. }));
-        Self { slot, encode, encode_batch, sees_whispers, owner, cursors: HashMap::new(), restless: Vec::new(), unasked }
+        Self { encoder, encode_batch, sees_whispers, owner, cursors: HashMap::new(), restless: Vec::new(), unasked }
     }
 
     /// How the session will stand to a dialog that it begins to follow.
@@ -94,7 +93,7 @@ impl Dialogs {
             Actor::Consumer { id, .. } => Some(id.clone()),
             _ => None,
         });
-        Arc::new(Live::new(self.slot, self.encode, self.sees_whispers, owner))
+        Arc::new(Live::new(self.encoder.clone(), self.sees_whispers, owner))
     }
 
     /// Follows a dialog. One that is followed already is replayed and goes on, each event live once.
@@ -149,8 +148,7 @@ impl Dialogs {
             self.cursors.remove(&run.dialog);
             return;
         }
-        let sees_whispers = self.sees_whispers;
-        let (slot, encode) = (self.slot, self.encode);
+        let (sees_whispers, encoder) = (self.sees_whispers, self.encoder.clone());
         let Some(cursor) = self.cursor(&run.dialog, run.first) else { return };
         let next = cursor.live.next();
         if cursor.needs_a_look() || run.end() <= next {
@@ -162,7 +160,7 @@ impl Dialogs {
             return self.stir(&run.dialog);
         }
         cursor.live.set_next(run.end());
-        let encoded = run.encoded(slot, encode);
+        let encoded = run.encoded(&encoder);
         let first = usize::try_from(next - run.first).unwrap_or(usize::MAX);
         if sees_whispers || !run.has_whispers {
             let positions = run.events[first..].iter().map(|sight| sight.position);
@@ -224,7 +222,7 @@ impl Dialogs {
         restless.retain(|dialog| {
             let Some(cursor) = cursors.get_mut(dialog) else { return false };
             if cursor.hold.is_over(now) && (cursor.behind || cursor.reading.is_some()) && !out.is_full() {
-                cursor.read_on(context, dialog, (owner.as_ref(), *sees_whispers), gateway, *encode_batch, out);
+                cursor.read_on(context, dialog, (owner.as_ref(), *sees_whispers), gateway, encode_batch, out);
             }
             cursor.settle();
             cursor.is_restless = cursor.needs_a_look();
@@ -247,7 +245,7 @@ struct Batch {
 const FEW: usize = 4;
 
 impl Batch {
-    fn of(dialog: &DialogId, mut sights: Vec<Arc<Sight>>, sees_whispers: bool, encode: BatchEncoder) -> Self {
+    fn of(dialog: &DialogId, mut sights: Vec<Arc<Sight>>, sees_whispers: bool, encode: &BatchEncoder) -> Self {
         let next = sights.last().and_then(|sight| sight.message()).map(|message| message.sequence + 1);
         sights.retain(|sight| sees_whispers || sight.message().is_none_or(|message| !message.whisper));
         Self { next, frames: encode(dialog, &sights), positions: sights.iter().map(|sight| sight.position).collect() }
@@ -268,7 +266,7 @@ fn read_batch(
     if owner.is_none()
         && let Some(few) = gateway.store().events_at_hand(&dialog, range, FEW)
     {
-        return Box::pin(std::future::ready(Ok(Batch::of(&dialog, few, sees_whispers, encode))));
+        return Box::pin(std::future::ready(Ok(Batch::of(&dialog, few, sees_whispers, &encode))));
     }
     let gateway = gateway.clone();
     let turn = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -277,7 +275,7 @@ fn read_batch(
             None => gateway.store().events(dialog.clone(), range).await?,
             Some((owner, conversation)) => gateway.follow_on(&owner, conversation, dialog.clone(), range).await?,
         };
-        Ok(Batch::of(&dialog, sights, sees_whispers, encode))
+        Ok(Batch::of(&dialog, sights, sees_whispers, &encode))
     }));
     Box::pin(async move { turn.await.unwrap_or(Err(ReadError)) })
 }
@@ -289,13 +287,13 @@ impl Cursor {
         dialog: &DialogId,
         (owner, sees_whispers): (Option<&Actor>, bool),
         gateway: &Arc<Gateway>,
-        encode: BatchEncoder,
+        encode: &BatchEncoder,
         out: &mut Outgoing,
     ) {
         let reading = self.reading.get_or_insert_with(|| {
             self.behind = false;
             let owner = owner.cloned().zip(self.conversation.clone());
-            read_batch(gateway, owner, dialog.clone(), self.live.next(), (sees_whispers, encode))
+            read_batch(gateway, owner, dialog.clone(), self.live.next(), (sees_whispers, encode.clone()))
         });
         let Poll::Ready(read) = reading.as_mut().poll(context) else { return };
         self.reading = None;
@@ -324,7 +322,7 @@ impl Cursor {
 /// A feed that may be followed from now on.
 pub(super) struct FeedStart {
     pub(super) account: AccountId,
-    pub(super) app: ClientId,
+    pub(super) app: Option<ClientId>,
     pub(super) interest: Interest,
     pub(super) after: u64,
     pub(super) head: u64,
@@ -332,11 +330,11 @@ pub(super) struct FeedStart {
 
 type FeedRead = Read<(Vec<(Arc<Sight>, Option<Conversation>)>, u64)>;
 
-/// Where a session stands in its application's feed. Conversations of one application are spread over all
+/// Where a session stands in a feed: its application's, or that of its account. The conversations are spread over all
 /// announcers, so an announcement only says that there is something; the order is the journal's.
 pub(super) struct FeedCursor {
     account: AccountId,
-    app: ClientId,
+    app: Option<ClientId>,
     after: u64,
     reading: Option<FeedRead>,
     pub(super) behind: bool,
@@ -363,7 +361,7 @@ impl FeedCursor {
         }
         let reading = self.reading.get_or_insert_with(|| {
             self.behind = false;
-            read_feed(gateway.clone(), self.account.clone(), self.app.clone(), self.after)
+            read_feed(gateway.clone(), self.account.clone(), self.app.clone(), self.after, C::FEED_HAS_STATES)
         });
         let Poll::Ready(read) = reading.as_mut().poll(context) else { return };
         self.reading = None;
@@ -384,14 +382,17 @@ impl FeedCursor {
     }
 }
 
-/// Entries of the feed, those about a conversation's state with the conversation as it is now.
-fn read_feed(gateway: Arc<Gateway>, account: AccountId, app: ClientId, after: u64) -> FeedRead {
+/// Entries of the feed, those about a conversation's state, or all, with the conversation as it is now.
+fn read_feed(gateway: Arc<Gateway>, account: AccountId, app: Option<ClientId>, after: u64, has_states: bool) -> FeedRead {
     Box::pin(async move {
-        let (sights, reached) = gateway.store().feed(account, app, after, CATCH_UP).await?;
+        let (sights, reached) = match app {
+            Some(app) => gateway.store().feed(account, app, after, CATCH_UP).await?,
+            None => gateway.store().account_feed(account, after, CATCH_UP).await?,
+        };
         let mut entries = Vec::with_capacity(sights.len());
         for sight in sights {
             let state = match (sight.message(), sight.entry.conversation()) {
-                (None, Some(id)) => gateway.store().conversation(id.clone()).await?,
+                (message, Some(id)) if has_states || message.is_none() => gateway.store().conversation(id.clone()).await?,
                 _ => None,
             };
             entries.push((sight, state));

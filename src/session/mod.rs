@@ -46,6 +46,9 @@ pub const HOLD: Duration = Duration::from_millis(50);
 /// Bytes of frames that may wait to be sent before nothing more is made ready.
 const OUT_BYTES: usize = 256 * 1024;
 
+/// Most requests in one frame, where it may hold several.
+pub const MOST_IN_FRAME: usize = 256;
+
 /// Room for events of one write that a connection keeps.
 const KEPT_EVENTS: usize = 64;
 
@@ -255,14 +258,14 @@ impl<C: Codec> Session<C> {
     /// Begins a session with a peer that is known.
     #[must_use]
     pub fn begin(gateway: Arc<Gateway>, membership: Membership, admitted: Admitted<C>, limits: SessionLimits) -> Self {
-        let Admitted { actor, lease, codec } = admitted;
+        let Admitted { actor, lease, codec, first } = admitted;
         let unasked = match &actor {
             Actor::Agent { account, user, .. } if codec.hears_unasked() => {
                 Some(membership.follow(Topic::AgentEvents(account.clone(), user.clone())))
             }
             _ => None,
         };
-        Self {
+        let mut session = Self {
             dialogs: Dialogs::new(&codec, &actor, unasked),
             watches: Watches::default(),
             agents: AgentWatches::default(),
@@ -278,7 +281,9 @@ impl<C: Codec> Session<C> {
             timer: None,
             end: None,
             membership,
-        }
+        };
+        first.into_iter().for_each(|asked| session.take(asked, 0));
+        session
     }
 
     /// How long the peer's credential holds.
@@ -296,20 +301,49 @@ impl<C: Codec> Session<C> {
     /// Takes one frame.
     ///
     /// # Errors
-    /// The code to close with, if there were too many bad frames in a row.
+    /// The code to close with, if there were too many bad requests in a row, or there are too many in the frame.
     pub fn accept(&mut self, text: &str) -> Result<(), CloseCode> {
-        let Asked { tag, ask } = self.desk.codec().decode(text);
-        let is_bad = matches!(ask, Ask::Bad(_));
+        let Some(separator) = C::SEPARATOR else { return self.accept_one(text) };
+        for (place, one) in text.split_inclusive(separator).enumerate() {
+            if place >= MOST_IN_FRAME {
+                return Err(CloseCode::Policy);
+            }
+            self.accept_one(one)?;
+        }
+        Ok(())
+    }
+
+    fn accept_one(&mut self, text: &str) -> Result<(), CloseCode> {
+        let asked = self.desk.codec().decode(text);
+        let is_bad = matches!(asked.ask, Ask::Bad(_));
         self.bad_frames = if is_bad { self.bad_frames + 1 } else { 0 };
+        self.take(asked, text.len());
+        if self.bad_frames >= self.most_bad_frames { Err(CloseCode::Policy) } else { Ok(()) }
+    }
+
+    /// Takes a request that was so long.
+    fn take(&mut self, asked: Asked<C::Tag>, size: usize) {
+        let Asked { tag, ask } = asked;
         let (mut answer, then) = self.start(ask);
         let decision = answer.take_decision();
         let delay = self.gateway.faults().delay(self.actor.account());
         let not_before = delay.map(|delay| Instant::now() + delay);
-        let number = self.desk.lock().push(Pending { tag, size: text.len(), answer, then, not_before });
+        let number = self.desk.lock().push(Pending { tag, size, answer, then, not_before });
         if let Some(decision) = decision {
             self.gateway.store().decide_to(decision, AnswerTo::asker(self.desk.clone(), number));
         }
-        if self.bad_frames >= self.most_bad_frames { Err(CloseCode::Policy) } else { Ok(()) }
+    }
+
+    /// What is sent when nothing else was to be read for a time, and that time, if the peer is not pinged instead.
+    #[must_use]
+    pub fn heartbeat(&self) -> Option<(Duration, Frame)> {
+        self.desk.codec().heartbeat()
+    }
+
+    /// What is said before the socket is closed with a code, if anything.
+    #[must_use]
+    pub fn farewell(&self, code: CloseCode) -> Option<Frame> {
+        self.desk.codec().farewell(code)
     }
 
     fn start(&mut self, ask: Ask) -> (Waiting, Then) {
@@ -331,6 +365,7 @@ impl<C: Codec> Session<C> {
                 let answer = gateway.prepare(request).map_or_else(Waiting::Answer, |decision| Waiting::Decision(Some(decision)));
                 (answer, then)
             }
+            Ask::Nothing => (ready(Ok(Answer::Nothing)), Then::Nothing),
             Ask::Clock => (ready(Ok(Answer::Clock(gateway.identity().now()))), Then::Nothing),
             Ask::Renew(time) => {
                 if let Some(time) = time {
@@ -391,8 +426,10 @@ impl<C: Codec> Session<C> {
 
     fn feed_start(&self, after: Option<(String, u64)>) -> Result<follow::FeedStart, Error> {
         let store = self.gateway.store();
-        let Actor::Application { account, app } = self.actor.clone() else {
-            return Err(Error::invalid("only an application's own socket has a feed; open the connector socket with an AppJWT"));
+        let (account, app) = match self.actor.clone() {
+            Actor::Application { account, app } => (account, Some(app)),
+            Actor::Agent { account, .. } => (account, None),
+            _ => return Err(Error::invalid("only an application's own socket has a feed; open the connector socket with an AppJWT")),
         };
         let interest = self.membership.follow(Topic::Feed(account.clone(), app.clone()));
         let head = store.head();
@@ -551,8 +588,12 @@ impl<C: Codec> Session<C> {
                 is_good
             }
         };
-        if !self.gateway.faults().drops_reply(self.actor.account()) {
-            self.out.push(if holds { Out::Alone(frame) } else { Out::Frame(frame) });
+        match frame {
+            // Nothing was said, so nothing can be read together with it.
+            None if holds => self.flushed(),
+            None => {}
+            Some(_) if self.gateway.faults().drops_reply(self.actor.account()) => {}
+            Some(frame) => self.out.push(if holds { Out::Alone(frame) } else { Out::Frame(frame) }),
         }
     }
 
@@ -572,7 +613,8 @@ impl<C: Codec> Session<C> {
                     self.watches.change_heard(&change, codec, &self.opened, self.gateway.identity().now(), &mut self.out)
                 }
                 Item::Typing(typing) => {
-                    if self.dialogs.hears(&typing.dialog, &typing.audience, typing.whisper) || self.feed.is_some() {
+                    let hears = self.feed.is_some() || self.dialogs.hears(&typing.dialog, &typing.audience, typing.whisper);
+                    if hears && codec.shows_typing(&typing) {
                         let frame = typing.frame(codec.slot(), |typing| codec.typing(typing));
                         self.out.push(Out::Frame(frame));
                     }

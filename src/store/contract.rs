@@ -585,6 +585,54 @@ pub(super) async fn programs_find_what_they_look_for_from_memory_and_disk(open_s
     take(&store, grace(), elsewhere.into()).await.unwrap();
 }
 
+pub(super) async fn conversations_are_found_by_who_was_written_to_last(open_store: Open) {
+    let (dir, told, store) = start(open_store);
+    let ids: Vec<String> = (0..9).map(|number| format!("c{number}")).collect();
+    let mut order: Vec<String> = Vec::new();
+    for id in &ids {
+        take(&store, ann(), vec![open(id)]).await.unwrap();
+        order.insert(0, id.clone());
+    }
+    let say = async |store: &Arc<dyn Store>, order: &mut Vec<String>, id: &String| {
+        take(store, ann(), vec![publish(id, "hello")]).await.unwrap();
+        order.retain(|known| known != id);
+        order.insert(0, id.clone());
+    };
+    let check = async |store: &Arc<dyn Store>, order: &[String]| {
+        let listed = async |before, offset, limit| {
+            let found = store.by_word(account(), before, offset, limit).await.unwrap();
+            found.into_iter().map(|found| (found.details.id.to_string(), found.spoken)).unzip::<_, _, Vec<_>, Vec<_>>()
+        };
+        let (all, times) = listed(None, 0, 100).await;
+        assert_eq!(all, order);
+        for offset in 0..=order.len() + 1 {
+            for limit in [0, 1, 2, 5, 100] {
+                let wanted: Vec<_> = order.iter().skip(offset).take(limit).cloned().collect();
+                assert_eq!(listed(None, offset, limit).await.0, wanted, "{offset} {limit}");
+            }
+        }
+        for (place, time) in times.iter().enumerate() {
+            let (before, at) = (listed(Some(*time), 1, 3).await.0, listed(Some(time + 1), 0, 2).await.0);
+            let wanted = |from: usize, count: usize| order.iter().skip(from).take(count).cloned().collect::<Vec<_>>();
+            assert_eq!((before, at), (wanted(place + 2, 3), wanted(place, 2)), "before the word at place {place}");
+        }
+        assert!(store.by_word("other".into(), None, 0, 9).await.unwrap().is_empty());
+    };
+    for place in [4, 0, 7, 7, 2, 8, 4] {
+        say(&store, &mut order, &ids[place]).await;
+    }
+    check(&store, &order).await;
+    store.close().await;
+    drop(store);
+    // What is on disk, and what is newer than that.
+    let store = open_store(dir.path(), told);
+    check(&store, &order).await;
+    for place in [1, 8, 5] {
+        say(&store, &mut order, &ids[place]).await;
+        check(&store, &order).await;
+    }
+}
+
 pub(super) async fn what_is_erased_is_read_nowhere_and_its_place_is_kept(open_store: Open) {
     let (dir, told, store) = start(open_store);
     take(&store, ann(), vec![open("a"), open("b")]).await.unwrap();

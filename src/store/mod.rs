@@ -407,6 +407,16 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
         limit: usize,
     ) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
 
+    /// Conversations of an account, those first in whose MAIN dialogs somebody wrote last, or that were opened last: some of those of
+    /// before a time, without as many as are to be passed over.
+    fn by_word(
+        &self,
+        account: AccountId,
+        before: Option<Millis>,
+        offset: usize,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
+
     /// The same among those of one consumer.
     fn of_consumer(
         &self,

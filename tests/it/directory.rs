@@ -100,6 +100,7 @@ async fn each_kind_is_made_shown_replaced_changed_and_deleted_and_bad_calls_are_
         made.json()
     };
     let mail = make("contact-endpoints", json!({"type": "email", "address": "support@shop.example"})).await;
+    let hub = make("hubs", json!({"name": "Support"})).await;
     let path = |kind: &str, one: &Value| format!("{}/{}", at(kind), one["id"].as_str().unwrap());
     for (kind, body, patch) in [
         ("tags", json!({"name": "VIP", "active": true}), json!({"color": "#000000"})),
@@ -114,7 +115,12 @@ async fn each_kind_is_made_shown_replaced_changed_and_deleted_and_bad_calls_are_
         ("websites", json!({"name": "Shop", "url": "https://shop.example"}), json!({"url": "https://shop.example/new"})),
         ("audiences", json!({"name": "Returning"}), json!({"name": "New"})),
         ("bots", json!({"name": "Greeter"}), json!({"name": "Doorman"})),
-        ("hubs", json!({"name": "Main"}), json!({"name": "Side"})),
+        ("hubs", json!({"name": "Main"}), json!({"name": "Side", "description": "For friends"})),
+        (
+            "integrations",
+            json!({"name": "Ada's desk", "hub": hub["id"], "kind": "agent", "channel": "Direct", "agent": "1001", "state": "active", "echo": true}),
+            json!({"state": "paused"}),
+        ),
     ] {
         let made = make(kind, body.clone()).await;
         let path = path(kind, &made);
@@ -142,8 +148,23 @@ async fn each_kind_is_made_shown_replaced_changed_and_deleted_and_bad_calls_are_
         assert_eq!((deleted.status, &deleted.json()["deleted"]), (200, &json!(true)), "{}", deleted.text);
         assert_eq!((see(&api, &path).await["deleted"].clone(), call(&api, "DELETE", &path, Value::Null).await.status), (json!(true), 404));
         let left = see(&api, &at(kind)).await;
-        assert_eq!(left.as_array().unwrap().len(), usize::from(kind == "contact-endpoints"), "{kind}: {left}");
+        assert_eq!(left.as_array().unwrap().len(), usize::from(["contact-endpoints", "hubs"].contains(&kind)), "{kind}: {left}");
     }
+    // What leads to what is there.
+    for (body, said) in [
+        (json!({"name": "Shop", "hub": "00000000-0000-0000-0000-000000000001"}), "there is no hub"),
+        (json!({"name": "Shop", "hub": hub["id"], "queue": "99"}), "is no queue"),
+        (json!({"name": "Desk", "hub": hub["id"], "kind": "agent", "agent": "9"}), "of no agent"),
+        (json!({"name": "Desk", "hub": hub["id"], "kind": "agent"}), "agent goes with"),
+    ] {
+        let refused = call(&api, "POST", &at("integrations"), body.clone()).await;
+        assert!(refused.status == 400 && refused.text.contains(said), "{body}: {}", refused.text);
+    }
+    let integration = make("integrations", json!({"name": "Shop", "hub": hub["id"]})).await;
+    let refused = call(&api, "DELETE", &path("hubs", &hub), Value::Null).await;
+    assert!(refused.status == 409 && refused.text.contains("\\\"Shop\\\""), "{}", refused.text);
+    assert_eq!(call(&api, "DELETE", &path("integrations", &integration), Value::Null).await.status, 200);
+    assert_eq!(call(&api, "DELETE", &path("hubs", &hub), Value::Null).await.status, 200);
     // Who is needed or has another's name.
     let flow = make("flows", json!({"name": "Mail", "channel": "Email", "contactEndpoint": mail["id"]})).await;
     let refused = call(&api, "DELETE", &path("contact-endpoints", &mail), Value::Null).await;
@@ -229,7 +250,8 @@ async fn no_api_key_is_shown_and_init_makes_its_own() {
     assert!(run(&["init", "own.toml"]).0);
     let made = std::fs::read_to_string(dir.path().join("own.toml")).unwrap();
     let keys: Vec<&str> = made.lines().filter(|line| line.starts_with("key = \"") && !line.contains("\"\"")).collect();
-    assert!(keys.len() == 2 && keys[0] != keys[1] && !made.contains("demo-dixa-key") && !made.contains("demo-oncehub-key"), "{keys:?}");
+    let demo = ["demo-dixa-key", "demo-oncehub-key", "demo-ultracart-key", "demo-hubster-secret"];
+    assert!(keys.len() == demo.len() && keys[0] != keys[1] && !demo.iter().any(|key| made.contains(key)), "{keys:?}");
     let (is_good, shown) = run(&["--config", "own.toml", "check"]);
     assert!(is_good && keys.iter().all(|key| !shown.contains(key.trim_start_matches("key = "))), "{shown}");
 }

@@ -137,6 +137,7 @@ fn every_setting_is_documented_with_its_name_and_no_other_is() {
         "accounts.queues",
         "accounts.sign_in",
         "accounts.api_keys",
+        "accounts.oauth_apps",
         "accounts.tags",
         "accounts.attributes",
         "accounts.contact_endpoints",
@@ -145,6 +146,7 @@ fn every_setting_is_documented_with_its_name_and_no_other_is() {
         "accounts.audiences",
         "accounts.bots",
         "accounts.hubs",
+        "accounts.integrations",
     ];
     for list in lists {
         // Lists within have a chapter of their own.

@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::process::Command;
 
 const ADMIN: &str = "[internal]\nadmin_key = \"the-admin-key\"\n[limits]\noncehub_per_address = 1000000\n\n";
-/// An account with an administrator, and with a key of Dixa's dialect.
+/// An account with an administrator, with keys of the dialects, and with what the examples of their documents name.
 const SHOP: &str = r#"[[accounts]]
 id = "shop"
+uuid = "00000000-0000-0000-0000-000000000001"
 [[accounts.agents]]
 user_id = "1"
 login = "root"
@@ -24,6 +25,37 @@ per_second = 100000
 dialect = "oncehub"
 key = "oncehub-key"
 per_second = 100000
+[[accounts.api_keys]]
+dialect = "ultracart"
+key = "ultracart-key"
+agent = "1"
+per_second = 100000
+dialect = "hubster"
+key = "demo-hubster-secret"
+per_second = 100000
+[[accounts.hubs]]
+id = "support"
+uuid = "00000000-0000-0000-0000-0000000000a2"
+name = "Support"
+[[accounts.integrations]]
+id = "app"
+uuid = "00000000-0000-0000-0000-000000000023"
+name = "App"
+hub = "support"
+[[accounts.integrations]]
+id = "root"
+uuid = "00000000-0000-0000-0000-000000000024"
+name = "Root"
+hub = "support"
+kind = "agent"
+agent = "1"
+[[accounts.integrations]]
+id = "page"
+uuid = "00000000-0000-0000-0000-000000000026"
+name = "Page"
+hub = "support"
+channel = "WebChat"
+allowed_origins = ["https://shop.example"]
 
 "#;
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
@@ -75,7 +107,7 @@ fn references<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
 async fn each_document_says_of_every_call_what_it_takes_and_how_it_answers() {
     let server = TestServer::with(ADMIN).await;
     let all = documents(&server.api()).await;
-    assert_eq!(all.keys().collect::<Vec<_>>(), ["admin", "dixa", "files", "liveperson", "oncehub", "webhooks"]);
+    assert_eq!(all.keys().collect::<Vec<_>>(), ["admin", "dixa", "files", "hubster", "liveperson", "oncehub", "ultracart", "webhooks"]);
     for (name, document) in &all {
         assert_eq!((&document["openapi"], &document["info"]["version"]), (&json!("3.1.0"), &json!(env!("CARGO_PKG_VERSION"))), "{name}");
         let mut found = Vec::new();
@@ -126,6 +158,7 @@ async fn every_documented_call_is_served_and_no_other_method_is() {
             let key = match name.as_str() {
                 "dixa" => ("authorization", "dixa-key"),
                 "oncehub" => ("api-key", "oncehub-key"),
+                "ultracart" => ("x-ultracart-simple-key", "ultracart-key"),
                 _ => ("authorization", "Bearer the-admin-key"),
             };
             for method in METHODS {
@@ -149,8 +182,10 @@ fn no_call_is_routed_beside_the_documents() {
         "http/docs.rs",
         "http/upgrade.rs",
         "dialect/dixa/mod.rs",
+        "dialect/hubster/mod.rs",
         "dialect/liveperson/mod.rs",
         "dialect/oncehub/mod.rs",
+        "dialect/ultracart/mod.rs",
     ];
     let mut folders = ["http", "files", "dialect"].map(|folder| root().join("src").join(folder)).to_vec();
     let mut found = BTreeSet::new();
@@ -170,7 +205,7 @@ fn no_call_is_routed_beside_the_documents() {
     }
     assert_eq!(found, undocumented.map(str::to_owned).into());
     // The dialects': what answers while they are switched off, and where there is nothing.
-    for (dialect, count) in [("liveperson", 1), ("dixa", 4), ("oncehub", 1)] {
+    for (dialect, count) in [("liveperson", 1), ("dixa", 4), ("oncehub", 1), ("ultracart", 1), ("hubster", 1)] {
         let text = std::fs::read_to_string(root().join(format!("src/dialect/{dialect}/mod.rs"))).unwrap();
         assert_eq!(text.matches(".route(").count(), count, "{dialect}");
     }
@@ -180,7 +215,7 @@ fn no_call_is_routed_beside_the_documents() {
 async fn what_is_switched_off_is_not_listed_and_operators_have_their_own_where_they_have_a_listener() {
     let port = free_port();
     let server = TestServer::with(&format!("[internal]\nlisten = \"127.0.0.1:{port}\"\nadmin_key = \"the-admin-key\"\n\n")).await;
-    assert_eq!(names(&server.api()).await, ["liveperson", "dixa", "oncehub", "files", "webhooks"]);
+    assert_eq!(names(&server.api()).await, ["liveperson", "dixa", "oncehub", "ultracart", "hubster", "files", "webhooks"]);
     assert_eq!(server.api().get("/docs/openapi/admin.json").await.status, 404);
     let internal = Api::new(([127, 0, 0, 1], port).into());
     assert_eq!(names(&internal).await, ["admin", "webhooks"]);
@@ -325,6 +360,28 @@ async fn a_fuzzer_finds_no_answer_that_the_documents_do_not_have() {
         ("path.userId", user),
         ("query.query", "hello".to_owned()),
     ];
+    let ultracart_key = || vec![("x-ultracart-simple-key", "ultracart-key".to_owned())];
+    let simple_key = [("x-ultracart-simple-key", "ultracart-key")];
+    let begun = api.call("PUT", "/rest/v2/conversation/conversations", &simple_key, "{}").await.json();
+    let ultracart = vec![
+        of("path.conversation_uuid", begun["conversation_uuid"].as_str().unwrap()),
+        of("path.since", "0"),
+        of("path.queue_name", "-1"),
+        of("path.extension", "jpg"),
+    ];
+    let form =
+        "grant_type=client_credentials&client_id=hubster.engine.api.00000000000000000000000000000001&client_secret=demo-hubster-secret";
+    let token = api.call("POST", "/connect/token", &[], form).await.json();
+    let engine = format!("Bearer {}", token["access_token"].as_str().unwrap());
+    let wanted = json!({"integrationId": "00000000-0000-0000-0000-000000000023", "binding": "customer-81", "channelType": 2000});
+    let established = api.call("POST", "/api/v1/conversations/establish", &[("authorization", &engine)], wanted.to_string()).await.json();
+    let hubster = vec![
+        of("path.conversationId", established["conversationId"].as_str().unwrap()),
+        of("path.hubId", "00000000-0000-0000-0000-0000000000a2"),
+        of("path.integrationId", "00000000-0000-0000-0000-000000000026"),
+        of("query.type", "Agent"),
+    ];
+    let engine = || vec![("Authorization", engine.clone()), ("Origin", "https://shop.example".to_owned())];
     let runs = [
         Run { document: "admin", tags: &[], headers: key(), parameters: Vec::new() },
         Run {
@@ -354,6 +411,10 @@ async fn a_fuzzer_finds_no_answer_that_the_documents_do_not_have() {
         Run { document: "liveperson", tags: &["agents"], headers: vec![("Authorization", bearer)], parameters: demo() },
         Run { document: "dixa", tags: &[], headers: dixa_key(), parameters: Vec::new() },
         Run { document: "dixa", tags: &[], headers: dixa_key(), parameters: dixa },
+        Run { document: "ultracart", tags: &[], headers: ultracart_key(), parameters: Vec::new() },
+        Run { document: "ultracart", tags: &[], headers: ultracart_key(), parameters: ultracart },
+        Run { document: "hubster", tags: &[], headers: engine(), parameters: Vec::new() },
+        Run { document: "hubster", tags: &[], headers: engine(), parameters: hubster },
         Run { document: "oncehub", tags: &[], headers: vec![("API-Key", "oncehub-key".to_owned())], parameters: Vec::new() },
         Run {
             document: "liveperson",

@@ -193,11 +193,11 @@ async fn keys_are_rotated_with_overlap_and_revoked_at_once() {
     let (mut old_socket, mut agent) = (old.consumer_socket().await, api.agent("ada", "3").await);
     let signed_up = api.sign_up().await;
     let published = async || api.get("/.well-known/jwks.json").await.json()["keys"].as_array().unwrap().len();
-    assert_eq!(published().await, 5);
+    assert_eq!(published().await, 6);
     let (is_done, said) = beside(dir.path(), &["keys", "rotate", "app", "consumer"], server.address);
     assert!(is_done && said.contains("the gateway has read them"), "{said}");
     // Both keys are good, the new one signs, and nobody was disturbed.
-    assert_eq!(published().await, 7);
+    assert_eq!(published().await, 8);
     let new = api.speaker("ann").await;
     assert_ne!(kid(&old.app), kid(&new.app));
     assert_ne!(kid(&old.jws), kid(&new.jws));

@@ -134,9 +134,14 @@ fn fetch() -> bool {
     let clients = root().join("tests/clients");
     let has_npm = fetch_npm(&clients);
     // Vendors' clients want packages as old as themselves, so each has an environment of its own.
-    let environments = [(".venv", "requirements.txt"), (".venv-dixa", "dixa.txt"), (".venv-tap-dixa", "tap_dixa.txt")];
+    let environments = [
+        (".venv", "requirements.txt"),
+        (".venv-dixa", "dixa.txt"),
+        (".venv-tap-dixa", "tap_dixa.txt"),
+        (".venv-ultracart", "ultracart.txt"),
+    ];
     let has_python = environments.map(|(venv, requirements)| fetch_python(&clients.join(venv), &clients.join(requirements)));
-    has_npm && has_python == [true; 3] && has("chromium", "--version")
+    has_npm && has_python == [true; 4] && has("chromium", "--version")
 }
 
 /// Installs Python packages into an environment. Whether they are there.

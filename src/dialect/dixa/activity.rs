@@ -268,12 +268,7 @@ impl<'c> Known<'c> {
             Person::Consumer(id) => match self.consumer(id).await? {
                 Some(consumer) => {
                     let own = |text: Option<&str>| text.map(str::to_owned);
-                    Who {
-                        name: super::end_users::name(&consumer),
-                        email: own(consumer.email()),
-                        phone_number: own(consumer.phone()),
-                        ..nobody
-                    }
+                    Who { name: consumer.name(), email: own(consumer.email()), phone_number: own(consumer.phone()), ..nobody }
                 }
                 None => nobody,
             },

@@ -6,6 +6,7 @@ use super::Data;
 use super::caller::{Caller, person_uuid};
 use super::error::{Absent, Any, Fault, Ours};
 use super::input::Stamp;
+pub(super) use crate::dialect::channel;
 use crate::dialect::ids::consumer_uuid;
 use crate::domain::{
     AttributeValue, Browser as Known, Channel, Conversation, Direction as Way, Link as Joined, LinkKind, OpenState, Origin,
@@ -279,14 +280,6 @@ pub(super) fn attributes(account: &Account, conversation: &Conversation) -> Vec<
         Some(CustomAttribute { id: id.uuid(), name: attribute.label.clone(), identifier: attribute.identifier.clone(), value })
     });
     known.collect()
-}
-
-/// By what way it came: as its opener says, else as its application does.
-pub(super) fn channel(account: &Account, conversation: &Conversation) -> Channel {
-    let details = &conversation.details;
-    let said = details.origin.as_ref().map(|origin| &origin.channel).filter(|channel| **channel != Channel::Messenger);
-    let of_app = || details.app.as_ref().and_then(|app| account.app(app)?.channel.clone());
-    said.cloned().or_else(of_app).unwrap_or(Channel::Messenger)
 }
 
 /// What a channel is called.

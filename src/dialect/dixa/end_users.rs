@@ -203,23 +203,13 @@ fn texts(value: Option<&Value>) -> Vec<String> {
     value.and_then(Value::as_array).into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
-/// What an end user is called, if that is known.
-pub(super) fn name(consumer: &Consumer) -> Option<String> {
-    let whole = || {
-        let parts = [text(&consumer.profile, "firstName"), text(&consumer.profile, "lastName")];
-        let parts: Vec<String> = parts.into_iter().flatten().collect();
-        (!parts.is_empty()).then(|| parts.join(" "))
-    };
-    text(&consumer.profile, "nickName").or_else(whole)
-}
-
 fn shown(consumer: &Consumer) -> EndUser {
     let profile = &consumer.profile;
     let private = |name| profile.get("privateData").and_then(|data| data.get(name));
     EndUser {
         id: consumer_uuid(&consumer.id),
         created_at: Stamp(consumer.seen),
-        display_name: name(consumer),
+        display_name: consumer.name(),
         email: consumer.email().map(str::to_owned),
         phone_number: consumer.phone().map(str::to_owned),
         additional_emails: texts(private("additionalMails")),

@@ -8,6 +8,7 @@ use super::conversation::{Addresses, Direction, channel};
 use super::error::Fault;
 use super::input::{Stamp, at_most};
 use crate::dialect::ids::event_uuid;
+use crate::dialect::rich;
 use crate::domain::{Channel, Command, Conversation, Message as Event, Millis, Person, Role, Sight};
 use crate::identity::Account;
 use serde::{Deserialize, Serialize};
@@ -57,7 +58,7 @@ impl Content {
     fn of(event: &Event) -> Option<Self> {
         let said: Value = serde_json::from_str(event.event.get()).ok()?;
         if event.class == EventClass::Rich {
-            return Some(Self::Text { value: rich_text(&said["content"]) });
+            return Some(Self::Text { value: rich::words(&said["content"]) });
         }
         if event.file.is_some() {
             return None;
@@ -69,19 +70,6 @@ impl Content {
             _ => Self::Text { value },
         })
     }
-}
-
-/// The words of rich content, in their order.
-fn rich_text(content: &Value) -> String {
-    fn gather(part: &Value, words: &mut Vec<String>) {
-        for name in ["text", "title"] {
-            words.extend(part[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned));
-        }
-        part["elements"].as_array().into_iter().flatten().for_each(|part| gather(part, words));
-    }
-    let mut words = Vec::new();
-    gather(content, &mut words);
-    words.join("\n")
 }
 
 fn raw(value: &Value) -> Box<RawValue> {
@@ -337,21 +325,4 @@ fn shelved(caller: &Caller, event: &Event) -> Option<Shelved> {
     let pretty_name = said["message"]["caption"].as_str().filter(|name| !name.is_empty()).map(str::to_owned);
     let signed = caller.gateway().files().download_url(path, caller.now()).ok()?;
     Some(Shelved { url: caller.absolute(&signed.relative_url()), pretty_name })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rich_content_is_its_words() {
-        let content = json!({"type": "vertical", "elements": [
-            {"type": "text", "text": "Which one?"},
-            {"type": "image", "url": "https://x.example/i.png"},
-            {"type": "horizontal", "elements": [{"type": "button", "title": "This"}, {"type": "button", "title": "That"}]},
-        ]});
-        assert_eq!(rich_text(&content), "Which one?\nThis\nThat");
-        assert_eq!(rich_text(&json!({"type": "image"})), "");
-        assert_eq!(rich_text(&json!(null)), "");
-    }
 }

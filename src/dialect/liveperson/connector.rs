@@ -514,7 +514,7 @@ impl Codec for ConnectorCodec {
 
     fn encoder(&self) -> EventEncoder {
         // An application follows its feed, not single dialogs.
-        |_| None
+        EventEncoder::Shared(self.slot(), |_| None)
     }
 
     fn hears_unasked(&self) -> bool {
@@ -534,7 +534,7 @@ impl Codec for ConnectorCodec {
         name_of(tag.kind)
     }
 
-    fn reply(&mut self, tag: Tag, result: Result<Answer, Error>) -> Frame {
+    fn reply(&mut self, tag: Tag, result: Result<Answer, Error>) -> Option<Frame> {
         if let Some((conversations, jws)) = &tag.spoken {
             let is_refused = result.as_ref().is_err_and(Error::is_no_such_conversation);
             for conversation in conversations {
@@ -548,11 +548,12 @@ impl Codec for ConnectorCodec {
             Ok(answer) => answer,
             Err(error) => {
                 let id = tag.parts.get(error.place()).map(|part| part.id.as_str()).or(tag.id.as_deref());
-                return Frame::from(error::body(id, &error));
+                return Some(Frame::from(error::body(id, &error)));
             }
         };
         let kind = tag.kind.unwrap_or(RequestKind::GetClock);
-        match answer {
+        Some(match answer {
+            Answer::Nothing => return None,
             Answer::Decided(decided) => {
                 let sequence = self
                     .native
@@ -571,11 +572,11 @@ impl Codec for ConnectorCodec {
             }
             Answer::Found(found) => self.ok(&tag, kind, &found_body(Version::V3, &found)),
             Answer::Watching(_) | Answer::Unwatched => self.ok(&tag, kind, &json!({})),
-        }
+        })
     }
 
     fn batch_encoder(&self) -> BatchEncoder {
-        |_, _| Vec::new()
+        Arc::new(|_, _| Vec::new())
     }
 
     fn typing(&self, typing: &Typing) -> Frame {
@@ -634,7 +635,7 @@ impl Native {
     pub(super) fn connector(self: &Arc<Self>, app: AppIdentity, token: &str) -> Admitted<ConnectorCodec> {
         let actor = Actor::Application { account: app.account.clone(), app: app.app.clone() };
         let lease = self.gateway.identity().app_lease(&app.account, &app.app, token, app.remaining);
-        Admitted { actor, lease, codec: ConnectorCodec { native: self.clone(), app, speaking: HashMap::new() } }
+        Admitted { actor, lease, codec: ConnectorCodec { native: self.clone(), app, speaking: HashMap::new() }, first: Vec::new() }
     }
 }
 

@@ -133,7 +133,7 @@ impl Caller<'_> {
                 let size = body.file_size.ok_or_else(|| Error::missing("fileSize is missing"))?;
                 let size = size.0.parse().map_err(|_| Error::invalid("fileSize must be a whole number of bytes"))?;
                 let kind = body.file_type.filter(|kind| !kind.is_empty()).ok_or_else(|| Error::missing("fileType is missing"))?;
-                Ok(self.knows(Query::UploadUrl { size, kind }))
+                Ok(self.knows(Query::UploadUrl { size: Some(size), kind }))
             }
             RequestKind::GenerateURLForDownloadFile => {
                 let body: body::GenerateDownloadUrl = body(request)?;
@@ -483,6 +483,7 @@ impl Caller<'_> {
             stages: states(body.stage, &[])?,
             agents,
             consumer: body.consumer_id.map(ConsumerId::from),
+            app: None,
             conversation: body.conversation_id.map(ConversationId::from),
             updated_from: body.min_last_updated_time,
             // Nothing is ever locked, so nothing was changed early enough.

@@ -172,8 +172,8 @@ impl Codec for SocketCodec {
 
     fn encoder(&self) -> EventEncoder {
         match self.version {
-            Version::V2 => |sight| event_text(Version::V2, sight),
-            Version::V3 => |sight| event_text(Version::V3, sight),
+            Version::V2 => EventEncoder::Shared(self.slot(), |sight| event_text(Version::V2, sight)),
+            Version::V3 => EventEncoder::Shared(self.slot(), |sight| event_text(Version::V3, sight)),
         }
     }
 
@@ -208,13 +208,14 @@ impl Codec for SocketCodec {
         name_of(tag.kind)
     }
 
-    fn reply(&mut self, tag: Tag, result: Result<Answer, Error>) -> Frame {
+    fn reply(&mut self, tag: Tag, result: Result<Answer, Error>) -> Option<Frame> {
         let version = self.version;
         let answer = match result {
             Ok(answer) => answer,
-            Err(error) => return error_frame(version, Some(&self.actor), tag.id.as_deref(), &error),
+            Err(error) => return Some(error_frame(version, Some(&self.actor), tag.id.as_deref(), &error)),
         };
-        match answer {
+        Some(match answer {
+            Answer::Nothing => return None,
             Answer::Decided(decided) => match decided.outcomes.into_iter().next() {
                 Some(Outcome::Published { sequence, .. } | Outcome::Recorded { sequence, .. }) => {
                     replayable(version, &tag, Sequence { sequence }, decided.replayed)
@@ -235,14 +236,12 @@ impl Codec for SocketCodec {
                 response(version, &tag, body)
             }
             Answer::Found(found) => response(version, &tag, found_body(version, &found)),
-        }
+        })
     }
 
     fn batch_encoder(&self) -> BatchEncoder {
-        match self.version {
-            Version::V2 => |dialog, events| events_frames(Version::V2, dialog, events),
-            Version::V3 => |dialog, events| events_frames(Version::V3, dialog, events),
-        }
+        let version = self.version;
+        Arc::new(move |dialog, events| events_frames(version, dialog, events))
     }
 
     fn typing(&self, typing: &Typing) -> Frame {
@@ -440,12 +439,12 @@ impl Native {
             drop(self.gateway.submit(Request { actor: actor.clone(), commands: vec![seen], key: None, resend: None }));
         }
         let codec = SocketCodec { native: self.clone(), account, actor: actor.clone(), version: Version::V3, renewal, client };
-        Admitted { actor, lease, codec }
+        Admitted { actor, lease, codec, first: Vec::new() }
     }
 
     /// An agent's session to be.
     pub(super) fn agent(self: &Arc<Self>, account: AccountId, actor: Actor, lease: Lease, version: Version) -> Admitted<SocketCodec> {
         let codec = SocketCodec { native: self.clone(), account, actor: actor.clone(), version, renewal: Renewal::Agent, client: None };
-        Admitted { actor, lease, codec }
+        Admitted { actor, lease, codec, first: Vec::new() }
     }
 }

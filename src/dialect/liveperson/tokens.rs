@@ -4,6 +4,7 @@ use super::lookup::{self, Callback};
 use super::openapi::{AuthorizeRefused, BadAppToken, Jwt, Keys, NamingRefused, SignUpRefused, Token};
 use super::socket::bare;
 use super::{Native, Peer, error, too_many};
+use crate::dialect::form;
 use crate::domain::{Actor, Command};
 use crate::gateway::{Error, Request};
 use crate::identity::{Denied, SignedIn};
@@ -74,7 +75,7 @@ pub(super) async fn app_token(
         Err(error) => return error::response(None, &error),
     };
     let mut given: HashMap<String, String> = query;
-    given.extend(form(&text));
+    given.extend(form::members(&text));
     let get = |name: &str| given.get(name).map(String::as_str).filter(|value| !value.is_empty());
     if get("grant_type").is_some_and(|grant| grant != "client_credentials") {
         return oauth(StatusCode::BAD_REQUEST, "unsupported_grant_type");
@@ -92,13 +93,6 @@ pub(super) async fn app_token(
         Err(Denied::Invalid) => oauth(StatusCode::UNAUTHORIZED, "invalid_client"),
         Err(Denied::Unavailable) => oauth(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"),
     }
-}
-
-/// A form's members; nothing, if it is none.
-fn form(text: &str) -> Vec<(String, String)> {
-    let request = axum::http::Request::builder().method("GET").uri(format!("/?{}", text.trim())).body(());
-    let Ok(request) = request else { return Vec::new() };
-    Query::<Vec<(String, String)>>::try_from_uri(request.uri()).map(|query| query.0).unwrap_or_default()
 }
 
 #[derive(Debug, Deserialize, ToSchema)]

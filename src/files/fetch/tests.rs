@@ -216,7 +216,8 @@ async fn one_that_cannot_be_kept_takes_the_others_with_it() {
     for _ in 0..3 {
         let mut partial = files.spool.begin().await.unwrap();
         partial.write(PNG).await.unwrap();
-        let path = FilePath::new(&"demo".into(), files.signer.tag(&"demo".into(), "ann"), Uuid::new_v4(), PNG.len() as u64, files.kinds[0]);
+        let path =
+            FilePath::new(&"demo".into(), files.signer.tag(&"demo".into(), "ann"), Uuid::new_v4(), Some(PNG.len() as u64), files.kinds[0]);
         arrived.push((path.unwrap(), partial));
     }
     // The place of the last one is taken.
@@ -251,7 +252,7 @@ async fn whoever_is_gone_leaves_nothing() {
     until_nothing_is_kept(&folder).await;
     // While it is kept: whoever keeps it goes on, and then finds nobody to tell.
     let (kind, size, partial) = files.fetch(&"demo".into(), &good.parse().unwrap(), Instant::now() + SOON).await.unwrap();
-    let path = FilePath::new(&"demo".into(), files.signer.tag(&"demo".into(), "ann"), Uuid::new_v4(), size, kind).unwrap();
+    let path = FilePath::new(&"demo".into(), files.signer.tag(&"demo".into(), "ann"), Uuid::new_v4(), Some(size), kind).unwrap();
     {
         let keeping = std::pin::pin!(files.keep_all(vec![(path, partial)]));
         assert!(futures::poll!(keeping).is_pending());

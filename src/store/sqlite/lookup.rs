@@ -1,12 +1,14 @@
 //! Reads of programs that know an account's conversations and consumers by numbers, lists and contacts: memory first, then the disk.
 
-use super::super::memory::Memory;
+use super::super::memory::{Inner, Memory};
 use super::super::{ConsumersBy, Feed};
 use super::debts::count;
+use super::projection::word;
 use super::{reader, row};
-use crate::domain::{Consumer, Conversation, Entry, Sight};
+use crate::domain::{Consumer, Conversation, Entry, Millis, Sight};
 use crate::map::Set;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId};
@@ -59,6 +61,63 @@ pub(super) fn by_number(
     let taken: Vec<Conversation> =
         if is_up { found.into_values().take(limit).collect() } else { found.into_values().rev().take(limit).collect() };
     Ok(taken)
+}
+
+/// Conversations by when somebody last wrote in them, the newest first. The disk knows the period alone: what of it is wanted, and no
+/// more, is read and put in order.
+pub(super) fn by_word(
+    connection: &Connection,
+    memory: &Memory,
+    account: &AccountId,
+    before: Option<Millis>,
+    (offset, limit): (usize, usize),
+) -> rusqlite::Result<Vec<Conversation>> {
+    let is_before = |state: &Conversation| before.is_none_or(|before| state.spoken < before);
+    let (here, newer): (Vec<Conversation>, Set<ConversationId>) = {
+        let memory = memory.read();
+        let all = memory.dirty_all().map(|(_, state)| state).filter(|state| state.details.account == *account);
+        (all.filter(|state| is_before(state)).cloned().collect(), memory.dirty_ids(account))
+    };
+    let mut periods: BTreeMap<Reverse<Millis>, (Vec<Conversation>, Vec<String>)> = BTreeMap::new();
+    for state in here {
+        periods.entry(Reverse(word(state.spoken))).or_default().0.push(state);
+    }
+    let sql = "SELECT word, id FROM conversations WHERE account = ?1 AND word <= ?2 ORDER BY word DESC";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query((account.as_str(), before.map_or(Millis::MAX, word)))?;
+    let (mut on_disk, mut last) = (0, None);
+    while let Some(row) = rows.next()? {
+        let (period, id): (Millis, String) = (row.get(0)?, row.get(1)?);
+        // Those in front of the last period count; in the first some may be too new.
+        if on_disk >= offset.saturating_add(limit) && last != Some(period) {
+            break;
+        }
+        if !newer.contains(id.as_str()) {
+            on_disk += usize::from(before.is_none_or(|before| period < word(before)));
+            last = Some(period);
+            periods.entry(Reverse(period)).or_default().1.push(id);
+        }
+    }
+    let (mut passed, mut found) = (0, Vec::new());
+    for (period, (here, ids)) in periods {
+        let is_cut = before.is_some_and(|before| word(before) == period.0);
+        if !is_cut && passed + here.len() + ids.len() <= offset {
+            passed += here.len() + ids.len();
+            continue;
+        }
+        let mut all = here;
+        for id in ids {
+            all.extend(row::conversation(connection, &id.into())?.map(|at| at.state).filter(|state| is_before(state)));
+        }
+        all.sort_by_key(|state| Reverse((state.spoken, state.details.number)));
+        let skipped = offset.saturating_sub(passed).min(all.len());
+        passed += skipped;
+        found.extend(all.into_iter().skip(skipped).take(limit - found.len()));
+        if found.len() == limit {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// The conversations of a consumer whose numbers lie between two.
@@ -146,6 +205,19 @@ pub(super) fn changes(connection: &Connection, memory: &Memory, conversation: &C
     Ok(found)
 }
 
+/// All entries of an account behind a position, if memory has everything after that.
+pub(super) fn account_feed_at_hand(memory: &Inner, account: &AccountId, after: u64, limit: usize) -> Option<Feed> {
+    if !memory.reaches(after) {
+        return None;
+    }
+    // Where something was removed memory has an entry that says nothing.
+    let is_empty = |sight: &Arc<Sight>| matches!(sight.entry, Entry::Removed { number: 0, .. });
+    let is_theirs = |sight: &&Arc<Sight>| sight.account == *account && !is_empty(sight);
+    let found: Vec<_> = memory.after(after).into_iter().flatten().filter(is_theirs).take(limit).cloned().collect();
+    let reached = if found.len() < limit { memory.head().max(after) } else { found.last().map_or(after, |last| last.position) };
+    Some((found, reached))
+}
+
 /// All entries of an account behind a position.
 pub(super) fn account_feed(
     connection: &Connection,
@@ -154,18 +226,6 @@ pub(super) fn account_feed(
     after: u64,
     limit: usize,
 ) -> rusqlite::Result<Feed> {
-    {
-        let memory = memory.read();
-        if memory.reaches(after) {
-            // Where something was removed memory has an entry that says nothing.
-            let is_empty = |sight: &Arc<Sight>| matches!(sight.entry, Entry::Removed { number: 0, .. });
-            let is_theirs = |sight: &&Arc<Sight>| sight.account == *account && !is_empty(sight);
-            let theirs = memory.after(after).into_iter().flatten().filter(is_theirs);
-            let found: Vec<_> = theirs.take(limit).cloned().collect();
-            let reached = if found.len() < limit { memory.head().max(after) } else { found.last().map_or(after, |last| last.position) };
-            return Ok((found, reached));
-        }
-    }
     reader::feed(connection, memory, account, &ClientId::from(ACCOUNT), after, limit)
 }
 

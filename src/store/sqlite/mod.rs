@@ -382,6 +382,16 @@ impl Store for SqliteStore {
         self.read(move |connection, memory| lookup::by_number(connection, memory, &account, between, is_up, limit))
     }
 
+    fn by_word(
+        &self,
+        account: AccountId,
+        before: Option<Millis>,
+        offset: usize,
+        limit: usize,
+    ) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>> {
+        self.read(move |connection, memory| lookup::by_word(connection, memory, &account, before, (offset, limit)))
+    }
+
     fn of_consumer(
         &self,
         account: AccountId,
@@ -411,6 +421,9 @@ impl Store for SqliteStore {
     }
 
     fn account_feed(&self, account: AccountId, after: u64, limit: usize) -> BoxFuture<'static, Result<Feed, ReadError>> {
+        if let Some(found) = lookup::account_feed_at_hand(&self.memory.read(), &account, after, limit) {
+            return Box::pin(std::future::ready(Ok(found)));
+        }
         self.read(move |connection, memory| lookup::account_feed(connection, memory, &account, after, limit))
     }
 

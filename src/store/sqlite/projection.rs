@@ -4,7 +4,7 @@ use super::super::Retry;
 use super::super::memory::{At, Inner};
 use super::tail::{Frame, Kept, Resent};
 use super::{Memory, OpenError, erasure, lookup, row, run};
-use crate::domain::{AgentState, Change, Consumer, Conversation, Entry, OpenState, Sight};
+use crate::domain::{AgentState, Change, Consumer, Conversation, Entry, Millis, OpenState, Sight};
 use crate::map::{Map, Set};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction};
 use std::path::Path;
@@ -382,7 +382,7 @@ impl<'t> Writing<'t> {
             events: prepare("INSERT OR REPLACE INTO events (dialog, first, positions) VALUES (?1, ?2, ?3)")?,
             state: prepare(
                 "UPDATE conversations SET applied = ?2, state = ?3
-                 WHERE id = ?1 AND consumer = ?4 AND open = ?5 AND updated = ?6 AND wakes IS ?7 AND pending = ?8",
+                 WHERE id = ?1 AND consumer = ?4 AND open = ?5 AND updated = ?6 AND word = ?7 AND wakes IS ?8 AND pending = ?9",
             )?,
             consumer: prepare("INSERT OR REPLACE INTO consumers (account, id, applied, state) VALUES (?1, ?2, ?3, ?4)")?,
             kept: prepare("INSERT OR IGNORE INTO retries (place, hash, name, fingerprint, answer, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?,
@@ -478,10 +478,16 @@ fn write_state(statement: &mut CachedStatement<'_>, At { state, applied }: &At<C
         details.consumer.as_str(),
         details.stage == OpenState::Open,
         state.updated,
+        word(state.spoken),
         state.wakes(),
         state.is_pending(),
     ))?;
     Ok(written == 1)
+}
+
+/// In which period somebody wrote, as conversations are found by it.
+pub(super) fn word(spoken: Millis) -> Millis {
+    spoken.div_euclid(10_000)
 }
 
 fn write_conversation(transaction: &Transaction<'_>, At { state, applied }: &At<Conversation>) -> rusqlite::Result<()> {
@@ -489,8 +495,8 @@ fn write_conversation(transaction: &Transaction<'_>, At { state, applied }: &At<
     let open = details.stage == OpenState::Open;
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO conversations (id, account, number, consumer, open, updated, wakes, pending, binding, applied, state)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            "INSERT OR REPLACE INTO conversations (id, account, number, consumer, open, updated, word, wakes, pending, binding, applied, state)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute((
             details.id.as_str(),
@@ -499,6 +505,7 @@ fn write_conversation(transaction: &Transaction<'_>, At { state, applied }: &At<
             details.consumer.as_str(),
             open,
             state.updated,
+            word(state.spoken),
             state.wakes(),
             state.is_pending(),
             details.binding.as_deref(),

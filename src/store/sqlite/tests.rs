@@ -51,6 +51,19 @@ contract!(
     consumers_are_listed_in_both_directions,
 );
 
+/// With a clock that goes on where the store is opened anew, in strides.
+fn open_striding<const STEP: i64>(folder: &Path, told: Told) -> Arc<dyn Store> {
+    static TICKS: AtomicI64 = AtomicI64::new(1_000);
+    let clock: Clock = Arc::new(|| TICKS.fetch_add(STEP, Ordering::Relaxed));
+    Arc::new(SqliteStore::open(folder, clock, announce(told)).unwrap())
+}
+
+#[tokio::test]
+async fn conversations_are_found_by_who_was_written_to_last_a_moment_ago_or_long_ago() {
+    contract::conversations_are_found_by_who_was_written_to_last(open_striding::<1>).await;
+    contract::conversations_are_found_by_who_was_written_to_last(open_striding::<3_700>).await;
+}
+
 #[tokio::test]
 async fn one_process_per_folder() {
     let dir = tempfile::tempdir().unwrap();

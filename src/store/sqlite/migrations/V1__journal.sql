@@ -137,6 +137,8 @@ CREATE TABLE conversations (
     consumer TEXT NOT NULL,
     open INTEGER NOT NULL,
     updated INTEGER NOT NULL,
+    -- In which period of ten seconds somebody last wrote: an index by the very time would be touched by each message.
+    word INTEGER NOT NULL,
     -- When something must happen to it by itself; whether an agent must be found for it; its opener's name for it.
     wakes INTEGER,
     pending INTEGER NOT NULL,
@@ -145,6 +147,7 @@ CREATE TABLE conversations (
     state TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX conversations_by_number ON conversations (account, number);
+CREATE INDEX conversations_by_word ON conversations (account, word);
 CREATE INDEX conversations_by_update ON conversations (account, open, updated);
 CREATE INDEX conversations_by_time ON conversations (account, updated);
 CREATE INDEX conversations_by_consumer ON conversations (account, consumer, updated);
