@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use std::sync::Arc;
 use tieline_protocol::ids::{ConversationId, PlainId};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -34,6 +34,17 @@ refusals! {
 refusals! {
     /// A change that is not made. One that the conversation does not take any more is 400.
     Unwritten { 503: "The store cannot be written now; try again." }
+}
+
+/// Of which conversation, and whose.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read as parts of the path; here it is described")]
+struct OfConversation {
+    /// The account.
+    account: String,
+    /// Its id, or its number.
+    conversation: String,
 }
 
 /// The calls.
@@ -200,7 +211,7 @@ fn name(what: &str, given: &str) -> Result<String, Refused> {
 
 /// What is known of a conversation beside what is said in it.
 #[utoipa::path(get, path = "/admin/v1/accounts/{account}/conversations/{conversation}/facts", operation_id = "facts_get", tag = "facts",
-    params(("account" = String, Path, description = "The account."), ("conversation" = String, Path, description = "Its id, or its number.")),
+    params(OfConversation),
     responses(
         (status = 200, description = "That.", body = ShownFacts),
         Denied, Unread))]
@@ -210,7 +221,7 @@ async fn facts(State(admin): State<Admin>, Path((account, id)): Path<(String, St
 
 /// Sets what of the account a conversation has to do with.
 #[utoipa::path(patch, path = "/admin/v1/accounts/{account}/conversations/{conversation}/facts", operation_id = "facts_change", tag = "facts",
-    params(("account" = String, Path, description = "The account."), ("conversation" = String, Path, description = "Its id, or its number.")),
+    params(OfConversation),
     request_body = WantedFacts,
     responses(
         (status = 200, description = "All that is known of it then.", body = ShownFacts),
@@ -236,7 +247,7 @@ async fn change(State(admin): State<Admin>, Path((account, id)): Path<(String, S
 
 /// What the consumer was asked and said.
 #[utoipa::path(get, path = "/admin/v1/accounts/{account}/conversations/{conversation}/answers", operation_id = "answers_list", tag = "facts",
-    params(("account" = String, Path, description = "The account."), ("conversation" = String, Path, description = "Its id, or its number.")),
+    params(OfConversation),
     responses(
         (status = 200, description = "That, in the order in which it was asked.", body = Vec<ShownAnswer>),
         Denied, Unread))]
@@ -246,7 +257,7 @@ async fn answers(State(admin): State<Admin>, Path((account, id)): Path<(String, 
 
 /// Writes down what the consumer was asked and said.
 #[utoipa::path(post, path = "/admin/v1/accounts/{account}/conversations/{conversation}/answers", operation_id = "answers_add", tag = "facts",
-    params(("account" = String, Path, description = "The account."), ("conversation" = String, Path, description = "Its id, or its number.")),
+    params(OfConversation),
     request_body = WantedAnswer,
     responses(
         (status = 201, description = "As it is written down.", body = ShownAnswer),
@@ -272,7 +283,7 @@ async fn answer(State(admin): State<Admin>, Path((account, id)): Path<(String, S
 
 /// Notes that something was booked in a conversation.
 #[utoipa::path(put, path = "/admin/v1/accounts/{account}/conversations/{conversation}/bookings/{booking}", operation_id = "bookings_put", tag = "facts",
-    params(("account" = String, Path, description = "The account."), ("conversation" = String, Path, description = "Its id, or its number."),
+    params(OfConversation,
         ("booking" = String, Path, description = "The other system's name for it, such as `BKNG-…`.")),
     responses(
         (status = 200, description = "All that is booked in it then.", body = Vec<String>),
@@ -292,7 +303,7 @@ async fn book(State(admin): State<Admin>, Path((account, id, booking)): Path<(St
 
 /// Notes that what was booked in a conversation was called off.
 #[utoipa::path(delete, path = "/admin/v1/accounts/{account}/conversations/{conversation}/bookings/{booking}", operation_id = "bookings_delete", tag = "facts",
-    params(("account" = String, Path, description = "The account."), ("conversation" = String, Path, description = "Its id, or its number."),
+    params(OfConversation,
         ("booking" = String, Path, description = "The other system's name for it, such as `BKNG-…`.")),
     responses(
         (status = 204, description = "It was called off."),
