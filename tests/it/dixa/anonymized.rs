@@ -163,12 +163,16 @@ async fn whoever_followed_a_conversation_while_it_was_open_hears_that_its_words_
     let (id, number) = open(&dixa, &speaker, "-1", "a secret word").await;
     assert_eq!(dixa.put(&format!("/conversations/{number}/claim"), &json!({"agentId": ada})).await.status, 204);
     let follow = |body: Value| request("s", "cqm.SubscribeExConversations", body);
+    // Each has its snapshot before anything happens.
     let mut own = server.api().agent("ada", "2.1").await;
     assert_eq!(own.ask(&follow(json!({"brandId": ACCOUNT, "convState": ["OPEN"], "agentIds": ["1001"]}))).await["code"], 200);
+    own.notification("ExConversationChangeNotification").await;
     let mut others = server.api().agent("bea", "2.1").await;
     assert_eq!(others.ask(&follow(json!({"brandId": ACCOUNT, "convState": ["OPEN"], "agentIds": ["1003"]}))).await["code"], 200);
+    others.notification("ExConversationChangeNotification").await;
     let mut consumer = speaker.consumer_socket().await;
     assert_eq!(consumer.ask(&follow(json!({"brandId": ACCOUNT, "stage": ["OPEN"], "convState": ["OPEN"]}))).await["code"], 200);
+    consumer.notification("ExConversationChangeNotification").await;
     let deletes = |frame: &Value, is_it: &dyn Fn(&Value) -> bool| {
         let changes = frame["body"]["changes"].as_array().cloned().unwrap_or_default();
         changes.iter().any(|change| change["type"] == "DELETE" && change["result"]["convId"] == id.as_str() && is_it(change))
