@@ -78,11 +78,6 @@ pub trait Socket: Clone + Send + Sync + 'static {
         false
     }
 
-    /// Which of the subprotocols that an upgrade request offers is spoken, if the peer is to be told of one.
-    fn protocol(&self, _parts: &Parts) -> Option<HeaderValue> {
-        None
-    }
-
     /// Reads an upgrade request. An answer instead of an admission is sent in place of the upgrade.
     fn admit<'p>(&'p self, parts: &'p Parts) -> BoxFuture<'p, Result<Admission<Self::Doorway>, Box<Response>>>;
 }
