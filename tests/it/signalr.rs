@@ -655,9 +655,23 @@ async fn who_loses_what_let_it_in_is_told_so_and_who_is_to_come_back_that() {
     late.send("{\"protocol\":\"json\",\"version\":1}\u{1e}").await;
     let (last, code) = late.end().await;
     assert!(last["error"].as_str().unwrap().contains("[102]") && code == 4401, "{last}");
-    // A customer who is revoked is told the same.
     other.answer(&id, ADA, "still here").await;
     assert_eq!(second.words(1).await, ["still here"]);
+    // So is a customer who is revoked, who does not come in again.
+    let (bob, web) = (other.open(SHOP, "bob").await, format!("iId={SHOP}&cId="));
+    let mut revoked = other.events(&format!("{web}{bob}")).await;
+    let mut waiting = Events::open(&other.api, &format!("{web}{bob}"), &other.authorization).await.unwrap();
+    let account = server.gateway.identity().directory().account(ACCOUNT).unwrap();
+    let conversation = server.gateway.conversation(&account.system(), &bob.as_str().into()).await.unwrap();
+    let consumer = conversation.details.consumer.clone();
+    server.gateway.identity().set_revoked(&account.id, &consumer, true).await.unwrap();
+    server.gateway.hub().close_consumer(&account.id, &consumer, tieline_protocol::code::CloseCode::Token);
+    let (last, code) = revoked.end().await;
+    assert!(last["error"].as_str().unwrap().contains("[102]") && code == 4401, "{last}");
+    waiting.send("{\"protocol\":\"json\",\"version\":1}\u{1e}").await;
+    let (last, code) = waiting.end().await;
+    assert!(last["error"].as_str().unwrap().contains("[110]: This customer is revoked") && code == 4401, "{last}");
+    assert_eq!(refusal(Events::open(&other.api, &format!("{web}{bob}"), &other.authorization).await), (403, 110));
     server.begin_stop();
     let (last, code) = second.end().await;
     assert_eq!((&last["type"], &last["allowReconnect"], code), (&json!(7), &json!(true), 1012), "{last}");
