@@ -91,6 +91,30 @@ impl World {
 }
 
 #[test]
+fn a_time_names_one_event_of_a_conversation_as_long_as_that_is_not_far_from_the_clock() {
+    let mut world = World::default();
+    let consumer = Actor::Consumer { account: "demo".into(), id: "ann".into(), app: None, was: None };
+    let mut times = |now: Millis, commands: &[Command]| {
+        let mut draft = Draft::new(&world, now, world.position + 1);
+        decide(&consumer, commands, &policy(), &mut draft).unwrap();
+        let Draft { sights, .. } = draft;
+        sights.iter().for_each(|sight| world.fold(sight));
+        sights.iter().map(|sight| sight.at).collect::<Vec<_>>()
+    };
+    assert_eq!(times(1_000, &[super::fixtures::open("a")]), [1_000]);
+    let three = ["one", "two", "three"].map(|text| super::fixtures::publish("a", text));
+    assert_eq!(times(1_000, &three), [1_001, 1_002, 1_003]);
+    // The clock goes back, and on.
+    assert_eq!(times(900, &three[..1]), [1_004]);
+    assert_eq!(times(2_000, &three[..2]), [2_000, 2_001]);
+    let many: Vec<Command> = (0..70_000).map(|_| three[0].clone()).collect();
+    let all = times(2_000, &many);
+    assert!(all.is_sorted() && all[..59_000].windows(2).all(|two| two[0] < two[1]));
+    assert_eq!(all.last(), Some(&62_000), "and no further");
+    assert_eq!(times(63_000, &three[..1]), [63_000]);
+}
+
+#[test]
 fn the_first_word_of_the_consumer_begins_a_conversation_and_says_so() {
     let mut world = World::default();
     let consumer = Actor::Consumer { account: "demo".into(), id: "ann".into(), app: None, was: None };
