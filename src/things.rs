@@ -66,7 +66,7 @@ macro_rules! named_by_conversations {
         })+
     };
 }
-named_by_conversations!(TagId, AttributeId, ids::ThingId);
+named_by_conversations!(TagId, AttributeId, ids::PlainId);
 
 impl fmt::Display for ThingId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -745,7 +745,7 @@ mod tests {
     fn a_thing_is_named_in_conversations_as_it_is_found() {
         let id = ThingId::random();
         assert_eq!(TagId::from(id).as_str().parse(), Ok(id));
-        assert_eq!(ids::ThingId::from(id).as_str(), AttributeId::from(id).as_str());
+        assert_eq!(ids::PlainId::from(id).as_str(), AttributeId::from(id).as_str());
     }
 
     #[test]

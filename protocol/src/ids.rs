@@ -103,8 +103,8 @@ text_id!(
     NoteId
 );
 text_id!(
-    /// Something of an account's directory that has no type of its own here, such as a website or a bot.
-    ThingId
+    /// What has no type of its own here: something of an account's directory, such as a website or a bot, a question, or a request.
+    PlainId
 );
 
 impl RingId {

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 use tieline_protocol::event::EventClass;
 use tieline_protocol::ids::{
-    AccountId, AttributeId, ClientId, ConsumerId, ConversationId, DialogId, NoteId, QueueId, RatingId, RingId, TagId, ThingId, UserId,
+    AccountId, AttributeId, ClientId, ConsumerId, ConversationId, DialogId, NoteId, PlainId, QueueId, RatingId, RingId, TagId, UserId,
 };
 use tieline_protocol::text;
 
@@ -121,6 +121,8 @@ pub enum Command {
         parent: ConversationId,
         /// As what.
         kind: LinkKind,
+        /// To which it is linked now, as far as is known. If that is no more, it counts for nothing.
+        was: Option<ConversationId>,
     },
     /// Shows a typing state: checked like an event, and not stored.
     Type {
@@ -292,7 +294,7 @@ pub enum FieldChange {
         given: RatingGiven,
     },
     /// Sets what of the directory it has to do with, or takes that away.
-    SetPlace(Place, Option<ThingId>),
+    SetPlace(Place, Option<PlainId>),
     /// Writes down what the consumer was asked and said.
     Answer(Answer),
     /// Something was booked in it, or that was called off.
@@ -305,14 +307,14 @@ pub enum FieldChange {
     /// Has all that was said in it erased.
     Anonymise {
         /// The request's id.
-        request: ThingId,
+        request: PlainId,
         /// Also if it is open; then it is closed first.
         closes: bool,
     },
     /// Has erased what was said in one message.
     AnonymiseMessage {
         /// The request's id.
-        request: ThingId,
+        request: PlainId,
         /// The dialog.
         dialog: DialogId,
         /// The message's place in it.
@@ -380,7 +382,9 @@ impl Command {
                 let named = external.clone().map(|name| ScopeKey::Named(conversation.clone(), name));
                 [ScopeKey::Conversation(conversation.clone())].into_iter().chain(named).collect()
             }
-            Self::Link { child, parent, .. } => [child, parent].map(|id| ScopeKey::Conversation(id.clone())).into(),
+            Self::Link { child, parent, was, .. } => {
+                [child, parent].into_iter().chain(was).map(|id| ScopeKey::Conversation(id.clone())).collect()
+            }
             Self::Publish { conversation, .. }
             | Self::Type { conversation, .. }
             | Self::Update { conversation, .. }
@@ -418,7 +422,7 @@ fn one(actor: &Actor, command: &Command, policy: &Policy, draft: &mut Draft<'_>)
         Command::Open { .. } => open(actor, command, policy, draft),
         Command::Publish { .. } => publish(actor, command, policy, draft),
         Command::Record { .. } => record::record(actor, command, draft),
-        Command::Link { child, parent, kind } => record::link(actor, child, parent, *kind, draft),
+        Command::Link { child, parent, kind, was } => record::link(actor, (child, parent), *kind, was.as_ref(), draft),
         Command::Type { conversation, dialog, whisper, .. } => {
             let (conversation, dialog) = draft.meant(conversation, dialog);
             let may = may_publish(actor, &conversation, &dialog, EventClass::Content, draft)?;

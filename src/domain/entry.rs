@@ -12,7 +12,7 @@ use serde_with::skip_serializing_none;
 use std::sync::Arc;
 use tieline_protocol::event::EventClass;
 use tieline_protocol::ids::{
-    AccountId, AttributeId, ClientId, ConsumerId, ConversationId, DialogId, NoteId, QueueId, RatingId, RingId, TagId, ThingId, UserId,
+    AccountId, AttributeId, ClientId, ConsumerId, ConversationId, DialogId, NoteId, PlainId, QueueId, RatingId, RingId, TagId, UserId,
 };
 
 /// One thing that happened. Serialised, it is a row of the journal: variants and members may be added, and
@@ -311,7 +311,7 @@ pub enum Change {
         /// What kind.
         place: Place,
         /// Which.
-        id: Option<ThingId>,
+        id: Option<PlainId>,
     },
     /// What the consumer was asked and said was written down, in place of what was known of that question.
     Answered {
@@ -335,12 +335,12 @@ pub enum Change {
     /// What was said in it is to be erased. Nothing may be added any more.
     Anonymised {
         /// The request's id.
-        request: ThingId,
+        request: PlainId,
     },
     /// What was said in one message is to be erased.
     MessageAnonymised {
         /// The request's id.
-        request: ThingId,
+        request: PlainId,
         /// The dialog.
         dialog: DialogId,
         /// The message's place in it.

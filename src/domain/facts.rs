@@ -5,7 +5,7 @@ use super::people::Person;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
 use std::collections::BTreeMap;
-use tieline_protocol::ids::{AttributeId, ConversationId, RatingId, TagId, ThingId};
+use tieline_protocol::ids::{AttributeId, ConversationId, PlainId, RatingId, TagId};
 
 /// Most tags of a conversation.
 pub(super) const MOST_TAGS: usize = 100;
@@ -38,11 +38,11 @@ pub struct Facts {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<ConversationId>,
     /// The website that it came from.
-    pub website: Option<ThingId>,
+    pub website: Option<PlainId>,
     /// The bot that leads it.
-    pub bot: Option<ThingId>,
+    pub bot: Option<PlainId>,
     /// The group of consumers for whom it was offered.
-    pub audience: Option<ThingId>,
+    pub audience: Option<PlainId>,
     /// What the consumer was asked and said, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
@@ -142,7 +142,7 @@ pub enum LinkKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// The question's id.
-    pub id: ThingId,
+    pub id: PlainId,
     /// What the brand calls it.
     pub label: String,
     /// What was asked.
@@ -165,7 +165,7 @@ pub enum Place {
 impl Facts {
     /// What stands at a place.
     #[must_use]
-    pub fn at(&self, place: Place) -> Option<&ThingId> {
+    pub fn at(&self, place: Place) -> Option<&PlainId> {
         match place {
             Place::Website => self.website.as_ref(),
             Place::Bot => self.bot.as_ref(),
@@ -174,7 +174,7 @@ impl Facts {
     }
 
     /// A place as it is named.
-    pub(super) fn place(&mut self, place: Place) -> &mut Option<ThingId> {
+    pub(super) fn place(&mut self, place: Place) -> &mut Option<PlainId> {
         match place {
             Place::Website => &mut self.website,
             Place::Bot => &mut self.bot,

@@ -65,18 +65,25 @@ impl ConversationFilter {
     pub fn matches(&self, conversation: &Conversation) -> bool {
         let details = &conversation.details;
         let main = details.dialogs.first().map_or(details.stage, |dialog| dialog.state);
-        details.account == self.account
+        self.is_about(conversation)
             && (self.states.is_empty() || self.states.contains(&main))
             && (self.stages.is_empty() || self.stages.contains(&details.stage))
-            && self.consumer.as_ref().is_none_or(|consumer| *consumer == details.consumer)
-            && self.app.as_ref().is_none_or(|app| details.app.as_ref() == Some(app))
-            && self.conversation.as_ref().is_none_or(|id| *id == details.id)
-            && (self.agents.is_empty() || details.participants.iter().any(|participant| self.names(&participant.person)))
             && self.updated_from.is_none_or(|from| conversation.updated >= from)
             && self.updated_to.is_none_or(|to| conversation.updated <= to)
             && self.due_by.is_none_or(|by| conversation.due >= 0 && conversation.due <= by)
             && (self.dialogs.is_empty() || details.dialogs.iter().any(|dialog| self.has(dialog)))
             && self.rings.as_ref().is_none_or(|agent| details.ring.as_ref().is_some_and(|ring| ring.agent.user() == Some(agent)))
+    }
+
+    /// Whether a conversation is one of whom and what it names, in whatever state that is. Offers are in one state only.
+    #[must_use]
+    pub fn is_about(&self, conversation: &Conversation) -> bool {
+        let details = &conversation.details;
+        details.account == self.account
+            && self.consumer.as_ref().is_none_or(|consumer| *consumer == details.consumer)
+            && self.app.as_ref().is_none_or(|app| details.app.as_ref() == Some(app))
+            && self.conversation.as_ref().is_none_or(|id| *id == details.id)
+            && (self.agents.is_empty() || details.participants.iter().any(|participant| self.names(&participant.person)))
     }
 
     fn has(&self, dialog: &Dialog) -> bool {

@@ -140,9 +140,9 @@ pub(super) fn is_not_too_much(made: &[Change], after: &Conversation) -> Result<(
 /// Links a conversation to another. A tree has two levels: what belongs to another has nothing of its own.
 pub(super) fn link(
     actor: &Actor,
-    child: &ConversationId,
-    parent: &ConversationId,
+    (child, parent): (&ConversationId, &ConversationId),
     kind: LinkKind,
+    was: Option<&ConversationId>,
     draft: &mut Draft<'_>,
 ) -> Result<Outcome, Refusal> {
     let Some(by) = actor.person().filter(Person::is_agent) else {
@@ -161,6 +161,8 @@ pub(super) fn link(
     is_not_erased(&below)?;
     match &below.details.facts().parent {
         Some(known) if known.parent == parent && known.kind == kind => return Ok(Outcome::Updated),
+        // One that was kept long enough is no more, and leads nowhere.
+        Some(known) if was == Some(&known.parent) && draft.conversation(&known.parent).is_none() => {}
         Some(_) => return Err(Refusal::NotNow("Conversation is linked to another already".into())),
         None => {}
     }

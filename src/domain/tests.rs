@@ -279,7 +279,7 @@ fn command() -> impl Strategy<Value = Command> {
             external: (name > 0).then(|| name.to_string()),
         }),
         1 => (conversation_id(), conversation_id())
-            .prop_map(|(child, parent)| Command::Link { child: child.into(), parent: parent.into(), kind: LinkKind::Related }),
+            .prop_map(|(child, parent)| Command::Link { child: child.into(), parent: parent.into(), kind: LinkKind::Related, was: None }),
         4 => (conversation_id(), proptest::collection::vec(field(), 1..4))
             .prop_map(|(id, changes)| Command::Update { conversation: id.into(), changes }),
     ]
@@ -561,7 +561,13 @@ fn ratings_are_given_once_on_their_scale_and_links_have_two_levels() {
     world.change(&ann(), 1_003, "a", answer("r", 5)).unwrap();
     assert_eq!(world.details("a").csat.as_ref().and_then(|csat| csat.rate), Some(5), "it is the conversation's rating");
     assert!(matches!(world.change(&ann(), 1_004, "a", answer("r", 4)), Err(Refusal::NotNow(_))));
-    let link = |child: &str, parent: &str| Command::Link { child: child.into(), parent: parent.into(), kind: LinkKind::Side };
+    let link = |child: &str, parent: &str| Command::Link { child: child.into(), parent: parent.into(), kind: LinkKind::Side, was: None };
+    let anew = |child: &str, parent: &str, was: &str| Command::Link {
+        child: child.into(),
+        parent: parent.into(),
+        kind: LinkKind::Side,
+        was: Some(was.into()),
+    };
     assert!(matches!(world.take(&grace, 1_005, link("a", "a")), Err(Refusal::Invalid(_))));
     world.take(&grace, 1_005, link("b", "a")).unwrap();
     assert_eq!(world.take(&grace, 1_006, link("b", "a")), Ok(Outcome::Updated), "it is so already");
@@ -570,6 +576,15 @@ fn ratings_are_given_once_on_their_scale_and_links_have_two_levels() {
     }
     assert!(matches!(world.take(&ann(), 1_006, link("c", "a")), Err(Refusal::NotPermitted(_))));
     assert_eq!(world.details("a").facts().children, ["b".into()]);
+    // One that retention took away holds nobody any more; one that is there does, and so does one that nobody asked about.
+    assert!(matches!(world.take(&grace, 1_007, anew("b", "c", "a")), Err(Refusal::NotNow(_))), "it is there");
+    world.conversations.remove(&ConversationId::from("a"));
+    for link in [link("b", "c"), anew("b", "c", "c")] {
+        assert!(matches!(world.take(&grace, 1_008, link), Err(Refusal::NotNow(_))));
+    }
+    world.take(&grace, 1_009, anew("b", "c", "a")).unwrap();
+    assert_eq!(world.details("b").facts().parent.as_ref().map(|link| link.parent.as_str()), Some("c"));
+    assert_eq!(world.details("c").facts().children, ["b".into()]);
 }
 
 #[test]

@@ -2,14 +2,14 @@
 //! with, what the consumer was asked and said, and what was booked. Each change is an entry of the journal, by the account itself, and
 //! pushed as every other.
 
-use super::admin::{Admin, to_the_end};
+use super::admin::{Admin, Denied, TooLarge, to_the_end};
 use super::say;
 use crate::dialect::ids::prefixed;
 use crate::domain::{Actor, Answer, Command, Conversation, FieldChange, Place};
 use crate::gateway::{Error, Gateway, Request};
 use crate::identity::{Account, Shelf};
-use crate::openapi::Sentence;
-use crate::things::{Thing, ThingId as Named};
+use crate::openapi::refusals;
+use crate::things::{self, Thing};
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -17,14 +17,35 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use std::sync::Arc;
-use tieline_protocol::ids::{ConversationId, ThingId};
-use utoipa::ToSchema;
+use tieline_protocol::ids::{ConversationId, PlainId};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
 /// Longest id of a question, and longest name of a booking, in bytes.
 const LONGEST_ID: usize = 128;
+
+refusals! {
+    /// A conversation that is not read.
+    Unread { 503: "The store cannot be read now; try again." }
+}
+
+refusals! {
+    /// A change that is not made. One that the conversation does not take any more is 400.
+    Unwritten { 503: "The store cannot be written now; try again." }
+}
+
+/// Of which conversation, and whose.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read as parts of the path; here it is described")]
+struct OfConversation {
+    /// The account.
+    account: String,
+    /// Its id, or its number.
+    conversation: String,
+}
 
 /// The calls.
 pub(super) fn calls() -> OpenApiRouter<Admin> {
@@ -37,13 +58,13 @@ pub(super) fn calls() -> OpenApiRouter<Admin> {
 struct ShownFacts {
     /// The website's id.
     #[schema(required, value_type = Option<String>)]
-    website: Option<ThingId>,
+    website: Option<PlainId>,
     /// The bot's.
     #[schema(required, value_type = Option<String>)]
-    bot: Option<ThingId>,
+    bot: Option<PlainId>,
     /// The audience's.
     #[schema(required, value_type = Option<String>)]
-    audience: Option<ThingId>,
+    audience: Option<PlainId>,
     /// In the order in which they were asked.
     answers: Vec<ShownAnswer>,
     /// By the names that other systems gave.
@@ -56,7 +77,7 @@ struct ShownFacts {
 struct ShownAnswer {
     /// The question's.
     #[schema(value_type = String)]
-    id: ThingId,
+    id: PlainId,
     label: String,
     question: String,
     value: String,
@@ -174,10 +195,10 @@ fn shown_answer(answer: &Answer) -> ShownAnswer {
 /// A change of a place; what is to stand there must be there.
 fn placed<T: Thing>(shelf: &Shelf<T>, place: Place, wanted: Option<Option<Uuid>>) -> Result<Option<FieldChange>, Refused> {
     let Some(wanted) = wanted else { return Ok(None) };
-    if let Some(unknown) = wanted.filter(|id| shelf.get(Named::from(*id)).is_none()) {
+    if let Some(unknown) = wanted.filter(|id| shelf.get(things::ThingId::from(*id)).is_none()) {
         return Err(bad(&format!("there is no {unknown} among the account's {}", T::KIND.name())));
     }
-    Ok(Some(FieldChange::SetPlace(place, wanted.map(|id| ThingId::from(id.to_string())))))
+    Ok(Some(FieldChange::SetPlace(place, wanted.map(|id| PlainId::from(id.to_string())))))
 }
 
 /// A name that another system gave, as it stands in addresses.
@@ -190,28 +211,21 @@ fn name(what: &str, given: &str) -> Result<String, Refused> {
 
 /// What is known of a conversation beside what is said in it.
 #[utoipa::path(get, path = "/admin/v1/accounts/{account}/conversations/{conversation}/facts", operation_id = "facts_get", tag = "facts",
-    params(("account" = String, Path, description = "The account."), ("conversation" = String, Path, description = "Its id, or its number.")),
+    params(OfConversation),
     responses(
         (status = 200, description = "That.", body = ShownFacts),
-        (status = 400, description = "The path cannot be read.", body = Sentence),
-        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
-        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Sentence),
-        (status = 503, description = "The store cannot be read now; try again.", body = Sentence)))]
+        Denied, Unread))]
 async fn facts(State(admin): State<Admin>, Path((account, id)): Path<(String, String)>) -> Response {
     either(Meant::find(&admin, &account, &id).await.map(|meant| axum::Json(shown(&meant.conversation)).into_response()))
 }
 
 /// Sets what of the account a conversation has to do with.
 #[utoipa::path(patch, path = "/admin/v1/accounts/{account}/conversations/{conversation}/facts", operation_id = "facts_change", tag = "facts",
-    params(("account" = String, Path, description = "The account."), ("conversation" = String, Path, description = "Its id, or its number.")),
+    params(OfConversation),
     request_body = WantedFacts,
     responses(
         (status = 200, description = "All that is known of it then.", body = ShownFacts),
-        (status = 400, description = "The body names what is not there, or the conversation takes no more.", body = Sentence),
-        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
-        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Sentence),
-        (status = 413, description = "The body is too large.", body = Sentence),
-        (status = 503, description = "The store cannot be written now; try again.", body = Sentence)))]
+        Denied, TooLarge, Unwritten))]
 async fn change(State(admin): State<Admin>, Path((account, id)): Path<(String, String)>, body: Bytes) -> Response {
     to_the_end(async move {
         let changed = async {
@@ -233,28 +247,21 @@ async fn change(State(admin): State<Admin>, Path((account, id)): Path<(String, S
 
 /// What the consumer was asked and said.
 #[utoipa::path(get, path = "/admin/v1/accounts/{account}/conversations/{conversation}/answers", operation_id = "answers_list", tag = "facts",
-    params(("account" = String, Path, description = "The account."), ("conversation" = String, Path, description = "Its id, or its number.")),
+    params(OfConversation),
     responses(
         (status = 200, description = "That, in the order in which it was asked.", body = Vec<ShownAnswer>),
-        (status = 400, description = "The path cannot be read.", body = Sentence),
-        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
-        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Sentence),
-        (status = 503, description = "The store cannot be read now; try again.", body = Sentence)))]
+        Denied, Unread))]
 async fn answers(State(admin): State<Admin>, Path((account, id)): Path<(String, String)>) -> Response {
     either(Meant::find(&admin, &account, &id).await.map(|meant| axum::Json(shown(&meant.conversation).answers).into_response()))
 }
 
 /// Writes down what the consumer was asked and said.
 #[utoipa::path(post, path = "/admin/v1/accounts/{account}/conversations/{conversation}/answers", operation_id = "answers_add", tag = "facts",
-    params(("account" = String, Path, description = "The account."), ("conversation" = String, Path, description = "Its id, or its number.")),
+    params(OfConversation),
     request_body = WantedAnswer,
     responses(
         (status = 201, description = "As it is written down.", body = ShownAnswer),
-        (status = 400, description = "The body is wrong, or the conversation takes no more.", body = Sentence),
-        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
-        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Sentence),
-        (status = 413, description = "The body is too large.", body = Sentence),
-        (status = 503, description = "The store cannot be written now; try again.", body = Sentence)))]
+        Denied, TooLarge, Unwritten))]
 async fn answer(State(admin): State<Admin>, Path((account, id)): Path<(String, String)>, body: Bytes) -> Response {
     to_the_end(async move {
         let added = async {
@@ -264,7 +271,7 @@ async fn answer(State(admin): State<Admin>, Path((account, id)): Path<(String, S
                 Some(id) => name("id", &id)?,
                 None => prefixed("INT-", Uuid::new_v4()),
             };
-            let answer = Answer { id: ThingId::from(id), label, question, value };
+            let answer = Answer { id: PlainId::from(id), label, question, value };
             let answered = axum::Json(shown_answer(&answer));
             meant.change(vec![FieldChange::Answer(answer)]).await?;
             Ok((StatusCode::CREATED, answered).into_response())
@@ -276,14 +283,11 @@ async fn answer(State(admin): State<Admin>, Path((account, id)): Path<(String, S
 
 /// Notes that something was booked in a conversation.
 #[utoipa::path(put, path = "/admin/v1/accounts/{account}/conversations/{conversation}/bookings/{booking}", operation_id = "bookings_put", tag = "facts",
-    params(("account" = String, Path, description = "The account."), ("conversation" = String, Path, description = "Its id, or its number."),
+    params(OfConversation,
         ("booking" = String, Path, description = "The other system's name for it, such as `BKNG-…`.")),
     responses(
         (status = 200, description = "All that is booked in it then.", body = Vec<String>),
-        (status = 400, description = "The name is wrong, or the conversation takes no more.", body = Sentence),
-        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
-        (status = 404, description = "There is no such account or conversation; or there is no admin key, and all of this is off.", body = Sentence),
-        (status = 503, description = "The store cannot be written now; try again.", body = Sentence)))]
+        Denied, Unwritten))]
 async fn book(State(admin): State<Admin>, Path((account, id, booking)): Path<(String, String, String)>) -> Response {
     to_the_end(async move {
         let booked = async {
@@ -299,14 +303,11 @@ async fn book(State(admin): State<Admin>, Path((account, id, booking)): Path<(St
 
 /// Notes that what was booked in a conversation was called off.
 #[utoipa::path(delete, path = "/admin/v1/accounts/{account}/conversations/{conversation}/bookings/{booking}", operation_id = "bookings_delete", tag = "facts",
-    params(("account" = String, Path, description = "The account."), ("conversation" = String, Path, description = "Its id, or its number."),
+    params(OfConversation,
         ("booking" = String, Path, description = "The other system's name for it, such as `BKNG-…`.")),
     responses(
         (status = 204, description = "It was called off."),
-        (status = 400, description = "The path cannot be read, or the conversation takes no more.", body = Sentence),
-        (status = 401, description = "The admin key is missing, or another.", body = Sentence),
-        (status = 404, description = "There is no such account, conversation or booking; or there is no admin key, and all of this is off.", body = Sentence),
-        (status = 503, description = "The store cannot be written now; try again.", body = Sentence)))]
+        Denied, Unwritten))]
 async fn call_off(State(admin): State<Admin>, Path((account, id, booking)): Path<(String, String, String)>) -> Response {
     to_the_end(async move {
         let done = async {

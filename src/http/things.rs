@@ -80,6 +80,26 @@ struct DefaultQueue {
     updated: Option<String>,
 }
 
+/// Of what kind, and whose.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read as parts of the path; here it is described")]
+struct OfKind {
+    /// The account.
+    account: String,
+    /// `tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots`, `hubs` or `integrations`.
+    kind: String,
+}
+
+/// Which of them.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read as a part of the path; here it is described")]
+struct NamedThing {
+    /// The thing's id.
+    id: String,
+}
+
 /// To which revision a change is made.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
@@ -223,14 +243,7 @@ struct Which {
 /// Things of a kind.
 #[utoipa::path(
     get, path = "/admin/v1/accounts/{account}/{kind}", operation_id = "things_list", tag = "things",
-    params(
-        ("account" = String, Path, description = "The account."),
-        (
-            "kind" = String, Path,
-            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots`, `hubs` or `integrations`.",
-        ),
-        Which,
-    ),
+    params(OfKind, Which),
     responses((status = 200, description = "All of them.", body = Vec<ShownThing>), Denied),
 )]
 async fn list(State(admin): State<Admin>, Path((account, kind)): Path<(String, String)>, Query(which): Query<Which>) -> Response {
@@ -251,13 +264,7 @@ fn all<T: Shelved>(account: &Account, is_deleted: bool) -> Response {
 /// Makes a thing.
 #[utoipa::path(
     post, path = "/admin/v1/accounts/{account}/{kind}", operation_id = "things_create", tag = "things",
-    params(
-        ("account" = String, Path, description = "The account."),
-        (
-            "kind" = String, Path,
-            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots`, `hubs` or `integrations`.",
-        ),
-    ),
+    params(OfKind),
     request_body(content = AnyObject, description = "The members of its kind.", example = json!({"name": "urgent"})),
     responses((status = 201, description = "The thing.", body = ShownThing), Denied, TooLarge, Unchanged),
 )]
@@ -274,14 +281,7 @@ async fn create(State(admin): State<Admin>, Path((account, kind)): Path<(String,
 /// One thing.
 #[utoipa::path(
     get, path = "/admin/v1/accounts/{account}/{kind}/{id}", operation_id = "things_get", tag = "things",
-    params(
-        ("account" = String, Path, description = "The account."),
-        (
-            "kind" = String, Path,
-            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots`, `hubs` or `integrations`.",
-        ),
-        ("id" = String, Path, description = "The thing's id."),
-    ),
+    params(OfKind, NamedThing),
     responses((status = 200, description = "The thing.", body = ShownThing), Denied),
 )]
 async fn one(State(admin): State<Admin>, Path((account, kind, id)): Path<(String, String, String)>) -> Response {
@@ -296,14 +296,7 @@ fn found<T: Shelved>(account: &Account, id: &str) -> Answer {
 /// Says anew what a thing is.
 #[utoipa::path(
     put, path = "/admin/v1/accounts/{account}/{kind}/{id}", operation_id = "things_replace", tag = "things",
-    params(
-        ("account" = String, Path, description = "The account."),
-        (
-            "kind" = String, Path,
-            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots`, `hubs` or `integrations`.",
-        ),
-        ("id" = String, Path, description = "The thing's id."), AtRevision,
-    ),
+    params(OfKind, NamedThing, AtRevision),
     request_body(content = AnyObject, description = "The members of its kind."),
     responses((status = 200, description = "The thing.", body = ShownThing), Denied, TooLarge, Unchanged),
 )]
@@ -314,14 +307,7 @@ async fn replace(admin: State<Admin>, path: Path<(String, String, String)>, head
 /// Changes members of a thing: those that are null are removed.
 #[utoipa::path(
     patch, path = "/admin/v1/accounts/{account}/{kind}/{id}", operation_id = "things_change", tag = "things",
-    params(
-        ("account" = String, Path, description = "The account."),
-        (
-            "kind" = String, Path,
-            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots`, `hubs` or `integrations`.",
-        ),
-        ("id" = String, Path, description = "The thing's id."), AtRevision,
-    ),
+    params(OfKind, NamedThing, AtRevision),
     request_body(content = AnyObject, description = "The members of its kind."),
     responses((status = 200, description = "The thing.", body = ShownThing), Denied, TooLarge, Unchanged),
 )]
@@ -332,14 +318,7 @@ async fn patch(admin: State<Admin>, path: Path<(String, String, String)>, header
 /// Deletes a thing. It is shown among those that were.
 #[utoipa::path(
     delete, path = "/admin/v1/accounts/{account}/{kind}/{id}", operation_id = "things_delete", tag = "things",
-    params(
-        ("account" = String, Path, description = "The account."),
-        (
-            "kind" = String, Path,
-            description = "`tags`, `attributes`, `contact-endpoints`, `flows`, `websites`, `audiences`, `bots`, `hubs` or `integrations`.",
-        ),
-        ("id" = String, Path, description = "The thing's id."), AtRevision,
-    ),
+    params(OfKind, NamedThing, AtRevision),
     responses((status = 200, description = "The thing.", body = ShownThing), Denied, Unchanged),
 )]
 async fn remove(admin: State<Admin>, path: Path<(String, String, String)>, headers: HeaderMap) -> Response {

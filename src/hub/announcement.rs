@@ -84,6 +84,8 @@ pub struct Encoded {
     frames: Bytes,
     /// Where each ends.
     ends: Vec<usize>,
+    /// Whether there is a frame for each event.
+    is_whole: bool,
 }
 
 /// Most events and bytes of one run.
@@ -136,13 +138,15 @@ impl Run {
         // What surrounds a message is about as long again as a short one.
         let mut frames = Vec::with_capacity(self.bytes + self.events.len() * 512);
         let mut ends = Vec::with_capacity(self.events.len());
+        let mut is_whole = true;
         for sight in &self.events {
-            if let Some(text) = encode(sight) {
-                put_frame(&mut frames, text.as_bytes());
+            match encode(sight) {
+                Some(text) => put_frame(&mut frames, text.as_bytes()),
+                None => is_whole = false,
             }
             ends.push(frames.len());
         }
-        Encoded { frames: frames.into(), ends }
+        Encoded { frames: frames.into(), ends, is_whole }
     }
 }
 
@@ -152,6 +156,12 @@ impl Encoded {
     pub fn of(&self, places: std::ops::Range<usize>) -> Bytes {
         let end = |place: usize| place.checked_sub(1).and_then(|last| self.ends.get(last)).copied().unwrap_or(0);
         self.frames.slice(end(places.start)..end(places.end))
+    }
+
+    /// Whether every event is shown.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// All of them.

@@ -121,7 +121,7 @@ impl Live {
         let is_owned = self.owner.as_ref().is_none_or(|owner| *owner == run.audience.consumer);
         let fits =
             self.is_open.load(Ordering::Relaxed) && self.next() == run.first && is_owned && (self.sees_whispers || !run.has_whispers);
-        fits.then(|| run.encoded(&self.encoder).all())
+        fits.then(|| run.encoded(&self.encoder)).filter(|encoded| encoded.is_whole()).map(|encoded| encoded.all())
     }
 }
 

@@ -206,3 +206,27 @@ fn an_answer_goes_over_the_line_of_who_waits_for_it_alone_and_an_event_never_bef
     assert_eq!(line.sends.load(Ordering::Relaxed), sends, "it rests no more");
     assert_eq!(outbox.take(&noop_waker()).unwrap().reply.as_deref(), Some(b"reply".as_slice()), "and nothing is lost");
 }
+
+/// Of what is not shown nobody may say that it was sent.
+#[test]
+fn what_a_session_is_not_shown_is_left_to_it_and_what_it_is_shown_goes_over_its_line() {
+    let hub = Hub::new(1);
+    let session = join(&hub);
+    let shows_odd = |sight: &Sight| sight.message().filter(|message| message.sequence % 2 == 1).map(|_| "odd".to_owned());
+    let live = Arc::new(Live::new(EventEncoder::Own(Arc::new(shows_odd)), true, None));
+    live.set_open(true);
+    let _interest = session.follow_dialog("a".into(), "a".into(), live.clone());
+    let (line, outbox) = (Arc::new(Taking::default()), session.outbox());
+    outbox.connect(line.clone());
+    outbox.rest(false);
+    hub.announce(vec![sight(0, 1)], Vec::new());
+    deliver(&hub);
+    assert_eq!((line.sends.load(Ordering::Relaxed), live.next()), (0, 0));
+    assert_eq!(outbox.take(&noop_waker()).unwrap().items.len(), 1);
+    live.set_next(1);
+    outbox.rest(false);
+    hub.announce(vec![sight(1, 1)], Vec::new());
+    deliver(&hub);
+    assert!(lock(&line.taken).ends_with(b"odd"));
+    assert!(outbox.take(&noop_waker()).is_none());
+}

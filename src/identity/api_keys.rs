@@ -143,6 +143,7 @@ enum Scope {
 #[derive(Debug, Default)]
 pub(super) struct ApiKeys {
     all: HashMap<(Dialect, Fingerprint), Arc<ApiKey>>,
+    named: HashMap<(Dialect, Uuid), Arc<ApiKey>>,
     rates: HashMap<Scope, Arc<Rates>>,
 }
 
@@ -180,7 +181,9 @@ impl ApiKeys {
                     rates,
                     addresses: (dialect == Dialect::OnceHub).then(|| addresses.clone()),
                 };
-                keys.all.insert((dialect, print), Arc::new(found));
+                let found = Arc::new(found);
+                keys.named.insert((dialect, found.id), found.clone());
+                keys.all.insert((dialect, print), found);
             }
         }
         keys
@@ -201,7 +204,7 @@ impl ApiKeys {
     }
 
     pub(super) fn named(&self, dialect: Dialect, id: Uuid) -> Option<Arc<ApiKey>> {
-        self.all.values().find(|key| key.dialect == dialect && key.id == id).cloned()
+        self.named.get(&(dialect, id)).cloned()
     }
 
     /// Those that let nobody in any more as who they were.
@@ -316,6 +319,8 @@ mod tests {
         assert_eq!((one.account.id.as_str(), one.name.as_str(), one.agent.as_ref().unwrap().as_str()), ("a", "dixa key of a", "1"));
         let two = issuer.directory().api_key(Dialect::OnceHub, "two").unwrap();
         assert_eq!((&two.actor, two.name.as_str(), &two.agent), (&two.account.system(), "the exporter", &None));
+        let by_id = |dialect, id| issuer.directory().api_key_named(dialect, id).map(|key| key.name.clone());
+        assert_eq!((by_id(Dialect::Dixa, one.id), by_id(Dialect::OnceHub, one.id)), (Some(one.name.clone()), None));
         for (dialect, given) in [(Dialect::OnceHub, "one"), (Dialect::Dixa, "two"), (Dialect::Dixa, "On"), (Dialect::Dixa, "")] {
             assert!(issuer.directory().api_key(dialect, given).is_none(), "{dialect} {given}");
         }

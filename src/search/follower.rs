@@ -10,14 +10,18 @@ use crate::store::Store;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
-use tieline_protocol::ids::{AccountId, ConversationId, DialogId};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Most entries that are taken in together.
 const BATCH: usize = 2_048;
 /// How often is looked for new entries, unless somebody waits for them.
 const LOOK: Duration = Duration::from_millis(100);
+/// Writes that wait in the store, from which on whoever made them goes first: the index is written when there are fewer.
+const PRESSED: usize = 16;
+/// For how long, and how many entries it may lack meanwhile.
+const LATE: Duration = Duration::from_secs(10);
+const BEHIND: u64 = 65_536;
 /// How long a read or a write that failed waits before it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -25,13 +29,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) enum Order {
     /// Take in entries: all that are after a position, up to another. Nothing, if the index is not at that position.
     Take { after: u64, sights: Vec<Arc<Sight>>, reached: u64, tell: oneshot::Sender<Result<(), SearchError>> },
-    /// Take out a conversation, or one message of it.
-    Forget {
-        account: AccountId,
-        conversation: ConversationId,
-        only: Option<(DialogId, u64)>,
-        tell: oneshot::Sender<Result<(), SearchError>>,
-    },
     /// The file was found damaged.
     BeginAnew,
 }
@@ -54,11 +51,18 @@ impl Follower {
 
     /// Has everything indexed that is committed, until the index is closed.
     pub async fn run(self, store: Arc<dyn Store>) {
+        // When it last had everything, but for what came meanwhile.
+        let mut current = Instant::now();
         while !self.shared.is_closed() {
             let after = *self.shared.indexed.borrow();
             let head = store.head();
-            metrics::gauge!("tieline_search_lag").set(head.saturating_sub(after) as f64);
-            if head == after {
+            let lag = head.saturating_sub(after);
+            metrics::gauge!("tieline_search_lag").set(lag as f64);
+            if lag == 0 {
+                current = Instant::now();
+            }
+            let is_awaited = self.shared.indexed.receiver_count() > 0;
+            if lag == 0 || (!is_awaited && gives_way(store.waiting(), lag, current.elapsed())) {
                 tokio::select! {
                     () = self.shared.hurry.notified() => {}
                     () = tokio::time::sleep(LOOK) => {}
@@ -66,6 +70,7 @@ impl Follower {
                 continue;
             }
             match self.follow(&store, after).await {
+                Ok(()) if lag <= BATCH as u64 => current = Instant::now(),
                 Ok(()) => {}
                 Err(SearchError::Closed) => return,
                 // Who could not read or write has said so.
@@ -83,6 +88,11 @@ impl Follower {
     }
 }
 
+/// Whether the index is better written later.
+fn gives_way(waiting: usize, lag: u64, since: Duration) -> bool {
+    waiting >= PRESSED && lag < BEHIND && since < LATE
+}
+
 /// Writes the index until nobody is there to ask for more.
 pub(super) fn write(mut index: Index, orders: &Receiver<Order>, shared: &Shared) {
     super::step_back();
@@ -97,11 +107,6 @@ pub(super) fn write(mut index: Index, orders: &Receiver<Order>, shared: &Shared)
                 shared.indexed.send_replace(index.cursor());
                 drop(tell.send(outcome));
                 taken
-            }
-            Ok(Order::Forget { account, conversation, only, tell }) => {
-                let forgotten = index.forget(&account, &conversation, only.as_ref()).and_then(|()| index.tidy());
-                drop(tell.send(forgotten.as_ref().copied().map_err(|_| SearchError::NotWritten)));
-                forgotten
             }
             Ok(Order::BeginAnew) => {
                 begin_anew(&mut index, shared);
@@ -130,5 +135,19 @@ fn begin_anew(index: &mut Index, shared: &Shared) {
             shared.indexed.send_replace(index.cursor());
         }
         Err(error) => tracing::error!(%error, "the search index cannot be made anew"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_gives_way_to_many_who_write_but_not_for_ever() {
+        let (soon, at_last) = (Duration::ZERO, LATE);
+        assert!(!gives_way(PRESSED - 1, 1, soon), "few are not disturbed");
+        assert!(gives_way(PRESSED, 1, soon) && gives_way(usize::MAX, BEHIND - 1, soon));
+        assert!(!gives_way(PRESSED, BEHIND, soon), "it lacks too much");
+        assert!(!gives_way(PRESSED, 1, at_last), "it has waited for long enough");
     }
 }

@@ -170,21 +170,6 @@ impl Index {
         written
     }
 
-    /// Takes a conversation out, or one message of it.
-    pub(super) fn forget(
-        &mut self,
-        account: &AccountId,
-        conversation: &ConversationId,
-        only: Option<&(DialogId, u64)>,
-    ) -> rusqlite::Result<()> {
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if let Some(number) = number(&transaction, account)? {
-            let is_meant = |row: &Row| only.is_none_or(|(dialog, sequence)| row.is_at(dialog, *sequence));
-            self.is_dirty |= forget(&transaction, number, (&mark(conversation), conversation), is_meant)?;
-        }
-        transaction.commit()
-    }
-
     /// A transaction for what no entry brings.
     #[cfg(test)]
     pub(super) fn writing(&mut self) -> Transaction<'_> {

@@ -41,7 +41,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 use tieline_protocol::code::ErrorCode;
 use tieline_protocol::ids::{AccountId, ConversationId, DialogId};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 
 /// Longest text that is searched for, in characters.
 const LONGEST: usize = 1_000;
@@ -312,35 +312,6 @@ impl Search {
         self.0.shared.hurry.notify_one();
         // The sender lives as long as this does.
         drop(indexed.wait_for(|indexed| *indexed >= position).await);
-    }
-
-    /// Takes a conversation out of the index. What the journal still says of it comes back when the index is made anew, or if it
-    /// is not indexed yet: so it must be gone from there before.
-    ///
-    /// # Errors
-    /// [`SearchError`], if it could not be done: then it is to be tried again.
-    pub async fn forget(&self, account: AccountId, conversation: ConversationId) -> Result<(), SearchError> {
-        self.take_out(account, conversation, None).await
-    }
-
-    /// The same for one message.
-    ///
-    /// # Errors
-    /// As [`Search::forget`].
-    pub async fn forget_message(
-        &self,
-        account: AccountId,
-        conversation: ConversationId,
-        dialog: DialogId,
-        sequence: u64,
-    ) -> Result<(), SearchError> {
-        self.take_out(account, conversation, Some((dialog, sequence))).await
-    }
-
-    async fn take_out(&self, account: AccountId, conversation: ConversationId, only: Option<(DialogId, u64)>) -> Result<(), SearchError> {
-        let (tell, answer) = oneshot::channel();
-        self.0.shared.order(Order::Forget { account, conversation, only, tell })?;
-        answer.await.unwrap_or(Err(SearchError::Closed))
     }
 
     /// Finishes what is being done, and ends the threads. Later searches are refused.

@@ -4,7 +4,7 @@ use super::index::{Index, put};
 use super::text::fields;
 use super::*;
 use crate::domain::fixtures::{open, publish};
-use crate::domain::{Actor, Command, Entry, FieldChange, Message, Person, Policy, Role, Sight, decide};
+use crate::domain::{Actor, AgentRole, Change, Command, Entry, FieldChange, Message, Person, Policy, Role, Sight, decide};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Decision, Store};
 use proptest::prelude::*;
@@ -40,6 +40,14 @@ fn said(position: u64, account: &str, conversation: &str, text: &str, whisper: b
 
 fn removed(position: u64, account: &str, conversation: &str) -> Arc<Sight> {
     let entry = Entry::Removed { conversation: conversation.into(), number: 1 };
+    Arc::new(Sight { position, at: 0, account: account.into(), entry, audience: None })
+}
+
+/// That a message is anonymised.
+fn unsaid(position: u64, account: &str, conversation: &str, sequence: u64) -> Arc<Sight> {
+    let conversation = ConversationId::from(conversation);
+    let change = Change::MessageAnonymised { request: "r".into(), dialog: conversation.main_dialog(), sequence, files: 0 };
+    let entry = Entry::Changed { conversation, by: Person::Consumer("ann".into()), changes: vec![change] };
     Arc::new(Sight { position, at: 0, account: account.into(), entry, audience: None })
 }
 
@@ -265,8 +273,7 @@ fn what_is_removed_or_forgotten_leaves_the_file() {
     let left: Vec<_> = of(7).map(odd).chain([odd(10_007)]).filter(|word| holds(&index, word)).collect();
     assert!(left.is_empty(), "{left:?}");
     assert!(of(8).chain(of(9)).all(|at| holds(&index, &odd(at))), "nothing else is gone");
-    let (account, conversation) = ("demo".into(), ConversationId::from("9"));
-    index.index.forget(&account, &conversation, Some(&(conversation.main_dialog(), 59))).unwrap();
+    index.index.take(&[unsaid(3_004, "demo", "9", 59)], 3_004).unwrap();
     index.index.tidy().unwrap();
     assert!(!holds(&index, &odd(59)) && holds(&index, &odd(109)));
     assert!(index.found(Mode::Loose, &odd(59)).is_empty() && index.found(Mode::Loose, &odd(109)) == ["9"]);
@@ -374,6 +381,10 @@ fn cursors_are_read_as_they_are_written_and_nothing_else_is() {
     }
 }
 
+fn manager() -> Actor {
+    Actor::Agent { account: "demo".into(), user: "2".into(), pid: "pid-2".into(), roles: [AgentRole::Manager].into() }
+}
+
 /// An index that follows a store.
 struct Followed {
     store: Arc<SqliteStore>,
@@ -390,9 +401,12 @@ impl Followed {
     }
 
     async fn take(&self, account: &str, commands: Vec<Command>) {
-        let actor = Actor::Consumer { account: account.into(), id: "ann".into(), app: None, was: None };
+        self.take_by(Actor::Consumer { account: account.into(), id: "ann".into(), app: None, was: None }, commands).await;
+    }
+
+    async fn take_by(&self, actor: Actor, commands: Vec<Command>) {
         let decision = Decision {
-            account: account.into(),
+            account: actor.account().clone(),
             scope: commands.iter().flat_map(|command| command.scope(&actor)).collect(),
             rule: Box::new(move |draft| decide(&actor, &commands, &Policy::default(), draft)),
             received: 0,
@@ -465,11 +479,13 @@ async fn a_long_journal_is_indexed_in_parts_and_removals_are_followed() {
     assert!(world.store.remove("a".into(), i64::MAX).await.unwrap().unwrap());
     assert!(world.found("demo", "a39x49").await.is_empty());
     assert_eq!(world.found("demo", "b0x0").await, ["b"]);
-    let (account, b) = (AccountId::from("demo"), ConversationId::from("b"));
-    world.search.forget_message(account.clone(), b.clone(), b.main_dialog(), 0).await.unwrap();
+    let b = ConversationId::from("b");
+    let message = FieldChange::AnonymiseMessage { request: "m".into(), dialog: b.main_dialog(), sequence: 0, files: 0 };
+    world.take_by(manager(), vec![Command::Update { conversation: b.clone(), changes: vec![message] }]).await;
     assert!(world.found("demo", "b0x0").await.is_empty());
     assert_eq!(world.found("demo", "b0x1").await, ["b"]);
-    world.search.forget(account, b).await.unwrap();
+    let all = FieldChange::Anonymise { request: "r".into(), closes: false };
+    world.take_by(manager(), vec![Command::Update { conversation: b, changes: vec![all] }]).await;
     assert!(world.found("demo", "b0x1").await.is_empty());
     world.stop().await;
 }

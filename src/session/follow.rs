@@ -162,13 +162,15 @@ impl Dialogs {
         cursor.live.set_next(run.end());
         let encoded = run.encoded(&encoder);
         let first = usize::try_from(next - run.first).unwrap_or(usize::MAX);
-        if sees_whispers || !run.has_whispers {
+        if (sees_whispers || !run.has_whispers) && encoded.is_whole() {
             let positions = run.events[first..].iter().map(|sight| sight.position);
             return out.tell([Out::Framed(encoded.of(first..run.events.len()))], positions);
         }
         for (place, sight) in run.events.iter().enumerate().skip(first) {
-            if sight.message().is_some_and(|message| !message.whisper) {
-                out.tell([Out::Framed(encoded.of(place..place + 1))], std::iter::once(sight.position));
+            let frame = encoded.of(place..place + 1);
+            // What is not shown was told to nobody.
+            if !frame.is_empty() && sight.message().is_some_and(|message| sees_whispers || !message.whisper) {
+                out.tell([Out::Framed(frame)], std::iter::once(sight.position));
             }
         }
     }

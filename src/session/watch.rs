@@ -5,7 +5,7 @@
 
 use super::follow::RETRY;
 use super::{ChangeKind, Codec, Hold, OUT_BYTES, Out, Outgoing, batches};
-use crate::domain::{ConversationFilter, Millis, Ring, RingState};
+use crate::domain::{Conversation, ConversationFilter, Millis, Ring, RingState};
 use crate::gateway::{Error, Gateway};
 use crate::hub::{ConversationChange, Frame, Interest, Membership, Reach, Topic, coalesce};
 use crate::store::Snapshot;
@@ -201,7 +201,8 @@ impl Watch {
         if self.filter.matches(&change.after) {
             // Who has it already need not hear of what it cannot see.
             (!was_in || self.shows == Shows::Offers || is_shown()).then_some((ChangeKind::Upsert, change))
-        } else if was_in {
+        } else if was_in || (self.shows == Shows::Conversations && is_anonymised(change) && self.filter.is_about(&change.after)) {
+            // Whoever had it while it was open may show it still, with what was said: that must go there, too.
             Some((ChangeKind::Delete, change))
         } else {
             None
@@ -236,6 +237,12 @@ impl Watch {
         let batches = batches(changes, LARGEST, |(_, frame): &(ChangeKind, Frame)| frame.len());
         batches.iter().map(|changes| Out::Frame(codec.conversations(id, now, changes))).collect()
     }
+}
+
+/// Whether what was said in it is taken away by this change.
+fn is_anonymised(change: &ConversationChange) -> bool {
+    let is = |conversation: &Conversation| conversation.details.anonymised.is_some();
+    is(&change.after) && !change.before.as_ref().is_some_and(is)
 }
 
 /// The offers that a change is about: the agent's own that has ended, and the one that stands. Nothing of one that stands

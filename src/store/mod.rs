@@ -523,6 +523,9 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
     /// The position of the last committed entry.
     fn head(&self) -> u64;
 
+    /// About how many decisions and other writes wait now.
+    fn waiting(&self) -> usize;
+
     /// The name of this log. It changes when a copy of it goes its own way.
     fn epoch(&self) -> &str;
 

@@ -5,8 +5,6 @@ use crate::support::*;
 use serde_json::{Value, json};
 use std::path::Path;
 
-const ADMIN: &str = "[internal]\nadmin_key = \"the-admin-key\"\n\n";
-const KEY: [(&str, &str); 1] = [("authorization", "Bearer the-admin-key")];
 const TAGS: &str = "/admin/v1/accounts/demo/tags";
 
 /// The usual configuration with more in its first account.
@@ -21,7 +19,7 @@ fn tag(id: &str, name: &str) -> String {
 }
 
 async fn call(api: &Api, method: &str, path: &str, body: Value) -> Reply {
-    api.call(method, path, &KEY, if body.is_null() { String::new() } else { body.to_string() }).await
+    api.call(method, path, &ADMIN_KEY, if body.is_null() { String::new() } else { body.to_string() }).await
 }
 
 async fn see(api: &Api, path: &str) -> Value {
@@ -143,10 +141,10 @@ async fn each_kind_is_made_shown_replaced_changed_and_deleted_and_bad_calls_are_
             let refused = call(&api, method, &target, body).await;
             assert!(refused.status == 400 && refused.text.contains("not understood"), "{kind} {method}: {}", refused.text);
         }
-        let stale = api.call("DELETE", &path, &[KEY[0], ("if-match", "\"2\"")], "").await;
+        let stale = api.call("DELETE", &path, &[ADMIN_KEY[0], ("if-match", "\"2\"")], "").await;
         assert!(stale.status == 412 && stale.text.contains("revision is 3"), "{}", stale.text);
-        assert_eq!(api.call("DELETE", &path, &[KEY[0], ("if-match", "three")], "").await.status, 400);
-        let deleted = api.call("DELETE", &path, &[KEY[0], ("if-match", "\"3\"")], "").await;
+        assert_eq!(api.call("DELETE", &path, &[ADMIN_KEY[0], ("if-match", "three")], "").await.status, 400);
+        let deleted = api.call("DELETE", &path, &[ADMIN_KEY[0], ("if-match", "\"3\"")], "").await;
         assert_eq!((deleted.status, &deleted.json()["deleted"]), (200, &json!(true)), "{}", deleted.text);
         assert_eq!((see(&api, &path).await["deleted"].clone(), call(&api, "DELETE", &path, Value::Null).await.status), (json!(true), 404));
         let left = see(&api, &at(kind)).await;
@@ -196,7 +194,7 @@ async fn a_change_is_made_to_its_end_also_when_who_asked_for_it_hangs_up() {
     let api = server.api();
     // Whoever is gone before the call was read has asked for nothing, and asks again; the name is given once.
     let ask = async || {
-        api.call_and_leave("POST", TAGS, &KEY, &json!({"name": "VIP"}).to_string()).await;
+        api.call_and_leave("POST", TAGS, &ADMIN_KEY, &json!({"name": "VIP"}).to_string()).await;
         tags(&api).await == list(&[("VIP", "running")])
     };
     until("the tag is there", ask).await;
@@ -217,7 +215,7 @@ async fn the_default_queue_is_set_and_unset() {
     }
     let set = see(&api, path).await;
     assert_eq!((&set["queue"], &set["source"], &set["revision"]), (&json!("77"), &json!("running"), &json!(1)));
-    assert_eq!(api.call("PUT", path, &[KEY[0], ("if-match", "\"9\"")], json!({"queue": "88"}).to_string()).await.status, 412);
+    assert_eq!(api.call("PUT", path, &[ADMIN_KEY[0], ("if-match", "\"9\"")], json!({"queue": "88"}).to_string()).await.status, 412);
     let server = server.restart().await;
     let api = server.api();
     assert_eq!(see(&api, path).await, set);

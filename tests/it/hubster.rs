@@ -568,7 +568,7 @@ async fn what_is_said_is_read_by_everybody_on_either_side() {
     assert_eq!((&second["eventTrigger"], &second["sender"], &second["recipient"]), (&json!("message:agent"), &agent, &customer));
     assert!(second["eventId"].as_i64() > first["eventId"].as_i64());
     // The bound is not included.
-    assert_eq!(client.poll(&conversation, "customer", sent["eventId"].as_i64().unwrap()).await, [second.clone()]);
+    assert_eq!(client.poll(&conversation, "customer", sent["eventId"].as_i64().unwrap()).await, std::slice::from_ref(second));
     assert_eq!(client.poll(&conversation, "AGENT", second["eventId"].as_i64().unwrap()).await, Vec::<Value>::new());
     // A bot reads what customers say, and not what agents do.
     let bots = client.poll(&conversation, "Bot", 0).await;
@@ -682,6 +682,10 @@ async fn agents_come_when_they_write_and_bots_beside_them() {
     let path = format!("{BUSINESS}/{conversation}");
     let as_other = json!({"sender": {"integrationId": GRACE}, "message": text("not me")});
     assert_eq!(adas.refused("POST", &path, as_other).await, (403, vec![110]));
+    let wanted = json!({"integrationId": SHOP, "binding": "customer-81", "channelType": 2000});
+    for (path, body) in [(ESTABLISH.to_owned(), wanted), (format!("{CUSTOMER}/{conversation}"), json!({"message": text("not me")}))] {
+        assert_eq!(adas.refused("POST", &path, body).await, (403, vec![110]), "an agent speaks for no customer");
+    }
     for (sender, status, wrong) in [
         (json!({}), 400, 5_001),
         (json!({"integrationId": "x"}), 400, 5_020),

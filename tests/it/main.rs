@@ -39,6 +39,7 @@ mod reload;
 mod retention;
 mod routing;
 mod sign_in;
+mod signalr;
 mod sink;
 mod sockets;
 mod support;

@@ -381,6 +381,8 @@ async fn a_fuzzer_finds_no_answer_that_the_documents_do_not_have() {
         of("path.hubId", "00000000-0000-0000-0000-0000000000a2"),
         of("path.integrationId", "00000000-0000-0000-0000-000000000026"),
         of("query.type", "Agent"),
+        of("query.iId", "00000000-0000-0000-0000-000000000024"),
+        of("query.cId", established["conversationId"].as_str().unwrap()),
     ];
     let engine = || vec![("Authorization", engine.clone()), ("Origin", "https://shop.example".to_owned())];
     let runs = [

@@ -3,12 +3,10 @@
 use crate::support::*;
 use serde_json::{Value, json};
 
-const ADMIN: &str = "[internal]\nadmin_key = \"the-admin-key\"\n\n";
-const KEY: [(&str, &str); 1] = [("authorization", "Bearer the-admin-key")];
 const SECRET: &str = "nobody but the two may read this";
 
 async fn see(api: &Api, path: &str) -> Value {
-    let reply = api.call("GET", path, &KEY, "").await;
+    let reply = api.call("GET", path, &ADMIN_KEY, "").await;
     assert_eq!(reply.status, 200, "{path}: {}", reply.text);
     assert!(!reply.text.contains(SECRET), "{path} tells what was said: {}", reply.text);
     reply.json()
@@ -40,7 +38,7 @@ async fn an_operator_sees_who_is_connected_and_to_what_and_closes_one_socket() {
     let one = see(&api, &format!("/admin/v1/sessions/{}", number("consumer"))).await;
     assert_eq!(one["subscriptions"], json!([format!("events of dialog {conversation}")]));
     // One socket is closed, with the code that was asked for; the others do not notice.
-    let kick = async |path: String| api.call("DELETE", &path, &KEY, "").await.status;
+    let kick = async |path: String| api.call("DELETE", &path, &ADMIN_KEY, "").await.status;
     assert_eq!(kick(format!("/admin/v1/sessions/{}?code=1000", number("consumer"))).await, 400);
     assert_eq!(kick(format!("/admin/v1/sessions/{}", number("consumer"))).await, 204);
     assert_eq!(consumer.closed().await.0, 1012);
@@ -85,7 +83,7 @@ async fn an_operator_sees_accounts_and_conversations_but_not_what_was_said() {
         ("/admin/v1/conversations?account=demo&state=odd", 400),
         ("/admin/v1/conversations/none", 404),
     ] {
-        assert_eq!(api.call("GET", path, &KEY, "").await.status, status, "{path}");
+        assert_eq!(api.call("GET", path, &ADMIN_KEY, "").await.status, status, "{path}");
     }
 }
 
@@ -100,7 +98,7 @@ async fn a_revoked_consumer_is_out_at_once_and_stays_out_over_a_restart_until_al
     assert_eq!(his.ask(&request("c", "GetClock", json!({}))).await["code"], 200);
     let path = "/admin/v1/accounts/demo/revoked-consumers";
     let whom = json!({"clientId": "demo-connector", "extConsumerId": "ann"}).to_string();
-    let revoked = api.call("POST", path, &KEY, whom).await;
+    let revoked = api.call("POST", path, &ADMIN_KEY, whom).await;
     assert_eq!((revoked.status, &revoked.json()["closedSockets"]), (200, &json!(1)), "{}", revoked.text);
     let id = revoked.json()["consumerId"].as_str().unwrap().to_owned();
     assert_eq!(hers.closed().await.0, 4401);
@@ -111,7 +109,7 @@ async fn a_revoked_consumer_is_out_at_once_and_stays_out_over_a_restart_until_al
     assert_eq!(say(&again).await.error_code(), 40103);
     assert_eq!(his.ask(&request("c", "GetClock", json!({}))).await["code"], 200);
     for bad in ["", "{}", "{\"consumerId\":\"a\",\"clientId\":\"b\"}", "{\"extConsumerId\":\"ann\"}"] {
-        assert_eq!(api.call("POST", path, &KEY, bad).await.status, 400, "{bad}");
+        assert_eq!(api.call("POST", path, &ADMIN_KEY, bad).await.status, 400, "{bad}");
     }
     // One that signed up itself.
     let own = api.sign_up().await;
@@ -120,7 +118,7 @@ async fn a_revoked_consumer_is_out_at_once_and_stays_out_over_a_restart_until_al
     assert_eq!(socket.ask(&request("c", "GetClock", json!({}))).await["code"], 200);
     let sessions = see(&api, "/admin/v1/sessions?kind=consumer").await;
     let own_id = sessions["sessions"].as_array().unwrap().last().unwrap()["id"].as_str().unwrap().to_owned();
-    assert_eq!(api.call("POST", path, &KEY, json!({"consumerId": own_id}).to_string()).await.status, 200);
+    assert_eq!(api.call("POST", path, &ADMIN_KEY, json!({"consumerId": own_id}).to_string()).await.status, 200);
     assert_eq!(socket.closed().await.0, 4401);
     assert_eq!(open(&api, &own).await.unwrap().closed().await.0, 4401);
     let server = server.restart().await;
@@ -129,12 +127,12 @@ async fn a_revoked_consumer_is_out_at_once_and_stays_out_over_a_restart_until_al
     assert_eq!(say(&ann).await.error_code(), 40103);
     assert_eq!(see(&api, path).await.as_array().unwrap().len(), 2);
     for _ in 0..2 {
-        let allowed = api.call("DELETE", &format!("{path}/{id}"), &KEY, "").await;
+        let allowed = api.call("DELETE", &format!("{path}/{id}"), &ADMIN_KEY, "").await;
         assert_eq!(allowed.status, 200, "{}", allowed.text);
     }
     assert_eq!(say(&ann).await.status, 200);
     assert_eq!(see(&api, path).await, json!([own_id]));
-    let revoked = api.call("POST", path, &KEY, json!({"consumerId": id}).to_string()).await;
+    let revoked = api.call("POST", path, &ADMIN_KEY, json!({"consumerId": id}).to_string()).await;
     assert_eq!((revoked.status, say(&ann).await.error_code()), (200, 40103));
 }
 
@@ -146,6 +144,6 @@ async fn a_revocation_is_made_to_its_end_also_when_who_asked_for_it_hangs_up() {
     let mut socket = ann.consumer_socket().await;
     assert_eq!(socket.ask(&request("c", "GetClock", json!({}))).await["code"], 200);
     let whom = json!({"clientId": "demo-connector", "extConsumerId": "ann"}).to_string();
-    api.call_and_leave("POST", "/admin/v1/accounts/demo/revoked-consumers", &KEY, &whom).await;
+    api.call_and_leave("POST", "/admin/v1/accounts/demo/revoked-consumers", &ADMIN_KEY, &whom).await;
     assert_eq!(socket.closed().await.0, 4401);
 }

@@ -102,7 +102,7 @@ pub fn is_ready(name: &str, needs: &Path, is_there: bool) -> bool {
 }
 
 /// A gateway that runs while this thread waits for a program. It ends with the runtime.
-fn gateway(config: &str) -> (tokio::runtime::Runtime, TestServer) {
+pub fn gateway(config: &str) -> (tokio::runtime::Runtime, TestServer) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let server = runtime.block_on(TestServer::with(config));
     (runtime, server)
@@ -111,7 +111,7 @@ fn gateway(config: &str) -> (tokio::runtime::Runtime, TestServer) {
 const TLS: &str = "[server.tls]\nlisten = \"127.0.0.1:0\"\nself_signed = true\n";
 
 /// Runs a program of `tests/clients` to its end, which must be good.
-fn run(name: &str, program: &Path, script: &str, server: &TestServer, more: &[(&str, &str)]) {
+pub fn run(name: &str, program: &Path, script: &str, server: &TestServer, more: &[(&str, &str)]) {
     let mut command = Command::new(program);
     command.arg(script).current_dir(clients("")).env("TIELINE_HTTP", format!("http://{}", server.address)).envs(more.iter().copied());
     if let Some(tls) = server.tls {

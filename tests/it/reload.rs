@@ -10,9 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_tungstenite::tungstenite::http;
 
-const ADMIN: &str = "[internal]\nadmin_key = \"the-admin-key\"\n";
-const KEY: [(&str, &str); 1] = [("authorization", "Bearer the-admin-key")];
-
 /// The usual configuration, changed by replacing texts that must be in it.
 fn config(changes: &[(&str, &str)]) -> String {
     let usual = format!("{ADMIN}{CONFIG}");
@@ -24,7 +21,7 @@ fn config(changes: &[(&str, &str)]) -> String {
 
 async fn reload(dir: &Path, api: &Api, text: &str) -> Reply {
     std::fs::write(dir.join("test.toml"), text).unwrap();
-    api.call("POST", "/admin/v1/reload", &KEY, "").await
+    api.call("POST", "/admin/v1/reload", &ADMIN_KEY, "").await
 }
 
 fn kid(token: &str) -> String {
@@ -93,7 +90,7 @@ async fn a_reload_takes_accounts_limits_and_the_admin_key_and_ends_only_who_lost
     let other = changed.replace("the-admin-key", "another-key").replace("roles = [\"manager\"]", "roles = [\"agent\"]");
     assert_eq!(reload(dir.path(), &api, &other).await.status, 200);
     assert_eq!(grace.closed().await.0, 4401);
-    assert_eq!(api.call("POST", "/admin/v1/reload", &KEY, "").await.status, 401);
+    assert_eq!(api.call("POST", "/admin/v1/reload", &ADMIN_KEY, "").await.status, 401);
     let metrics = api.get("/metrics").await.text;
     for line in ["tieline_config_reloads_total{result=\"applied\"} 2", "tieline_config_reloads_total{result=\"refused\"} 3"] {
         assert!(metrics.contains(line), "{line}");
@@ -119,7 +116,7 @@ async fn a_reload_is_made_to_its_end_also_when_who_asked_for_it_hangs_up() {
     // nothing changed.
     let ask = async {
         loop {
-            api.call_and_leave("POST", "/admin/v1/reload", &KEY, "").await;
+            api.call_and_leave("POST", "/admin/v1/reload", &ADMIN_KEY, "").await;
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
@@ -225,7 +222,7 @@ async fn keys_are_rotated_with_overlap_and_revoked_at_once() {
     let ids = dir.path().join("data/keys/ids.key");
     let kept = std::fs::read(&ids).unwrap();
     std::fs::write(&ids, [7; 32]).unwrap();
-    let refused = api.call("POST", "/admin/v1/reload", &KEY, "").await;
+    let refused = api.call("POST", "/admin/v1/reload", &ADMIN_KEY, "").await;
     assert!(refused.status == 409 && refused.text.contains("ids.key"), "{}", refused.text);
     std::fs::write(&ids, kept).unwrap();
     // A consumer's own token is signed by a key that was not touched.
@@ -303,7 +300,7 @@ async fn a_reload_begins_no_webhooks_of_a_dialect_that_is_off() {
     let reply = api.call("POST", "/v2/webhooks", &[("api-key", "the-oncehub-key")], subscribed).await;
     assert_eq!(reply.status, 200, "{}", reply.text);
     let targets = async || {
-        let listed = api.call("GET", "/admin/v1/webhooks", &KEY, "").await.json();
+        let listed = api.call("GET", "/admin/v1/webhooks", &ADMIN_KEY, "").await.json();
         let endpoints = listed["endpoints"].as_array().unwrap_or_else(|| panic!("{listed}")).clone();
         endpoints.iter().map(|one| one["endpoint"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };

@@ -26,8 +26,7 @@ fn is_on_disk(data: &Path, text: &str) -> bool {
 }
 
 async fn status(api: &Api, conversation: &str) -> u16 {
-    let key = [("authorization", "Bearer the-admin-key")];
-    api.call("GET", &format!("/admin/v1/conversations/{conversation}"), &key, "").await.status
+    api.call("GET", &format!("/admin/v1/conversations/{conversation}"), &ADMIN_KEY, "").await.status
 }
 
 async fn close(speaker: &Speaker, conversation: &str) {

@@ -82,6 +82,10 @@ impl Drop for Running {
 
 pub const ACCOUNT: &str = "demo";
 
+/// What switches the admin's calls on, and the header that makes them.
+pub const ADMIN: &str = "[internal]\nadmin_key = \"the-admin-key\"\n\n";
+pub const ADMIN_KEY: [(&str, &str); 1] = [("authorization", "Bearer the-admin-key")];
+
 /// Two tenants with identical ids, agents of different skills, a survey, and an application that counts repeats.
 pub const CONFIG: &str = r#"
 [limits]

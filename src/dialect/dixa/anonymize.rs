@@ -15,7 +15,7 @@ use axum::extract::{Path, Query};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_with::skip_serializing_none;
-use tieline_protocol::ids::ThingId;
+use tieline_protocol::ids::PlainId;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -139,7 +139,7 @@ async fn conversation(
 ) -> Result<Answer<AnonymizationRequest>, Fault> {
     let conversation = caller.conversation(named.conversation_id).await?;
     let id = caller.id_of(key.as_ref(), &["anonymization", conversation.details.id.as_str()]).to_string();
-    let change = FieldChange::Anonymise { request: ThingId::from(id.as_str()), closes: force == Some(true) };
+    let change = FieldChange::Anonymise { request: PlainId::from(id.as_str()), closes: force == Some(true) };
     asked(&caller, &conversation, vec![change], id, key).await
 }
 
@@ -169,7 +169,7 @@ async fn message(
     let files = parts.iter().filter(|part| part.file.is_some()).count();
     // Each of its files is an event of its own; what is answered is the request for the message, which stands first.
     let changes = parts.iter().enumerate().map(|(place, part)| FieldChange::AnonymiseMessage {
-        request: ThingId::from(if place == 0 { id.clone() } else { derived_uuid(&["file", &id, &place.to_string()]).to_string() }),
+        request: PlainId::from(if place == 0 { id.clone() } else { derived_uuid(&["file", &id, &place.to_string()]).to_string() }),
         dialog: conversation_id.main_dialog(),
         sequence: part.sequence,
         files: if place == 0 { u32::try_from(files).unwrap_or(u32::MAX) } else { 0 },

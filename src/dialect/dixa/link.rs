@@ -71,7 +71,8 @@ async fn link(caller: Caller, Ours(Path(named)): Which, Body { said, key }: Body
     }
     let child = caller.conversation(named.conversation_id).await?;
     let parent = caller.conversation(said.parent_id).await?;
-    let command = Command::Link { child: child.details.id.clone(), parent: parent.details.id.clone(), kind: said.link_type.into() };
+    let was = child.details.facts().parent.as_ref().map(|link| link.parent.clone());
+    let command = Command::Link { child: child.details.id.clone(), parent: parent.details.id.clone(), kind: said.link_type.into(), was };
     let decided = caller.submit(caller.actor().clone(), vec![command], key).await?;
     Ok(Answer::done(&decided))
 }

@@ -65,6 +65,19 @@ impl Caller {
         }
     }
 
+    /// Whether it may speak for customers: for its own a visitor, for all a key that may write in others' names.
+    ///
+    /// # Errors
+    /// 403.
+    pub(super) fn may_speak_for_customers(&self) -> Result<(), Fault> {
+        match &self.power {
+            Power::Engine(key) if !key.actor.is_manager() => {
+                Err(Fault::new(Code::NotAllowed, "This token's key acts as an agent who is no manager, and may not speak for customers."))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The customer that a binding on an integration names: another for each visitor.
     pub(super) fn customer(&self, gateway: &Gateway, on: &Kept<Integration>, binding: &str) -> Customer {
         let hub = ClientId::from(on.thing.hub.to_string());

@@ -205,6 +205,7 @@ pub(super) async fn establish(
     Extension(Origin(origin)): Extension<Origin>,
     bytes: Bytes,
 ) -> Result<Json<Established>, Fault> {
+    caller.may_speak_for_customers()?;
     let wanted = Wanted::read(&bytes)?;
     let on = integration(&caller, &wanted)?;
     let gateway = &hubster.gateway;

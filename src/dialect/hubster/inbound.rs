@@ -340,6 +340,7 @@ impl Hubster {
     }
 
     async fn customers(&self, caller: &Caller, id: &str, bytes: &[u8]) -> Result<Json<Sent>, Fault> {
+        caller.may_speak_for_customers()?;
         let known = caller.conversation(&self.gateway, id).await?;
         let value = body(bytes, Code::NoActivity)?;
         let activity = Object::of(&value).ok_or_else(Fault::internal)?;

@@ -1,6 +1,7 @@
 //! What the document of the calls says beside the handlers.
 
 use super::error::{ErrorBody, Problem};
+use super::token::TokenError;
 use crate::openapi::{ByBearer, answers};
 use std::collections::BTreeMap;
 use utoipa::openapi::{OpenApi as Document, RefOr, Response};
@@ -13,7 +14,7 @@ use utoipa::{IntoResponses, OpenApi};
         description = "Hubster's Conversations API on this gateway's conversations: they are established by a binding, and written and read as activities.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
-    components(schemas(ErrorBody, Problem)),
+    components(schemas(ErrorBody, Problem, TokenError)),
     modifiers(&ByBearer),
     security(("bearer" = [])),
     tags(
@@ -57,7 +58,7 @@ refused! {
     EstablishRefused {
         400: "Properties are missing or wrong, each with an error of its own; or the integration is paused or terminated.",
         401: "The token is missing, expired or not valid. Code 102.",
-        403: "A visitor's token on another integration, or a customer that is revoked.",
+        403: "A visitor's token on another integration, a key that may not speak for customers, or a customer that is revoked.",
         404: "There is no such integration, or its hub is gone.",
         408: "The body did not come in time. Code 108.",
         413: "The body is too large. Code 212.",
@@ -84,7 +85,7 @@ refused! {
     SendRefused {
         400: "The activity is wrong, each property with an error of its own; or the conversation is over, or the integration paused or terminated.",
         401: "The token is missing, expired or not valid. Code 102.",
-        403: "A visitor's token, and not its own; or a key that may not write as that agent.",
+        403: "A visitor's token, and not its own; a key that may not write as that agent or for customers; or a customer that is revoked.",
         404: "There is no such conversation or integration.",
         408: "The body did not come in time. Code 108.",
         413: "The body is too large. Code 212.",

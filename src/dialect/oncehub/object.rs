@@ -10,7 +10,7 @@ use crate::things::{self, Thing};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tieline_protocol::ids::{ConsumerId, ConversationId, ThingId};
+use tieline_protocol::ids::{ConsumerId, ConversationId, PlainId};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -284,11 +284,11 @@ pub(super) fn user_id(pid: &str) -> String {
 }
 
 /// The id of a thing.
-pub(super) fn thing_id(prefix: &str, id: &ThingId) -> String {
+pub(super) fn thing_id(prefix: &str, id: &PlainId) -> String {
     prefixed(prefix, uuid_of(id))
 }
 
-fn uuid_of(id: &ThingId) -> Uuid {
+fn uuid_of(id: &PlainId) -> Uuid {
     Uuid::parse_str(id.as_str()).unwrap_or_else(|_| derived_uuid(&["thing", id.as_str()]))
 }
 
@@ -500,7 +500,7 @@ fn refer<T: Thing, U>(
     shelf: &Shelf<T>,
     prefix: &str,
     object: &'static str,
-    id: &ThingId,
+    id: &PlainId,
     is_expanded: bool,
     shown: impl Fn(String, &T) -> U,
 ) -> Ref<U> {

@@ -473,6 +473,11 @@ impl Store for SqliteStore {
         self.memory.read().head()
     }
 
+    fn waiting(&self) -> usize {
+        // What is taken may be counted before what was handed in.
+        self.waiting.load(Ordering::Relaxed).cast_signed().max(0).cast_unsigned()
+    }
+
     fn epoch(&self) -> &str {
         &self.epoch
     }

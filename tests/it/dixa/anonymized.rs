@@ -155,3 +155,37 @@ async fn one_message_loses_its_words_and_its_file_and_the_others_stay() {
     assert_eq!(get().await, 404);
     assert_eq!(dixa.conversation(number).await["state"], "Open");
 }
+
+#[tokio::test]
+async fn whoever_followed_a_conversation_while_it_was_open_hears_that_its_words_are_gone() {
+    let (server, dixa) = furnished().await;
+    let People { speaker, ada, .. } = people(&dixa).await;
+    let (id, number) = open(&dixa, &speaker, "-1", "a secret word").await;
+    assert_eq!(dixa.put(&format!("/conversations/{number}/claim"), &json!({"agentId": ada})).await.status, 204);
+    let follow = |body: Value| request("s", "cqm.SubscribeExConversations", body);
+    // Each has its snapshot before anything happens.
+    let mut own = server.api().agent("ada", "2.1").await;
+    assert_eq!(own.ask(&follow(json!({"brandId": ACCOUNT, "convState": ["OPEN"], "agentIds": ["1001"]}))).await["code"], 200);
+    own.notification("ExConversationChangeNotification").await;
+    let mut others = server.api().agent("bea", "2.1").await;
+    assert_eq!(others.ask(&follow(json!({"brandId": ACCOUNT, "convState": ["OPEN"], "agentIds": ["1003"]}))).await["code"], 200);
+    others.notification("ExConversationChangeNotification").await;
+    let mut consumer = speaker.consumer_socket().await;
+    assert_eq!(consumer.ask(&follow(json!({"brandId": ACCOUNT, "stage": ["OPEN"], "convState": ["OPEN"]}))).await["code"], 200);
+    consumer.notification("ExConversationChangeNotification").await;
+    let deletes = |frame: &Value, is_it: &dyn Fn(&Value) -> bool| {
+        let changes = frame["body"]["changes"].as_array().cloned().unwrap_or_default();
+        changes.iter().any(|change| change["type"] == "DELETE" && change["result"]["convId"] == id.as_str() && is_it(change))
+    };
+    dixa.done("PUT", &format!("/conversations/{number}/close")).await;
+    own.first(|frame| deletes(frame, &|_| true)).await;
+    consumer.first(|frame| deletes(frame, &|_| true)).await;
+    assert_eq!(dixa.patch(&format!("/conversations/{number}/anonymize"), &Value::Null).await.status, 202);
+    own.first(|frame| deletes(frame, &|change| change.to_string().contains("anonymisedAt"))).await;
+    consumer.first(|frame| deletes(frame, &|_| true)).await;
+    // Whom it never concerned hears nothing of it, but of what comes next.
+    let (next, _) = open(&dixa, &speaker, "88", "another").await;
+    assert_eq!(others.ask(&add_agent("j", &next, "ASSIGNED_AGENT")).await["code"], 200);
+    let heard = others.first(|frame| frame.to_string().contains("ExConversationChangeNotification")).await;
+    assert!(!heard.to_string().contains(&id), "{heard}");
+}

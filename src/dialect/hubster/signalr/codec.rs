@@ -51,23 +51,23 @@ impl EventsCodec {
     pub(super) fn new(view: View) -> Self {
         Self { view: Arc::new(view), part: String::new() }
     }
+}
 
-    /// A whole message without its end; none yet, if this is a part.
-    fn whole(&mut self, text: &str) -> Result<Option<String>, String> {
-        match text.strip_suffix(END) {
-            Some(rest) => {
-                let mut whole = std::mem::take(&mut self.part);
-                whole.push_str(rest);
-                Ok(Some(whole))
-            }
-            None if self.part.len() + text.len() > LONGEST_PART => {
-                self.part = String::new();
-                Err(format!("a message in parts has at most {LONGEST_PART} bytes"))
-            }
-            None => {
-                self.part.push_str(text);
-                Ok(None)
-            }
+/// A whole message without its end, with what came of it before; none yet, if this is a part.
+fn whole(part: &mut String, text: &str) -> Result<Option<String>, String> {
+    match text.strip_suffix(END) {
+        Some(rest) => {
+            let mut whole = std::mem::take(part);
+            whole.push_str(rest);
+            Ok(Some(whole))
+        }
+        None if part.len() + text.len() > LONGEST_PART => {
+            *part = String::new();
+            Err(format!("a message in parts has at most {LONGEST_PART} bytes"))
+        }
+        None => {
+            part.push_str(text);
+            Ok(None)
         }
     }
 }
@@ -104,6 +104,7 @@ impl Codec for EventsCodec {
     fn farewell(&self, code: CloseCode) -> Option<Frame> {
         let text = match code.advice() {
             Advice::Done => return None,
+            // Its position is a time, which means the same in every log.
             Advice::Reconnect | Advice::Afresh => wire::closing(&format!("Connection closed: {}.", code.reason()), true),
             Advice::NewToken => wire::closing(&Fault::unauthorised().exception(), false),
             Advice::Fix => {
@@ -116,7 +117,7 @@ impl Codec for EventsCodec {
     }
 
     fn decode(&mut self, text: &str) -> Asked<Tag> {
-        let said = self.whole(text).and_then(|whole| whole.as_deref().map_or(Ok(Said::Nothing), wire::read));
+        let said = whole(&mut self.part, text).and_then(|whole| whole.as_deref().map_or(Ok(Said::Nothing), wire::read));
         match said {
             Ok(Said::Nothing) => Asked { tag: Tag::Silent, ask: Ask::Nothing },
             Ok(Said::Call { id, method }) => Asked { tag: Tag::Call { id, method }, ask: Ask::Nothing },
@@ -175,5 +176,22 @@ impl Codec for EventsCodec {
 
     fn feed(&self, _: &str, _: Millis, entries: &[Fed]) -> Vec<Frame> {
         entries.iter().filter_map(|fed| self.view.entry(&fed.sight, fed.conversation.as_ref()?)).map(Frame::from).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_put_together_from_its_parts_and_an_endless_one_given_up() {
+        let mut part = String::new();
+        assert_eq!(whole(&mut part, "{\"type\":"), Ok(None));
+        assert_eq!(whole(&mut part, ""), Ok(None));
+        assert_eq!(whole(&mut part, "6}\u{1e}"), Ok(Some("{\"type\":6}".to_owned())));
+        assert_eq!(whole(&mut part, "\u{1e}"), Ok(Some(String::new())));
+        assert_eq!(whole(&mut part, &"x".repeat(LONGEST_PART)), Ok(None));
+        assert!(whole(&mut part, "y").is_err());
+        assert_eq!(whole(&mut part, "{}\u{1e}"), Ok(Some("{}".to_owned())), "what comes then is read for itself");
     }
 }

@@ -155,9 +155,7 @@ impl Hubster {
             return Err(Fault::no_conversation());
         }
         let details = &known.conversation.details;
-        if self.gateway.identity().is_revoked(&details.account, &details.consumer) {
-            return Err(Fault::new(Code::NotAllowed, "This customer is revoked."));
-        }
+        self.is_in_good_standing(&known.customer())?;
         let from = match after {
             Some(after) => self.gateway.first_after(&known.conversation, after).await?,
             None => known.conversation.next[0],
@@ -193,8 +191,19 @@ impl Hubster {
         Ok((actor, Reach::Hub(only), begin))
     }
 
-    /// How long a connection lives that was opened with a token.
-    fn lease(&self, token: &str) -> Result<Lease, Fault> {
+    /// Whether a customer's connections may be: of one that is revoked none may.
+    fn is_in_good_standing(&self, actor: &Actor) -> Result<(), Fault> {
+        match actor {
+            Actor::Consumer { account, id, .. } if self.gateway.identity().is_revoked(account, id) => {
+                Err(Fault::new(Code::NotAllowed, "This customer is revoked."))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How long a connection lives that was opened with a token. What let it in is looked at once more, for it may have ended since.
+    fn lease(&self, token: &str, actor: &Actor) -> Result<Lease, Fault> {
+        self.is_in_good_standing(actor)?;
         let identity = self.gateway.identity();
         let (caller, remaining) = self.check(None, token)?;
         let lease = match &caller.power {
@@ -274,11 +283,11 @@ impl Doorway for EventsDoorway {
         if let Err(why) = wire::shake(handshake) {
             return refused(&why, CloseCode::Policy);
         }
-        let lease = match self.hubster.lease(&self.token) {
+        let Some(Seat { actor, view, begin }) = self.seat.take() else { return Greeting::Turned(CloseCode::Policy) };
+        let lease = match self.hubster.lease(&self.token, &actor) {
             Ok(lease) => lease,
             Err(fault) => return refused(&fault.exception(), CloseCode::Token),
         };
-        let Some(Seat { actor, view, begin }) = self.seat.take() else { return Greeting::Turned(CloseCode::Policy) };
         let mut codec = EventsCodec::new(view);
         let mut first = vec![Asked { tag: Tag::Begin, ask: begin }];
         // What was said in the same breath.
