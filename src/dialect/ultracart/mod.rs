@@ -4,7 +4,8 @@
 //! - [`oauth`]: tokens, for programs that agents let act for them;
 //! - [`arn`]: what people and conversations are called; [`model`]: conversations, messages and participants as they are shown;
 //! - [`conversations`]: lists, beginnings, one conversation and its messages; [`part`]: who comes, goes and reads; [`agent`]: what an
-//!   agent is told of itself, and where it puts files; [`queues`]: who waits, and who is there.
+//!   agent is told of itself, and where it puts files; [`queues`]: who waits, and who is there;
+//! - [`socket`]: what an agent hears of its account, and says; [`frames`]: how.
 //!
 //! The calls are under `/rest/v2`. Two generations of clients read each answer: what the older ones look for stands beside what the newer
 //! ones do.
