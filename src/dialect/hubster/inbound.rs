@@ -1,7 +1,7 @@
 //! Activities that are sent: by customers, and by the agents and bots of a hub.
 
 use super::Hubster;
-use super::caller::{Caller, Id, Known, is_active};
+use super::caller::{Caller, Id, Known, is_active, is_in_good_standing};
 use super::error::{Code, Fault};
 use super::json::{Object, Problems, body};
 use super::message::{self, Note, Writer, canonical, is_plain};
@@ -347,9 +347,7 @@ impl Hubster {
         let sending = Sending::read(activity, Writer::Customer, Problems::default())?;
         is_active(&known.integration)?;
         let sender = Sender { actor: known.customer(), integration: known.integration.id, agent: None };
-        if self.gateway.identity().is_revoked(&caller.account.id, &known.conversation.details.consumer) {
-            return Err(Fault::new(Code::NotAllowed, "This customer is revoked."));
-        }
+        is_in_good_standing(&self.gateway, &caller.account, &known.conversation.details.consumer)?;
         self.send(&known, sender, sending).await
     }
 }

@@ -12,7 +12,7 @@ pub use codec::{EventsCodec, Tag};
 use self::view::{Reach, View};
 use self::wire::END;
 use super::Hubster;
-use super::caller::{Caller, Power, is_active, shown};
+use super::caller::{Caller, Power, is_active, is_in_good_standing, shown};
 use super::error::{Code, Fault};
 use super::openapi::NegotiateRefused;
 use crate::dialect::origin::origin;
@@ -155,7 +155,7 @@ impl Hubster {
             return Err(Fault::no_conversation());
         }
         let details = &known.conversation.details;
-        self.is_in_good_standing(&known.customer())?;
+        is_in_good_standing(&self.gateway, &caller.account, &details.consumer)?;
         let from = match after {
             Some(after) => self.gateway.first_after(&known.conversation, after).await?,
             None => known.conversation.next[0],
@@ -191,21 +191,13 @@ impl Hubster {
         Ok((actor, Reach::Hub(only), begin))
     }
 
-    /// Whether a customer's connections may be: of one that is revoked none may.
-    fn is_in_good_standing(&self, actor: &Actor) -> Result<(), Fault> {
-        match actor {
-            Actor::Consumer { account, id, .. } if self.gateway.identity().is_revoked(account, id) => {
-                Err(Fault::new(Code::NotAllowed, "This customer is revoked."))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// How long a connection lives that was opened with a token. What let it in is looked at once more, for it may have ended since.
     fn lease(&self, token: &str, actor: &Actor) -> Result<Lease, Fault> {
-        self.is_in_good_standing(actor)?;
         let identity = self.gateway.identity();
         let (caller, remaining) = self.check(None, token)?;
+        if let Actor::Consumer { id, .. } = actor {
+            is_in_good_standing(&self.gateway, &caller.account, id)?;
+        }
         let lease = match &caller.power {
             Power::Engine(key) => identity.key_lease(key, token, remaining),
             Power::Web { .. } => identity.lease(token, remaining),
