@@ -13,7 +13,7 @@ use crate::things::{Integration, ThingId};
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::convert::Infallible;
@@ -188,7 +188,11 @@ impl Hubster {
             Some(word) if word.eq_ignore_ascii_case("webbearer") => self.visitor(token),
             Some(_) => Err(Fault::unauthorised()),
             // Where there is no place for the word.
-            None => self.engine(token).or_else(|_| self.visitor(token)),
+            None => match self.engine(token) {
+                // It may be of the other kind. Whatever else is wrong is so with both.
+                Err(fault) if fault.status() == StatusCode::UNAUTHORIZED => self.visitor(token),
+                known => known,
+            },
         }
     }
 
