@@ -570,6 +570,7 @@ async fn what_is_said_is_read_by_everybody_on_either_side() {
     // The bound is not included.
     assert_eq!(client.poll(&conversation, "customer", sent["eventId"].as_i64().unwrap()).await, std::slice::from_ref(second));
     assert_eq!(client.poll(&conversation, "AGENT", second["eventId"].as_i64().unwrap()).await, Vec::<Value>::new());
+    assert_eq!(client.poll(&conversation, "Customer", 0).await, [first, second.clone()], "to whom it goes does not hang on who reads");
     // A bot reads what customers say, and not what agents do.
     let bots = client.poll(&conversation, "Bot", 0).await;
     assert_eq!(

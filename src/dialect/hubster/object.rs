@@ -361,6 +361,11 @@ impl Scene<'_> {
         })
     }
 
+    /// From whom something comes.
+    pub(super) fn sender(&self, known: &Known, who: (&Person, Role)) -> Source {
+        self.ends(known, who, None).0
+    }
+
     /// From whom and to whom something goes. What a customer sends goes to who answers, of a kind where that is given.
     fn ends(&self, known: &Known, (from, role): (&Person, Role), to: Option<IntegrationKind>) -> (Source, Source) {
         let customer = self.customer(known);
