@@ -490,6 +490,8 @@ async fn a_customer_is_told_what_others_say_and_do_in_its_conversation_by_whiche
         assert_eq!((&activity["sender"]["integrationId"], &activity["sender"]["integrationType"]), (&json!(ADA), &json!("Agent")));
         let is_message = activity["type"] == "message";
         assert_eq!((activity["interactionId"].is_string(), activity["event"].is_object()), (is_message, !is_message), "{activity}");
+        // No place from which to go on.
+        assert_eq!(activity["eventId"] == 0, word(activity).starts_with("typing"), "{activity}");
     }
     // Its own it is not told, be it a text, a receipt or typing.
     for event in [json!({"type": "typing_on"}), json!({"type": "seen"})] {
