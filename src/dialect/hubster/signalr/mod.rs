@@ -17,7 +17,7 @@ use super::error::{Code, Fault};
 use super::openapi::NegotiateRefused;
 use crate::dialect::origin::origin;
 use crate::dialect::{Socket, form};
-use crate::domain::{Actor, Millis};
+use crate::domain::{Actor, EVENTS_AHEAD, Millis};
 use crate::hub::Frame;
 use crate::identity::{Kept, Lease};
 use crate::session::{Admission, Admitted, Ask, Asked, Codec, Doorway, Greeting, MOST_IN_FRAME};
@@ -39,8 +39,8 @@ use tieline_protocol::ids::ClientId;
 use utoipa::ToSchema;
 
 /// How far in front of the last event a hub's replay begins. Times grow within a conversation, and one in which more is said than
-/// there are milliseconds is ahead of others by as much.
-const MARGIN: Millis = 1_000;
+/// there are milliseconds is ahead of others by so much at most.
+const MARGIN: Millis = EVENTS_AHEAD;
 /// Longest handshake that comes in parts.
 const LONGEST_HANDSHAKE: usize = 4 * 1024;
 
