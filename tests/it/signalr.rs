@@ -397,12 +397,14 @@ async fn hands_are_shaken_in_one_protocol_whole_or_in_parts_and_with_more_in_the
     let query = format!("iId={SHOP}&cId={id}");
     let open = async || Events::open(&client.api, &query, &client.authorization).await.unwrap();
     let endless = "x".repeat(5_000);
+    let many = format!("{{\"protocol\":\"json\",\"version\":1}}\u{1e}{}", "{\"type\":6}\u{1e}".repeat(257));
     for (handshake, says) in [
         ("{\"protocol\":\"messagepack\",\"version\":1}\u{1e}", "messagepack"),
         ("{\"protocol\":\"json\",\"version\":2}\u{1e}", "Version 2"),
         ("{\"type\":6}\u{1e}", "no handshake"),
         ("\u{1e}", "no handshake"),
         (endless.as_str(), "does not end"),
+        (many.as_str(), "at most 256 messages"),
     ] {
         let mut events = open().await;
         events.send(handshake).await;

@@ -283,7 +283,11 @@ impl Doorway for EventsDoorway {
         let mut codec = EventsCodec::new(view);
         let mut first = vec![Asked { tag: Tag::Begin, ask: begin }];
         // What was said in the same breath.
-        first.extend(rest.split_inclusive(END).take(MOST_IN_FRAME).map(|text| codec.decode(text)));
+        let said = || rest.split_inclusive(END);
+        if said().nth(MOST_IN_FRAME).is_some() {
+            return refused(&format!("A frame has at most {MOST_IN_FRAME} messages behind the handshake."), CloseCode::Policy);
+        }
+        first.extend(said().map(|text| codec.decode(text)));
         Greeting::Welcome(Frame::from_static(wire::WELCOME), Box::new(Admitted { actor, lease, codec, first }))
     }
 }
