@@ -243,8 +243,9 @@ impl Hubster {
             }
         };
         let id = &conversation.details.id;
+        // It is written down: whoever is told otherwise sends it again.
         let at = match sequence {
-            Some(sequence) => self.gateway.message(&sender.actor, id, sequence).await?.map(|sight| sight.at),
+            Some(sequence) => self.gateway.message(&sender.actor, id, sequence).await.ok().flatten().map(|sight| sight.at),
             None => None,
         };
         let is_message = matches!(sending.said, Said::Message(_));
