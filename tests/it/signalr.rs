@@ -595,6 +595,22 @@ async fn behind_an_event_everything_is_told_in_order_and_then_what_happens_each_
     }
 }
 
+/// The key of these has one call in a second.
+#[tokio::test]
+async fn a_program_brings_all_its_connections_back_at_once() {
+    let server = TestServer::with(&config("").replacen("per_second = 100000", "per_second = 1", 1)).await;
+    let client = Client::of(&server, SECRET).await;
+    let query = format!("iId={ADA}");
+    let mut all = Vec::new();
+    for _ in 0..50 {
+        let negotiated =
+            client.api.call("POST", &format!("{HUB}/negotiate?{query}"), &[("authorization", &client.authorization)], "").await;
+        assert_eq!(negotiated.status, 200, "{}", negotiated.text);
+        all.push(client.events(&query).await);
+    }
+    assert_eq!(server.gateway.hub().sessions(), 50);
+}
+
 #[tokio::test]
 async fn a_client_hears_a_sign_of_life_in_time_and_its_own_are_taken_as_such() {
     let server = start().await;

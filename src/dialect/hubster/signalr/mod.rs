@@ -113,14 +113,20 @@ fn is_own_desk(caller: &Caller, integration: &Kept<Integration>) -> Result<(), F
 }
 
 impl Hubster {
-    /// Who asks by an address, counted.
-    fn comes(&self, wanted: &Wanted, headers: &HeaderMap, extensions: &Extensions) -> Result<(Caller, String), Fault> {
+    /// Who asks by an address.
+    fn comes(&self, wanted: &Wanted, headers: &HeaderMap) -> Result<(Caller, String), Fault> {
         let token = wanted.token(headers).ok_or_else(Fault::unauthorised)?;
         let (caller, _) = self.check(None, token)?;
-        if let Some(ConnectInfo(peer)) = extensions.get::<ConnectInfo<SocketAddr>>() {
-            self.count(&caller, peer.ip())?;
-        }
         Ok((caller, token.to_owned()))
+    }
+
+    /// Counts that a visitor connects. A program may have many connections, which all come back at once after a cut, and its stock
+    /// clients try but a few times: so its key's rate is for calls alone.
+    fn count_visitor(&self, caller: &Caller, extensions: &Extensions) -> Result<(), Fault> {
+        match (&caller.power, extensions.get::<ConnectInfo<SocketAddr>>()) {
+            (Power::Web { .. }, Some(ConnectInfo(peer))) => self.count(caller, peer.ip()),
+            _ => Ok(()),
+        }
     }
 
     /// What is wanted, if the caller may have it.
@@ -233,9 +239,11 @@ impl Socket for EventsSocket {
             let wanted = Wanted::of(&parts.uri);
             let hubster = &self.0;
             let admitted = async {
-                let (caller, token) = hubster.comes(&wanted, &parts.headers, &parts.extensions)?;
+                let (caller, token) = hubster.comes(&wanted, &parts.headers)?;
                 let origin = origin(&hubster.public_url, &parts.headers, &parts.extensions);
                 let seat = hubster.seat(&caller, &wanted, origin).await?;
+                // Last, for who is refused is looked at twice.
+                hubster.count_visitor(&caller, &parts.extensions)?;
                 Ok::<_, Fault>(EventsDoorway { hubster: hubster.clone(), token, seat: Some(seat), part: String::new() })
             };
             admitted.await.map(Admission::Unknown).map_err(|fault| Box::new(fault.into_response()))
@@ -333,7 +341,8 @@ pub(super) async fn negotiate(
     extensions: Extensions,
 ) -> Result<Json<Negotiated>, Fault> {
     let wanted = Wanted::of(&uri);
-    let (caller, _) = hubster.comes(&wanted, &headers, &extensions)?;
+    let (caller, _) = hubster.comes(&wanted, &headers)?;
+    hubster.count_visitor(&caller, &extensions)?;
     let version = match wanted.version.as_deref().map_or(Ok(0), str::parse::<u32>) {
         Ok(version) => u8::from(version > 0),
         Err(_) => return Err(Fault::new(Code::BadFormat, "Query parameter 'negotiateVersion' must be 0 or 1.")),
