@@ -3,10 +3,14 @@
 
 use crate::support::*;
 use reqwest::Method;
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 use tieline::dialect::hubster::openapi;
+use tieline::domain::Command;
+use tieline::gateway::Request;
+use tieline_protocol::event::EventClass;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
@@ -993,6 +997,40 @@ async fn a_disk_that_takes_no_more_is_told_to_try_again() {
     };
     assert_eq!(codes(&refused), (503, vec![100]));
     assert_eq!(client.poll(&conversation, "Customer", 0).await.len(), sent, "what was answered is there");
+}
+
+#[tokio::test]
+async fn a_poll_that_finds_nothing_among_many_says_where_to_go_on() {
+    let server = gateway().await;
+    let client = Client::of(&server, SECRET).await;
+    let conversation = client.open("customer-81").await;
+    client.answer(&conversation, ADA, text("Hello")).await;
+    let known = server.gateway.store().conversation(conversation.as_str().into()).await.unwrap().unwrap();
+    let account = server.gateway.identity().directory().account(ACCOUNT).unwrap();
+    let agent = account.agent("1001").unwrap().actor(&account.id);
+    let say = Command::Publish {
+        conversation: known.details.id.clone(),
+        dialog: known.details.id.main_dialog(),
+        class: EventClass::Content,
+        event: to_raw_value(&json!({"type": "ContentEvent", "contentType": "text/plain", "message": "x"})).unwrap(),
+        metadata: None,
+        encoded_metadata: None,
+        client: None,
+        file: None,
+        whisper: false,
+    };
+    for _ in 0..100 {
+        let request = Request { actor: agent.clone(), commands: vec![say.clone(); 200], key: None, resend: None };
+        server.gateway.submit(request).await.unwrap();
+    }
+    let path = format!("{ACTIVITIES}/{conversation}?type=Bot&leid=");
+    let first = client.call("GET", &format!("{path}0"), "").await;
+    assert_eq!((first.status, first.json()), (200, json!([])));
+    client.answer(&conversation, BOT, text("found")).await;
+    let next = first.headers["x-next-leid"].to_str().unwrap();
+    let second = client.call("GET", &format!("{path}{next}"), "").await;
+    assert_eq!(second.json()[0]["message"], text("found"));
+    assert!(!second.headers.contains_key("x-next-leid"), "that is the end");
 }
 
 #[tokio::test]

@@ -504,6 +504,22 @@ async fn a_customer_is_told_what_others_say_and_do_in_its_conversation_by_whiche
 }
 
 #[tokio::test]
+async fn typing_is_shown_in_a_conversation_in_which_nothing_was_said_since_the_start() {
+    let server = start().await;
+    let client = Client::of(&server, SECRET).await;
+    let id = client.open(SHOP, "ann").await;
+    client.answer(&id, ADA, "before").await;
+    let server = server.restart().await;
+    let client = Client::of(&server, SECRET).await;
+    let (mut customer, mut agent) = (client.events(&format!("iId={SHOP}&cId={id}")).await, client.events(&format!("iId={ADA}")).await);
+    let on = json!({"event": {"type": "typing_on"}, "sender": {"integrationId": ADA}});
+    client.post(&format!("/inbound/business/v1/direct/activity/{id}"), &on).await;
+    assert_eq!(customer.words(1).await, ["typing_on"]);
+    client.post(&format!("/inbound/customer/v1/direct/activity/{id}"), &on).await;
+    assert_eq!(agent.words(1).await, ["typing_on"]);
+}
+
+#[tokio::test]
 async fn an_echo_is_told_where_the_integration_wants_it() {
     let server = start().await;
     let client = Client::of(&server, SECRET).await;
