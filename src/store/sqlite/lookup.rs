@@ -213,8 +213,9 @@ pub(super) fn account_feed_at_hand(memory: &Inner, account: &AccountId, after: u
     // Where something was removed memory has an entry that says nothing.
     let is_empty = |sight: &Arc<Sight>| matches!(sight.entry, Entry::Removed { number: 0, .. });
     let is_theirs = |sight: &&Arc<Sight>| sight.account == *account && !is_empty(sight);
-    let found: Vec<_> = memory.after(after).into_iter().flatten().filter(is_theirs).take(limit).cloned().collect();
-    let reached = if found.len() < limit { memory.head().max(after) } else { found.last().map_or(after, |last| last.position) };
+    let theirs = memory.after(after).into_iter().flatten().filter(is_theirs).cloned().map(Ok);
+    let (found, is_cut) = reader::within(theirs, limit).unwrap_or_default();
+    let reached = if found.len() < limit && !is_cut { memory.head().max(after) } else { found.last().map_or(after, |last| last.position) };
     Some((found, reached))
 }
 
