@@ -914,7 +914,15 @@ async fn who_does_not_read_is_closed_and_goes_on_by_its_cursor() {
     assert!(numbers(&ada.told).0.len() < total);
     ada.come_again().await;
     while numbers(&ada.told).0.len() < total {
-        ada.next().await;
+        match ada.ws.come().await {
+            Came::Frame(frame) => {
+                frame["cursor"].as_str().into_iter().for_each(|cursor| cursor.clone_into(&mut ada.cursor));
+                ada.told.push(frame);
+            }
+            // On a busy machine it may be slow once more.
+            Came::Closed(4408) | Came::Gone => ada.come_again().await,
+            Came::Closed(code) => panic!("{code}"),
+        }
     }
     assert_eq!(numbers(&ada.told).0, (0..total as u64).collect::<Vec<_>>());
 }
