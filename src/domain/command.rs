@@ -45,7 +45,8 @@ pub enum Command {
     },
     /// A consumer sets members of its own profile, or whoever acts for the account those of a consumer's.
     SetProfile {
-        /// Whose, if not the actor's own. Of what is private in it the members given are set then, and the others stay.
+        /// Whose, if not the actor's own. Of what is private in it the members given are set then, as where an application speaks for
+        /// its consumer, and the others stay.
         consumer: Option<ConsumerId>,
         /// A JSON object.
         profile: Box<RawValue>,
@@ -490,8 +491,9 @@ fn set_profile(actor: &Actor, whose: Option<&ConsumerId>, profile: &RawValue, dr
     let is_theirs = |name: &String| !OTHERS_SAY.contains(&name.as_str()) && (knows || name != "authenticatedData");
     given.retain(|name, _| is_theirs(name));
     let mut merged = draft.consumer(actor.account(), consumer).profile.clone();
-    // A program names the members that it changes, of what is private, too: two who change others at once lose nothing.
-    if whose.is_some()
+    // A program names the members that it changes, of what is private, too: two who change others at once lose nothing. A web page
+    // says all that it knows.
+    if knows
         && let (Some(before), Some(news)) = (merged.get("privateData"), given.get_mut("privateData"))
         && let (Some(before), Some(news)) = (before.as_object(), news.as_object_mut())
     {

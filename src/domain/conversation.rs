@@ -13,8 +13,8 @@ use std::sync::{Arc, LazyLock};
 use tieline_protocol::event::EventClass;
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, QueueId, UserId};
 
-/// How far the times of a conversation's events may run ahead of the clock.
-const AHEAD: Millis = 60_000;
+/// How far the times of a conversation's events may run ahead of the clock, in milliseconds.
+pub const EVENTS_AHEAD: Millis = 60_000;
 
 /// A conversation. Cloning is cheap: what an event does not change is shared.
 #[skip_serializing_none]
@@ -434,10 +434,10 @@ impl Conversation {
 
     /// The time that an event written now gets: the clock's, but later than the last entry's, so that it names one event, as some
     /// dialects' programs have it. Under a load that no people make the times would run away from the clock: they do so as far as
-    /// [`AHEAD`], and from there on several share one.
+    /// [`EVENTS_AHEAD`], and from there on several share one.
     #[must_use]
     pub fn event_time(&self, now: Millis) -> Millis {
-        now.max(self.last_at.saturating_add(1).min(now.saturating_add(AHEAD))).max(self.last_at)
+        now.max(self.last_at.saturating_add(1).min(now.saturating_add(EVENTS_AHEAD))).max(self.last_at)
     }
 
     /// The time that a change written now gets: as an event's, but later than the last change's, by which clients order

@@ -26,8 +26,8 @@ pub use access::visible;
 pub use agent::AgentState;
 pub use command::{Command, FieldChange, ScopeKey, decide};
 pub use conversation::{
-    Audience, Closer, Consumer, Conversation, Csat, Details, Dialog, DialogKind, LastContent, OpenState, Participant, ParticipantState,
-    Ttr, Unread,
+    Audience, Closer, Consumer, Conversation, Csat, Details, Dialog, DialogKind, EVENTS_AHEAD, LastContent, OpenState, Participant,
+    ParticipantState, Ttr, Unread,
 };
 pub use draft::{Draft, View};
 pub use entry::{Change, Entry, Message, Opened, Sight};

@@ -759,4 +759,11 @@ fn two_who_change_other_members_of_what_is_private_lose_nothing() {
     world.take(&grace, 1_003, set(r#"{"mail":"c@d.example"}"#)).unwrap();
     let ann = &world.consumers[&("demo".into(), "ann".into())];
     assert_eq!((ann.email(), ann.phone(), &ann.profile["privateData"]["other"]), (Some("c@d.example"), Some("+49"), &1.into()));
+    // So it is with an application that speaks for her; a page says all that it knows.
+    for (app, other) in [(Some("hub".into()), 1.into()), (None, serde_json::Value::Null)] {
+        let herself = Actor::Consumer { account: "demo".into(), id: "ann".into(), app, was: None };
+        let Command::SetProfile { profile, .. } = set(r#"{"mobileNum":"+1"}"#) else { unreachable!() };
+        world.take(&herself, 1_004, Command::SetProfile { consumer: None, profile }).unwrap();
+        assert_eq!(world.consumers[&("demo".into(), "ann".into())].profile["privateData"]["other"], other);
+    }
 }

@@ -547,7 +547,7 @@ impl Gateway {
             .map_err(|(place, refusal)| StoreError::Refused(place, refusal))?;
         let (Some(conversation), Some(from)) = (view.0, actor.person()) else { return Ok(()) };
         let role = conversation.details.participant(&from).map_or(Role::Consumer, |participant| participant.role);
-        self.hub.show_typing(Typing::new(conversation.audience.clone(), dialog.clone(), (from, role), event.clone(), *whisper));
+        self.hub.show_typing(Typing::new(conversation, dialog.clone(), (from, role), event.clone(), *whisper));
         Ok(())
     }
 

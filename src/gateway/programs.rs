@@ -38,6 +38,8 @@ pub struct Part {
     pub said: Vec<Arc<Sight>>,
     /// The number behind the last that was looked at.
     pub next: u64,
+    /// When that last was written.
+    pub at: Millis,
 }
 
 /// A UUID that is always the same for the same parts, and says nothing of them.
@@ -252,9 +254,9 @@ impl Gateway {
             return Ok(None);
         }
         let mut said = self.main_events(&conversation.details.id, Range::Forward { from, to: next - 1, limit: SOME }).await?;
-        let Some(next) = said.last().and_then(|sight| sight.message()).map(|last| last.sequence + 1) else { return Ok(None) };
+        let Some((next, at)) = said.last().and_then(|sight| Some((sight.message()?.sequence + 1, sight.at))) else { return Ok(None) };
         said.retain(|sight| sight.message().is_some_and(|found| !found.whisper && found.class != EventClass::Receipt));
-        Ok(Some(Part { said, next }))
+        Ok(Some(Part { said, next, at }))
     }
 
     async fn main_events(&self, conversation: &ConversationId, range: Range) -> Result<Vec<Arc<Sight>>, Error> {

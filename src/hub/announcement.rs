@@ -238,6 +238,8 @@ pub fn coalesce(changes: &mut HashMap<ConversationId, Arc<ConversationChange>>, 
 pub struct Typing {
     /// Who should see it.
     pub audience: Arc<Audience>,
+    /// The conversation as it is, which need not be at hand otherwise.
+    pub conversation: Conversation,
     /// Where.
     pub dialog: DialogId,
     /// Who types.
@@ -254,8 +256,8 @@ pub struct Typing {
 impl Typing {
     /// A typing state of somebody in a role.
     #[must_use]
-    pub fn new(audience: Arc<Audience>, dialog: DialogId, (from, role): (Person, Role), event: Box<RawValue>, whisper: bool) -> Self {
-        Self { audience, dialog, from, role, event, whisper, frames: Frames::default() }
+    pub fn new(conversation: Conversation, dialog: DialogId, (from, role): (Person, Role), event: Box<RawValue>, whisper: bool) -> Self {
+        Self { audience: conversation.audience.clone(), conversation, dialog, from, role, event, whisper, frames: Frames::default() }
     }
 
     /// The encoding of a slot.

@@ -165,19 +165,26 @@ impl<T: Thing> Shelf<T> {
         all.extend(changed.into_iter().map(|kept| (kept.id, Arc::new(kept))));
         self.0.store(Arc::new(Snapshot::of(all)));
     }
+}
 
-    /// What changes by what the file says now, and what of it cannot be because others have its name.
-    fn changes(&self, wanted: Vec<(ThingId, T)>, now: Millis) -> (Vec<Kept<T>>, Vec<T>) {
+impl<T: Shelved> Shelf<T> {
+    /// What changes by what the file says now, and what of it cannot be, in words.
+    fn changes(&self, wanted: Vec<(ThingId, T)>, now: Millis) -> (Vec<Kept<T>>, Vec<String>) {
         let before = self.0.load();
         let gone = before.all.values().filter(|kept| kept.applied.is_some() && !wanted.iter().any(|(id, _)| *id == kept.id));
         let gone: Vec<_> = gone.map(|kept| (kept.id, None)).collect();
         let mut changes: HashMap<ThingId, Kept<T>> = HashMap::new();
+        let mut refused = Vec::new();
         for (id, file) in wanted.into_iter().map(|(id, thing)| (id, Some(thing))).chain(gone) {
             let known = before.all.get(&id);
             if known.and_then(|known| known.applied.as_ref()) == file.as_ref() {
                 continue;
             }
             let Some(thing) = file.clone().or_else(|| known.map(|known| known.thing.clone())) else { continue };
+            if let Some(Err(why)) = known.map(|known| known.thing.may_become(&thing)) {
+                refused.push(format!("{id}: {why}"));
+                continue;
+            }
             let kept = Kept {
                 id,
                 thing,
@@ -189,10 +196,10 @@ impl<T: Thing> Shelf<T> {
             };
             changes.insert(id, kept);
         }
-        let mut refused = Vec::new();
         // To leave one out brings back what it was, with a name that another may have taken.
         while let Some(id) = self.clash(&before, &changes) {
-            refused.extend(changes.remove(&id).map(|kept| kept.thing));
+            let name = changes.remove(&id).and_then(|kept| kept.thing.unique()).unwrap_or_default();
+            refused.push(format!("{name:?} is set up while running, and in the file under another id"));
         }
         (changes.into_values().collect(), refused)
     }
@@ -236,6 +243,14 @@ pub trait Shelved: Thing {
     /// # Errors
     /// What does not.
     fn fits(&self, _account: &Account) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Whether it may become another.
+    ///
+    /// # Errors
+    /// What of it must stay.
+    fn may_become(&self, _next: &Self) -> Result<(), String> {
         Ok(())
     }
 
@@ -332,6 +347,11 @@ shelved! {
                 Some(queue) => Err(format!("queue: {:?} is no queue of the account", queue.as_str())),
                 None => Ok(()),
             }
+        }
+
+        fn may_become(&self, next: &Self) -> Result<(), String> {
+            // Conversations and customers are known by it.
+            if self.hub == next.hub { Ok(()) } else { Err("hub: an integration stays at its hub; make another one there".into()) }
         }
     }
 }
@@ -508,11 +528,8 @@ impl Identity {
                 }
             }
             shelf.put(newer);
-            let (changes, clashes) = shelf.changes(T::of_file(file, &account), self.now());
-            refused.extend(clashes.iter().map(|thing| {
-                let name = thing.unique().unwrap_or_default();
-                format!("accounts.{}: {} {name:?} is set up while running, and in the file under another id", account.id, T::KIND.name())
-            }));
+            let (changes, left_out) = shelf.changes(T::of_file(file, &account), self.now());
+            refused.extend(left_out.iter().map(|why| format!("accounts.{}: {} {why}", account.id, T::KIND.name())));
             self.keep_all(&account, shelf, changes).await;
         }
         Ok(())
@@ -564,6 +581,7 @@ fn changed<T: Shelved>(account: &Account, revision: Option<u64>, change: Change<
         (Change::Edit(..) | Change::Delete(_), None) => return Err(ThingError::NotFound),
     };
     kept.thing.check().and_then(|()| kept.thing.fits(account)).map_err(ThingError::Invalid)?;
+    shelf.resolve(kept.id).map_or(Ok(()), |before| before.thing.may_become(&kept.thing)).map_err(ThingError::Invalid)?;
     if let Some(other) = shelf.like(&kept.thing).filter(|other| other.id != kept.id) {
         return Err(ThingError::Taken(other.id));
     }

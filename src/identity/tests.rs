@@ -129,6 +129,22 @@ async fn the_file_holds_when_it_changed_and_what_was_changed_since_holds_when_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_integration_stays_at_its_hub_whatever_the_file_says() {
+    let hubs = "[[accounts.hubs]]\nid = \"one\"\nname = \"One\"\n[[accounts.hubs]]\nid = \"two\"\nname = \"Two\"\n";
+    let at = |hub: &str, name: &str| format!("{hubs}[[accounts.integrations]]\nid = \"app\"\nname = \"{name}\"\nhub = \"{hub}\"\n");
+    let gate = Gate::start(&at("one", "App")).await;
+    let integration = || gate.account().things().integrations.live()[0].clone();
+    let before = integration();
+    for _ in 0..2 {
+        let left_out = gate.reload(&at("two", "Moved")).await;
+        assert!(left_out.len() == 2 && left_out[0].contains("stays at its hub"), "{left_out:?}");
+        assert_eq!(integration().thing, before.thing);
+    }
+    assert!(gate.reload(&at("one", "Renamed")).await.is_empty());
+    assert_eq!((integration().thing.name.as_str(), integration().id), ("Renamed", before.id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn entries_may_exchange_their_names_but_not_take_those_of_what_was_set_up_while_running() {
     use Source::{File, Running};
     let gate = Gate::start(&(tag("one", "One") + &tag("two", "Two"))).await;

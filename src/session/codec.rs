@@ -56,6 +56,11 @@ pub trait Codec: Send + 'static {
         None
     }
 
+    /// Why the session must end, if the reply to a request that failed was the last: what is left to say is the farewell.
+    fn end(&self) -> Option<CloseCode> {
+        None
+    }
+
     /// Reads one request.
     fn decode(&mut self, text: &str) -> Asked<Self::Tag>;
 

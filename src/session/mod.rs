@@ -574,6 +574,9 @@ impl<C: Codec> Session<C> {
         let is_good = result.is_ok();
         let starts = matches!(result, Ok(Answer::Following { .. }));
         let frame = self.desk.reply(tag, result);
+        if !is_good {
+            self.end = self.end.or(self.desk.codec().end());
+        }
         let holds = match then {
             Then::Nothing => starts,
             Then::Watch(id) => {

@@ -195,6 +195,9 @@ pub(super) async fn a_restart_changes_nothing_that_is_read(open_store: Open) {
         (filters(|filter| filter.consumer = Some("ann".into())), vec!["c", "b", "a"]),
         (filters(|filter| filter.consumer = Some("bob".into())), vec![]),
         (filters(|filter| filter.conversation = Some("a".into())), vec!["a"]),
+        (filters(|filter| filter.app = Some("connector".into())), vec!["c", "b", "a"]),
+        (filters(|filter| (filter.app, filter.stages) = (Some("connector".into()), vec![OpenState::Open])), vec!["b", "a"]),
+        (filters(|filter| filter.app = Some("other".into())), vec![]),
         (filters(|filter| filter.account = "other".into()), vec![]),
     ];
     let seen = |store: Arc<dyn Store>| {

@@ -55,6 +55,12 @@ class Engine {
     return this.#good('POST', `/inbound/business/v1/direct/activity/${conversation}`, activity);
   }
 
+  /** Somebody types, which is shown and not kept. */
+  types(conversation) {
+    const activity = { sender: { integrationId: ADA }, event: { type: 'typing_on' } };
+    return this.#good('POST', `/inbound/business/v1/direct/activity/${conversation}`, activity);
+  }
+
   poll(conversation, after) {
     return this.#good('GET', `/api/v1/interactions/activities/${conversation}?type=Customer&leid=${after}`);
   }
@@ -165,12 +171,17 @@ async function refuses(checks, engine) {
 async function writes(engine, id, name, cut) {
   const texts = Array.from({ length: MESSAGES }, (_, number) => `${name} ${number}`);
   for (const [number, text] of texts.entries()) {
+    if (number % 4 === 1) await engine.types(id);
     await engine.answer(id, text);
+    if (number % 4 === 3) await engine.types(id);
     if (number % Math.floor(MESSAGES / CUTS) === 20) cut();
     if (number % 8 === 0) await pause(5);
   }
   return texts;
 }
+
+/** Whether somebody types, which has no place among what was said. */
+const isTyping = ({ event }) => event?.type === 'typing_on';
 
 const inOrder = (activities) => [...activities].sort((one, other) => one.eventId - other.eventId).map(textOf);
 
@@ -182,12 +193,18 @@ async function pollsWhatItMissed(checks, engine) {
   const known = new Map();
   let last = 0;
   let live = 0;
+  let typed = 0;
   let returns = 0;
   const take = (activity) => {
     known.set(activity.eventId, activity);
   };
   connection.off('ReceiveDirectActivities');
   connection.on('ReceiveDirectActivities', (activity) => {
+    if (isTyping(activity)) {
+      checks.match('what is not kept', activity.eventId, 0);
+      typed += 1;
+      return;
+    }
     live += 1;
     take(activity);
   });
@@ -207,6 +224,7 @@ async function pollsWhatItMissed(checks, engine) {
   await until('the end', async () => [...known.values()].some((activity) => textOf(activity) === 'the end'), (is) => is);
   await Promise.all(asking);
   checks.match('it was cut and came back', returns, must('at least three times', (count) => count >= 3));
+  checks.match('somebody typed', typed, must('more than a few times', (count) => count > 10));
   checks.match('much came live', live, must('more than a third', (count) => count * 3 > MESSAGES));
   checks.match('each activity once, in order', inOrder(known.values()), exactly([...texts, 'the end']));
   await connection.stop();
@@ -216,13 +234,17 @@ async function pollsWhatItMissed(checks, engine) {
 async function resumesByItself(checks, engine) {
   const [id, { base, cut }] = [await engine.establish('resumes'), await relay()];
   const heard = [];
+  let last = 0;
   let connections = 0;
   let isOver = false;
   const ended = (async () => {
     while (!isOver) {
-      const { connection } = engine.events({ iId: SHOP, cId: id, leid: heard.at(-1)?.eventId ?? 0 }, { base, skip: connections % 2 === 1 });
+      const { connection } = engine.events({ iId: SHOP, cId: id, leid: last }, { base, skip: connections % 2 === 1 });
       connection.off('ReceiveDirectActivities');
       connection.on('ReceiveDirectActivities', (activity) => {
+        // The largest, whatever it is of.
+        last = Math.max(last, activity.eventId);
+        if (isTyping(activity)) return;
         heard.push(activity);
         isOver = textOf(activity) === 'the end';
         if (isOver) connection.stop();

@@ -161,6 +161,11 @@ async fn each_kind_is_made_shown_replaced_changed_and_deleted_and_bad_calls_are_
         assert!(refused.status == 400 && refused.text.contains(said), "{body}: {}", refused.text);
     }
     let integration = make("integrations", json!({"name": "Shop", "hub": hub["id"]})).await;
+    // Its conversations are known by the hub.
+    let elsewhere = make("hubs", json!({"name": "Elsewhere"})).await;
+    let refused = call(&api, "PATCH", &path("integrations", &integration), json!({"hub": elsewhere["id"]})).await;
+    assert!(refused.status == 400 && refused.text.contains("stays at its hub"), "{}", refused.text);
+    assert_eq!(call(&api, "DELETE", &path("hubs", &elsewhere), Value::Null).await.status, 200);
     let refused = call(&api, "DELETE", &path("hubs", &hub), Value::Null).await;
     assert!(refused.status == 409 && refused.text.contains("\\\"Shop\\\""), "{}", refused.text);
     assert_eq!(call(&api, "DELETE", &path("integrations", &integration), Value::Null).await.status, 200);

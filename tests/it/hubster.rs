@@ -570,6 +570,7 @@ async fn what_is_said_is_read_by_everybody_on_either_side() {
     // The bound is not included.
     assert_eq!(client.poll(&conversation, "customer", sent["eventId"].as_i64().unwrap()).await, std::slice::from_ref(second));
     assert_eq!(client.poll(&conversation, "AGENT", second["eventId"].as_i64().unwrap()).await, Vec::<Value>::new());
+    assert_eq!(client.poll(&conversation, "Customer", 0).await, [first, second.clone()], "to whom it goes does not hang on who reads");
     // A bot reads what customers say, and not what agents do.
     let bots = client.poll(&conversation, "Bot", 0).await;
     assert_eq!(
@@ -843,6 +844,15 @@ async fn visitors_of_a_page_have_their_own_conversations_and_nobody_elses() {
         let wrong = Client { api: api.clone(), authorization: format!("{other} {token}") };
         assert_eq!(wrong.refused("GET", &format!("{CONVERSATIONS}/{}", id(&anns)), "").await, (401, vec![102]));
     }
+    // Who is revoked neither says nor reads anything.
+    let account = server.gateway.identity().directory().account(ACCOUNT).unwrap();
+    let conversation = server.gateway.conversation(&account.system(), &id(&anns).as_str().into()).await.unwrap();
+    server.gateway.identity().set_revoked(&account.id, &conversation.details.consumer, true).await.unwrap();
+    for path in ["", "/established"].map(|rest| format!("{CONVERSATIONS}/{}{rest}", id(&anns))) {
+        assert_eq!(ann.refused("GET", &path, "").await, (403, vec![110]), "{path}");
+    }
+    assert_eq!(ann.refused("GET", &format!("{ACTIVITIES}/{}?type=Customer", id(&anns)), "").await, (403, vec![110]));
+    assert_eq!(engine.poll(&id(&anns), "Agent", 0).await.len(), 2, "the brand does");
 
     // Pages may call from where they may be.
     let preflight = async |origin: &str| {

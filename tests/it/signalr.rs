@@ -397,12 +397,14 @@ async fn hands_are_shaken_in_one_protocol_whole_or_in_parts_and_with_more_in_the
     let query = format!("iId={SHOP}&cId={id}");
     let open = async || Events::open(&client.api, &query, &client.authorization).await.unwrap();
     let endless = "x".repeat(5_000);
+    let many = format!("{{\"protocol\":\"json\",\"version\":1}}\u{1e}{}", "{\"type\":6}\u{1e}".repeat(257));
     for (handshake, says) in [
         ("{\"protocol\":\"messagepack\",\"version\":1}\u{1e}", "messagepack"),
         ("{\"protocol\":\"json\",\"version\":2}\u{1e}", "Version 2"),
         ("{\"type\":6}\u{1e}", "no handshake"),
         ("\u{1e}", "no handshake"),
         (endless.as_str(), "does not end"),
+        (many.as_str(), "at most 256 messages"),
     ] {
         let mut events = open().await;
         events.send(handshake).await;
@@ -490,6 +492,8 @@ async fn a_customer_is_told_what_others_say_and_do_in_its_conversation_by_whiche
         assert_eq!((&activity["sender"]["integrationId"], &activity["sender"]["integrationType"]), (&json!(ADA), &json!("Agent")));
         let is_message = activity["type"] == "message";
         assert_eq!((activity["interactionId"].is_string(), activity["event"].is_object()), (is_message, !is_message), "{activity}");
+        // No place from which to go on.
+        assert_eq!(activity["eventId"] == 0, word(activity).starts_with("typing"), "{activity}");
     }
     // Its own it is not told, be it a text, a receipt or typing.
     for event in [json!({"type": "typing_on"}), json!({"type": "seen"})] {
@@ -589,6 +593,22 @@ async fn behind_an_event_everything_is_told_in_order_and_then_what_happens_each_
         let unique: std::collections::BTreeSet<_> = heard.iter().collect();
         assert_eq!(unique.len(), heard.len(), "{heard:?}");
     }
+}
+
+/// The key of these has one call in a second.
+#[tokio::test]
+async fn a_program_brings_all_its_connections_back_at_once() {
+    let server = TestServer::with(&config("").replacen("per_second = 100000", "per_second = 1", 1)).await;
+    let client = Client::of(&server, SECRET).await;
+    let query = format!("iId={ADA}");
+    let mut all = Vec::new();
+    for _ in 0..50 {
+        let negotiated =
+            client.api.call("POST", &format!("{HUB}/negotiate?{query}"), &[("authorization", &client.authorization)], "").await;
+        assert_eq!(negotiated.status, 200, "{}", negotiated.text);
+        all.push(client.events(&query).await);
+    }
+    assert_eq!(server.gateway.hub().sessions(), 50);
 }
 
 #[tokio::test]

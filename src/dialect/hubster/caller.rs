@@ -13,7 +13,7 @@ use crate::things::{Integration, ThingId};
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::convert::Infallible;
@@ -103,7 +103,7 @@ impl Caller {
     /// The conversation of an id, if it is one of this dialect's and the caller may know of it.
     ///
     /// # Errors
-    /// 404, also for an id that is none; 403 for a visitor, if it is another's; 503.
+    /// 404, also for an id that is none; 403 for a visitor, if it is another's, or the visitor is revoked; 503.
     pub(super) async fn conversation(&self, gateway: &Gateway, id: &str) -> Result<Known, Fault> {
         let id = Uuid::try_parse(id).map_err(|_| Fault::no_conversation())?;
         let found = gateway.conversation(&self.actor(), &ConversationId::from(id.hyphenated().to_string())).await?;
@@ -114,6 +114,7 @@ impl Caller {
             if own.id != known.conversation.details.consumer {
                 return Err(forbidden());
             }
+            is_in_good_standing(gateway, &self.account, &own.id)?;
         }
         Ok(known)
     }
@@ -121,6 +122,17 @@ impl Caller {
 
 fn forbidden() -> Fault {
     Fault::new(Code::Forbidden, "This token opens only its own conversations on its own integration.")
+}
+
+/// Whether a customer may speak and be told: one that is revoked may not.
+///
+/// # Errors
+/// 403.
+pub(super) fn is_in_good_standing(gateway: &Gateway, account: &Account, customer: &ConsumerId) -> Result<(), Fault> {
+    if gateway.identity().is_revoked(&account.id, customer) {
+        return Err(Fault::new(Code::NotAllowed, "This customer is revoked."));
+    }
+    Ok(())
 }
 
 /// A customer, as the gateway knows it.
@@ -176,7 +188,11 @@ impl Hubster {
             Some(word) if word.eq_ignore_ascii_case("webbearer") => self.visitor(token),
             Some(_) => Err(Fault::unauthorised()),
             // Where there is no place for the word.
-            None => self.engine(token).or_else(|_| self.visitor(token)),
+            None => match self.engine(token) {
+                // It may be of the other kind. Whatever else is wrong is so with both.
+                Err(fault) if fault.status() == StatusCode::UNAUTHORIZED => self.visitor(token),
+                known => known,
+            },
         }
     }
 

@@ -163,6 +163,11 @@ impl Fault {
         format!("Connection closed with an error. HubException: {said}")
     }
 
+    /// Whether the same may go well a moment later.
+    pub(super) fn is_passing(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS || self.status.is_server_error()
+    }
+
     fn under(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }

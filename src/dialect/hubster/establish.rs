@@ -1,7 +1,7 @@
 //! A conversation that is established: read from the request, opened or found under its binding, and shown.
 
 use super::Hubster;
-use super::caller::{Caller, Customer, Known, Origin, is_active};
+use super::caller::{Caller, Customer, Known, Origin, is_active, is_in_good_standing};
 use super::error::{Code, Fault};
 use super::json::{Object, Problems, body};
 use super::object::{Bound, CHANNELS, Established, Properties, channel_name};
@@ -210,9 +210,7 @@ pub(super) async fn establish(
     let on = integration(&caller, &wanted)?;
     let gateway = &hubster.gateway;
     let customer = caller.customer(gateway, &on, &wanted.binding);
-    if gateway.identity().is_revoked(&caller.account.id, &customer.id) {
-        return Err(Fault::new(Code::NotAllowed, "This customer is revoked."));
-    }
+    is_in_good_standing(gateway, &caller.account, &customer.id)?;
     let before: Option<Consumer> = gateway.known_consumer(&caller.account.system(), &customer.id).await?;
     let mut properties = wanted.properties;
     let given = properties.entry("profile".into()).or_default();

@@ -1,7 +1,7 @@
 //! Activities that are sent: by customers, and by the agents and bots of a hub.
 
 use super::Hubster;
-use super::caller::{Caller, Id, Known, is_active};
+use super::caller::{Caller, Id, Known, is_active, is_in_good_standing};
 use super::error::{Code, Fault};
 use super::json::{Object, Problems, body};
 use super::message::{self, Note, Writer, canonical, is_plain};
@@ -243,8 +243,9 @@ impl Hubster {
             }
         };
         let id = &conversation.details.id;
+        // It is written down: whoever is told otherwise sends it again.
         let at = match sequence {
-            Some(sequence) => self.gateway.message(&sender.actor, id, sequence).await?.map(|sight| sight.at),
+            Some(sequence) => self.gateway.message(&sender.actor, id, sequence).await.ok().flatten().map(|sight| sight.at),
             None => None,
         };
         let is_message = matches!(sending.said, Said::Message(_));
@@ -347,9 +348,7 @@ impl Hubster {
         let sending = Sending::read(activity, Writer::Customer, Problems::default())?;
         is_active(&known.integration)?;
         let sender = Sender { actor: known.customer(), integration: known.integration.id, agent: None };
-        if self.gateway.identity().is_revoked(&caller.account.id, &known.conversation.details.consumer) {
-            return Err(Fault::new(Code::NotAllowed, "This customer is revoked."));
-        }
+        is_in_good_standing(&self.gateway, &caller.account, &known.conversation.details.consumer)?;
         self.send(&known, sender, sending).await
     }
 }

@@ -5,9 +5,10 @@ use super::caller::{Caller, Id, Origin};
 use super::error::{Code, Fault};
 use super::object::Activity;
 use super::openapi::ActivitiesRefused;
-use crate::domain::Millis;
+use crate::domain::{Message, Millis, Person};
 use crate::things::IntegrationKind;
 use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderName};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -15,6 +16,12 @@ use utoipa::IntoParams;
 
 /// Most activities of one answer; the next one goes on behind the last of them.
 const MOST: usize = 1_000;
+
+/// Most parts of a conversation that are looked through for one answer, of a thousand events each.
+const MOST_PARTS: usize = 20;
+
+/// The `eventId` up to which an answer goes, where that is not the conversation's end and no activity says it.
+pub(super) const NEXT: HeaderName = HeaderName::from_static("x-next-leid");
 
 /// Which activities.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -50,40 +57,46 @@ impl Which {
     }
 }
 
-/// What was said in a conversation behind an event, the oldest first; at most 1,000 activities.
+/// What was said in a conversation behind an event, the oldest first; at most 1,000 activities. The next call goes on behind the last
+/// of them, or behind `X-Next-Leid`, if the answer has that.
 #[utoipa::path(get, path = "/api/v1/interactions/activities/{conversationId}", operation_id = "listActivities", tag = "activities",
     params(("conversationId" = String, Path, description = "A GUID; anything else is no conversation."), Which),
-    responses((status = 200, description = "They.", body = Vec<Activity>), ActivitiesRefused))]
+    responses((status = 200, description = "They.", body = Vec<Activity>,
+        headers(("X-Next-Leid" = Option<i64>, description = "If it looked through many of other kinds, and is not at the end: the `eventId` behind which to go on."))),
+        ActivitiesRefused))]
 pub(super) async fn activities(
     State(hubster): State<Arc<Hubster>>,
     Extension(caller): Extension<Caller>,
     Extension(Origin(origin)): Extension<Origin>,
     Id(id): Id,
     Query(which): Query<Which>,
-) -> Result<Json<Vec<Activity>>, Fault> {
+) -> Result<(HeaderMap, Json<Vec<Activity>>), Fault> {
     let (kind, after) = which.read()?;
     let known = caller.conversation(&hubster.gateway, &id).await?;
     let scene = hubster.scene(&caller.account, &origin);
-    let hub = known.integration.thing.hub;
-    let mut shown = Vec::new();
+    // What a customer says goes to all who answer in the hub.
+    let hears_customers = kind == IntegrationKind::Customer || scene.has(known.integration.thing.hub, kind);
+    let is_wanted = |message: &Message| match message.from {
+        Person::Consumer(_) => hears_customers,
+        Person::Agent { .. } => kind == IntegrationKind::Customer || scene.sender(&known, (&message.from, message.role)).kind == kind,
+    };
+    let to = (kind != IntegrationKind::Customer).then_some(kind);
+    let (mut shown, mut parts) = (Vec::new(), 0);
     let mut from = hubster.gateway.first_after(&known.conversation, after).await?;
     while let Some(some) = hubster.gateway.said_from(&known.conversation, from).await? {
         from = some.next;
-        for sight in &some.said {
-            let Some(activity) = scene.activity(&known, sight, Some(kind)) else { continue };
-            let is_customers = activity.sender.kind == IntegrationKind::Customer;
-            // What a customer says goes to all who answer in the hub.
-            let is_wanted = if is_customers { kind == IntegrationKind::Customer || scene.has(hub, kind) } else { true };
-            let ends = [activity.sender.kind, activity.recipient.kind];
-            if is_wanted && ends.contains(&kind) {
-                shown.push(activity);
-            }
+        for sight in some.said.iter().filter(|sight| sight.message().is_some_and(is_wanted)) {
+            shown.extend(scene.activity(&known, sight, to));
             if shown.len() >= MOST {
-                return Ok(Json(shown));
+                return Ok((HeaderMap::new(), Json(shown)));
             }
         }
+        parts += 1;
+        if parts == MOST_PARTS && from < known.conversation.next[0] {
+            return Ok((HeaderMap::from_iter([(NEXT, some.at.into())]), Json(shown)));
+        }
     }
-    Ok(Json(shown))
+    Ok((HeaderMap::new(), Json(shown)))
 }
 
 #[cfg(test)]

@@ -52,14 +52,24 @@ pub(super) fn body(bytes: &[u8], missing: Code) -> Result<Value, Fault> {
     }
 }
 
-/// What is wrong with a request, gathered until all of it is known.
+/// Most that is said of what is wrong with a request.
+const MOST: usize = 20;
+
+/// What is wrong with a request, gathered until all of it is known, or enough.
 #[derive(Debug, Default)]
 pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Notes one.
+    /// Notes one, if there are not enough.
     pub(super) fn add(&mut self, code: Code, text: impl std::fmt::Display) {
-        self.0.push(Problem::new(code, text));
+        if !self.is_full() {
+            self.0.push(Problem::new(code, text));
+        }
+    }
+
+    /// Whether no more are noted.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.len() >= MOST
     }
 
     /// A property that must be there.

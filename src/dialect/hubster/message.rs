@@ -82,12 +82,30 @@ pub(super) enum Writer {
 /// Reads a message, and notes what is wrong with it.
 pub(super) fn read(message: &Value, writer: Writer, problems: &mut Problems) -> Value {
     let mut message = canonical(message);
-    check(&mut message, "message", writer, problems);
+    check(&mut message, (&Place { at: "message".into(), depth: 1 }, writer), problems);
     message
 }
 
+/// How deep messages lie in each other at most.
+const DEEPEST: usize = 8;
+
+/// Where something stands in a message.
+struct Place {
+    /// As it is called in what is said of it.
+    at: String,
+    /// In how many messages it lies, itself included.
+    depth: usize,
+}
+
+impl Place {
+    fn of(&self, list: &str) -> Self {
+        Self { at: format!("{}.{list}", self.at), depth: self.depth + 1 }
+    }
+}
+
 /// Checks a message, the kind of which is written as the vendor does from then on.
-fn check(message: &mut Value, at: &str, writer: Writer, problems: &mut Problems) {
+fn check(message: &mut Value, (place, writer): (&Place, Writer), problems: &mut Problems) {
+    let at = &place.at;
     let Value::Object(members) = message else {
         problems.add(Code::ActivityUnsupported, format!("Property '{at}' must be an object."));
         return;
@@ -103,7 +121,7 @@ fn check(message: &mut Value, at: &str, writer: Writer, problems: &mut Problems)
         return;
     }
     members.insert("type".into(), kind.as_str().into());
-    let mut checking = Checking { members, at, problems };
+    let mut checking = Checking { members, place, problems };
     match kind.as_str() {
         "text" => checking.text(writer),
         "youtube" | "vimeo" | "video" | "audio" | "image" => checking.texts(&["url"]),
@@ -119,13 +137,13 @@ fn check(message: &mut Value, at: &str, writer: Writer, problems: &mut Problems)
 /// Members of a message that are being checked.
 struct Checking<'c> {
     members: &'c mut Map<String, Value>,
-    at: &'c str,
+    place: &'c Place,
     problems: &'c mut Problems,
 }
 
 impl Checking<'_> {
     fn missing(&mut self, name: &str) {
-        self.problems.add(Code::ActivityMissing, format!("Property '{}.{name}' is required.", self.at));
+        self.problems.add(Code::ActivityMissing, format!("Property '{}.{name}' is required.", self.place.at));
     }
 
     fn has_text(&self, name: &str) -> bool {
@@ -140,39 +158,44 @@ impl Checking<'_> {
         }
     }
 
-    /// The objects of a list, which must not be empty; nothing, if there is no list.
-    fn list(&mut self, name: &str) -> Option<Vec<Value>> {
-        match self.members.get(name)? {
+    /// Checks each object of a list, which must not be empty, if there is one.
+    fn each(&mut self, name: &str, check: impl Fn(&mut Value, &Place, &mut Problems)) {
+        let Some(list) = self.members.get_mut(name) else { return };
+        let place = self.place.of(name);
+        match list {
             Value::Array(items) if items.is_empty() => {
-                self.problems.add(Code::EmptyCollection, format!("Collection '{}.{name}' is empty.", self.at));
-                None
+                self.problems.add(Code::EmptyCollection, format!("Collection '{}' is empty.", place.at));
             }
-            Value::Array(items) if items.iter().all(Value::is_object) => Some(items.clone()),
-            _ => {
-                self.problems.add(Code::ActivityUnsupported, format!("Property '{}.{name}' must be a list of objects.", self.at));
-                None
+            Value::Array(items) if items.iter().all(Value::is_object) => {
+                for item in items {
+                    if self.problems.is_full() {
+                        return;
+                    }
+                    check(item, &place, self.problems);
+                }
             }
+            _ => self.problems.add(Code::ActivityUnsupported, format!("Property '{}' must be a list of objects.", place.at)),
         }
     }
 
     fn text(&mut self, writer: Writer) {
         let is_odd = self.members.get("text").is_some_and(|text| !text.is_string());
         if is_odd {
-            self.problems.add(Code::ActivityUnsupported, format!("Property '{}.text' must be a text.", self.at));
+            self.problems.add(Code::ActivityUnsupported, format!("Property '{}.text' must be a text.", self.place.at));
         } else if !self.has_text("text") && !self.members.contains_key("items") && !self.members.contains_key("actions") {
-            self.problems.add(Code::EmptyMessage, format!("A text needs '{0}.text', '{0}.items' or '{0}.actions'.", self.at));
+            self.problems.add(Code::EmptyMessage, format!("A text needs '{0}.text', '{0}.items' or '{0}.actions'.", self.place.at));
         }
-        if let Some(mut items) = self.list("items") {
-            let at = format!("{}.items", self.at);
-            items.iter_mut().for_each(|item| check(item, &at, writer, self.problems));
-            self.members.insert("items".into(), Value::Array(items));
+        if self.place.depth == DEEPEST && self.members.contains_key("items") {
+            self.problems.add(Code::ActivityUnsupported, format!("Messages lie in each other at most {DEEPEST} deep."));
+            return;
         }
+        self.each("items", |item, place, problems| check(item, (place, writer), problems));
     }
 
     fn location(&mut self) {
         let places = ["latitude", "longitude"].map(|name| self.members.get(name));
         if places.iter().flatten().any(|place| !place.is_number()) {
-            self.problems.add(Code::NoDecimal, format!("Properties '{0}.latitude' and '{0}.longitude' must be numbers.", self.at));
+            self.problems.add(Code::NoDecimal, format!("Properties '{0}.latitude' and '{0}.longitude' must be numbers.", self.place.at));
         } else if !self.has_text("address") && places.iter().any(Option::is_none) {
             self.problems.add(Code::NoPlace, "A location needs an address, or latitude and longitude.");
         }
@@ -191,33 +214,31 @@ impl Checking<'_> {
         if !self.members.contains_key("items") {
             self.missing("items");
         }
-        let at = format!("{}.items", self.at);
-        for item in self.list("items").into_iter().flatten() {
-            let Value::Object(mut members) = item else { continue };
-            let mut checking = Checking { members: &mut members, at: &at, problems: &mut *self.problems };
+        self.each("items", |item, place, problems| {
+            let Value::Object(members) = item else { return };
+            let mut checking = Checking { members, place, problems };
             checking.card();
             checking.actions();
-        }
+        });
     }
 
     fn actions(&mut self) {
-        let at = format!("{}.actions", self.at);
-        for action in self.list("actions").into_iter().flatten() {
-            let Some(action) = Object::of(&action) else { continue };
+        self.each("actions", |action, place, problems| {
+            let Some(action) = Object::of(action) else { return };
             let needed = match action.text("type").map(str::to_lowercase).as_deref() {
                 None => Some("type"),
                 Some("link") => action.text("url").is_none().then_some("url"),
                 Some("postback" | "reply") => action.get("payload").is_none().then_some("payload"),
                 Some(other) => {
                     let why = format!("An action cannot be of the type {other:?}; there are link, postback, reply.");
-                    self.problems.add(Code::ActivityUnsupported, why);
+                    problems.add(Code::ActivityUnsupported, why);
                     None
                 }
             };
             if let Some(name) = needed {
-                self.problems.add(Code::ActivityMissing, format!("Property '{at}.{name}' is required."));
+                problems.add(Code::ActivityMissing, format!("Property '{}.{name}' is required.", place.at));
             }
-        }
+        });
     }
 }
 
@@ -403,6 +424,21 @@ mod tests {
         assert_eq!((codes(&list, Writer::Brand), codes(&list, Writer::Customer)), (vec![], vec![5_002]));
         assert_eq!(codes(&json!({"type": "carousel"}), Writer::Brand), vec![5_001]);
         assert_eq!(codes(&json!({"type": "carousel", "items": [{}]}), Writer::Brand), vec![5_023]);
+    }
+
+    #[test]
+    fn of_many_things_that_are_wrong_some_are_said_and_messages_lie_in_each_other_so_deep() {
+        let many = json!({"type": "text", "items": vec![json!({}); 10_000]});
+        assert_eq!(codes(&many, Writer::Customer), vec![5_001; 20]);
+        let actions = json!({"type": "text", "actions": vec![json!({}); 10_000]});
+        assert_eq!(codes(&actions, Writer::Customer), vec![5_001; 20]);
+        let nested =
+            |depth: usize| (1..depth).fold(json!({"type": "text", "text": "a"}), |inner, _| json!({"type": "text", "items": [inner]}));
+        assert_eq!((codes(&nested(DEEPEST), Writer::Brand), codes(&nested(DEEPEST + 1), Writer::Brand)), (vec![], vec![5_002]));
+        // A kind is written as the vendor does, however deep.
+        let mut problems = Problems::default();
+        let message = read(&json!({"type": "TEXT", "items": [{"Type": "Text", "Text": "a"}]}), Writer::Brand, &mut problems);
+        assert_eq!(message, json!({"type": "text", "items": [{"type": "text", "text": "a"}]}));
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Hubster {
             .allow_origin(origins)
             .allow_methods([Method::GET, Method::POST])
             .allow_headers(AllowHeaders::mirror_request())
-            .expose_headers([header::RETRY_AFTER])
+            .expose_headers([header::RETRY_AFTER, interactions::NEXT])
             .allow_credentials(true);
         calls
             .route_layer(from_fn_with_state(self.clone(), caller::admit))

@@ -202,7 +202,7 @@ pub(super) struct Activity {
     r#type: ActivityKind,
     /// `message:customer`, `message:agent` or `message:bot`, of messages.
     event_trigger: Option<&'static str>,
-    /// Milliseconds since 1970, which names it within its conversation.
+    /// Milliseconds since 1970, which names it within its conversation. 0 of what is not kept.
     pub(super) event_id: Millis,
     /// Its sender's own name for it.
     external_id: Option<String>,
@@ -349,7 +349,8 @@ impl Scene<'_> {
         Some(Activity {
             r#type: ActivityKind::Event,
             event_trigger: None,
-            event_id: self.now,
+            // It is not kept, so there is nothing behind it: who names it, or the largest it knows, as the last it had misses nothing.
+            event_id: 0,
             external_id: None,
             is_echo: false,
             interaction_id: None,
@@ -359,6 +360,11 @@ impl Scene<'_> {
             message: None,
             event: Some(serde_json::json!({"type": kind})),
         })
+    }
+
+    /// From whom something comes.
+    pub(super) fn sender(&self, known: &Known, who: (&Person, Role)) -> Source {
+        self.ends(known, who, None).0
     }
 
     /// From whom and to whom something goes. What a customer sends goes to who answers, of a kind where that is given.

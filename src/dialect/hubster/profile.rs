@@ -12,6 +12,7 @@ use tieline_protocol::ids::ConsumerId;
 
 const DEVICE: &str = "device";
 const FULL_NAME: &str = "full name";
+const USER_NAME: &str = "user name";
 
 /// Of what names are made up.
 const FIRST: [&str; 16] = [
@@ -44,16 +45,17 @@ pub(super) fn filled(
     before: Option<&Consumer>,
 ) -> Option<Box<RawValue>> {
     let known_name = before.and_then(|before| before.profile.get("nickName")).and_then(Value::as_str).map(str::to_owned);
-    let is_named = ["full name", "first name", "last name", "user name"].iter().any(|name| find(profile, name).is_some());
     let mut said = profile.clone();
     if find(profile, FULL_NAME).is_none() {
         let names = ["first name", "last name"].iter().filter_map(|name| find(profile, name)).collect::<Vec<_>>().join(" ");
-        let name = Some(names).filter(|names| !names.is_empty()).or(known_name.clone()).unwrap_or_else(|| made_up(customer));
-        set(profile, FULL_NAME, &name);
-        // What is made up is not written over what is known.
-        if is_named || known_name.is_none() {
-            set(&mut said, FULL_NAME, &name);
+        let given = Some(names).filter(|names| !names.is_empty());
+        let login = find(profile, USER_NAME).map(str::to_owned);
+        // What is made up is not written over what is known. A user name is no first and last name.
+        if given.is_some() || (login.is_none() && known_name.is_none()) {
+            set(&mut said, FULL_NAME, given.as_deref().unwrap_or(&made_up(customer)));
         }
+        let name = given.or(login).or(known_name).unwrap_or_else(|| made_up(customer));
+        set(profile, FULL_NAME, &name);
     }
     if find(profile, DEVICE).is_none() {
         set(profile, DEVICE, channel_name(channel));
@@ -71,12 +73,27 @@ fn set(profile: &mut BTreeMap<String, String>, name: &str, value: &str) {
 fn news(profile: &BTreeMap<String, String>, before: Option<&Consumer>) -> Option<Box<RawValue>> {
     let nothing = Map::new();
     let known = before.map_or(&nothing, |before| &before.profile);
-    let ours = ours(profile, known);
-    let news: Map<String, Value> = ours.into_iter().filter(|(name, value)| known.get(name) != Some(value)).collect();
+    let mut news = fresh(ours(profile), known);
+    let private = [("mail", find(profile, "email")), ("mobileNum", find(profile, "phone"))];
+    let private = fresh(members(private), known.get("privateData").and_then(Value::as_object).unwrap_or(&nothing));
+    if !private.is_empty() {
+        // What is not said of it stays.
+        news.insert("privateData".into(), Value::Object(private));
+    }
     if news.is_empty() { None } else { to_raw_value(&news).ok() }
 }
 
-fn ours(profile: &BTreeMap<String, String>, known: &Map<String, Value>) -> Map<String, Value> {
+/// What of some members is not known.
+fn fresh(members: Map<String, Value>, known: &Map<String, Value>) -> Map<String, Value> {
+    members.into_iter().filter(|(name, value)| known.get(name) != Some(value)).collect()
+}
+
+/// What is there, as members.
+fn members<'t>(all: impl IntoIterator<Item = (&'static str, Option<&'t str>)>) -> Map<String, Value> {
+    all.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.into()))).collect()
+}
+
+fn ours(profile: &BTreeMap<String, String>) -> Map<String, Value> {
     let full = find(profile, FULL_NAME);
     let (first, last) = match (find(profile, "first name"), find(profile, "last name")) {
         (None, None) => {
@@ -84,24 +101,15 @@ fn ours(profile: &BTreeMap<String, String>, known: &Map<String, Value>) -> Map<S
         }
         given => given,
     };
-    let members = [
-        ("nickName", full.or_else(|| find(profile, "user name"))),
+    members([
+        ("nickName", full.or_else(|| find(profile, USER_NAME))),
         ("firstName", first),
         ("lastName", last),
         ("avatarUrl", find(profile, "imageUrl")),
         ("gender", find(profile, "gender")),
         ("timezone", find(profile, "time zone")),
         ("streetAddress", find(profile, "address")),
-    ];
-    let mut ours: Map<String, Value> = members.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.into()))).collect();
-    let private = [("mail", find(profile, "email")), ("mobileNum", find(profile, "phone"))];
-    if private.iter().any(|(_, text)| text.is_some()) {
-        // It is set as a whole; what is not said stays.
-        let mut all = known.get("privateData").and_then(Value::as_object).cloned().unwrap_or_default();
-        all.extend(private.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.into()))));
-        ours.insert("privateData".into(), Value::Object(all));
-    }
-    ours
+    ])
 }
 
 #[cfg(test)]
@@ -135,6 +143,16 @@ mod tests {
     }
 
     #[test]
+    fn a_user_name_is_a_name_and_no_first_or_last_one() {
+        for before in [None, Some(known(json!({"nickName": "Merry Otter", "firstName": "Merry"})))] {
+            let (profile, news) = filled_in(&[("User Name", "ann 81")], before.as_ref());
+            assert_eq!((profile["full name"].as_str(), news), ("ann 81", json!({"nickName": "ann 81"})));
+        }
+        let (profile, _) = filled_in(&[("user name", "ann81"), ("first name", "Ann")], None);
+        assert_eq!(profile["full name"], "Ann");
+    }
+
+    #[test]
     fn what_is_given_stands_and_is_told_in_our_words() {
         let given = [("Device", "Phone"), ("Full Name", "Ann B. Other"), ("email", "ann@shop.example"), ("tier", "gold")];
         let (profile, news) = filled_in(&given, None);
@@ -145,7 +163,7 @@ mod tests {
         let (profile, news) =
             filled_in(&[("first name", "Ann"), ("last name", "Other"), ("phone", "1")], Some(&known(json!({"privateData": private}))));
         assert_eq!(profile["full name"], "Ann Other");
-        assert_eq!(news["privateData"], json!({"mail": "ann@shop.example", "mobileNum": "1"}));
+        assert_eq!(news["privateData"], json!({"mobileNum": "1"}), "what is known is not said again");
         let (profile, _) = filled_in(&[("full name", " "), ("device", "")], None);
         assert!(profile["full name"].len() > 3 && profile["device"] == "Direct", "{profile:?}");
     }

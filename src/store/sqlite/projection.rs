@@ -495,8 +495,9 @@ fn write_conversation(transaction: &Transaction<'_>, At { state, applied }: &At<
     let open = details.stage == OpenState::Open;
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO conversations (id, account, number, consumer, open, updated, word, wakes, pending, binding, applied, state)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            "INSERT OR REPLACE INTO conversations
+             (id, account, number, consumer, open, updated, word, wakes, pending, binding, app, applied, state)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?
         .execute((
             details.id.as_str(),
@@ -509,6 +510,7 @@ fn write_conversation(transaction: &Transaction<'_>, At { state, applied }: &At<
             state.wakes(),
             state.is_pending(),
             details.binding.as_deref(),
+            details.app.as_ref().map(|app| app.as_str()),
             applied.cast_signed(),
             to_json(state)?,
         ))?;

@@ -262,6 +262,8 @@ fn conversations_on_disk(
         ("conversations c WHERE c.id = ?1".into(), vec![id.as_str().into()])
     } else if let Some(consumer) = &filter.consumer {
         ("conversations c WHERE c.account = ?1 AND c.consumer = ?2".into(), vec![account, consumer.as_str().into()])
+    } else if let (Some(app), true) = (&filter.app, agents.is_empty()) {
+        ("conversations c WHERE c.account = ?1 AND c.app = ?2".into(), vec![account, app.as_str().into()])
     } else if agents.is_empty() {
         ("conversations c WHERE c.account = ?1".into(), vec![account])
     } else {

@@ -21,6 +21,8 @@ pub struct EventsCodec {
     view: Arc<View>,
     /// The beginning of a message of which the end is to come.
     part: String,
+    /// Why it could not begin: there is nothing to stay for.
+    over: Option<Fault>,
 }
 
 impl std::fmt::Debug for EventsCodec {
@@ -49,7 +51,7 @@ pub enum Tag {
 
 impl EventsCodec {
     pub(super) fn new(view: View) -> Self {
-        Self { view: Arc::new(view), part: String::new() }
+        Self { view: Arc::new(view), part: String::new(), over: None }
     }
 }
 
@@ -70,6 +72,11 @@ fn whole(part: &mut String, text: &str) -> Result<Option<String>, String> {
             Ok(None)
         }
     }
+}
+
+/// What is said last to who could not begin: whom only the moment refuses should come back by itself.
+fn last_words(fault: &Fault) -> String {
+    wire::closing(&fault.exception(), fault.is_passing())
 }
 
 impl Codec for EventsCodec {
@@ -101,7 +108,14 @@ impl Codec for EventsCodec {
         Some((HEARTBEAT, Frame::from_static(PING)))
     }
 
+    fn end(&self) -> Option<CloseCode> {
+        self.over.as_ref().map(|fault| if fault.is_passing() { CloseCode::Restart } else { CloseCode::Policy })
+    }
+
     fn farewell(&self, code: CloseCode) -> Option<Frame> {
+        if let Some(fault) = &self.over {
+            return Some(Frame::from(last_words(fault)));
+        }
         let text = match code.advice() {
             Advice::Done => return None,
             // Its position is a time, which means the same in every log.
@@ -137,8 +151,10 @@ impl Codec for EventsCodec {
     fn reply(&mut self, tag: Tag, result: Result<Answer, Error>) -> Option<Frame> {
         match (tag, result) {
             (Tag::Call { id, method }, _) => Some(Frame::from(wire::unknown(&id, &method))),
-            // There is nothing to stay for.
-            (Tag::Begin, Err(error)) => Some(Frame::from(wire::closing(&Fault::from(error).exception(), false))),
+            (Tag::Begin, Err(error)) => {
+                self.over = Some(error.into());
+                None
+            }
             (Tag::Begin, Ok(_)) | (Tag::Silent | Tag::Unreadable, _) => None,
         }
     }
@@ -182,6 +198,7 @@ impl Codec for EventsCodec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tieline_protocol::code::ErrorCode;
 
     #[test]
     fn a_message_is_put_together_from_its_parts_and_an_endless_one_given_up() {
@@ -193,5 +210,19 @@ mod tests {
         assert_eq!(whole(&mut part, &"x".repeat(LONGEST_PART)), Ok(None));
         assert!(whole(&mut part, "y").is_err());
         assert_eq!(whole(&mut part, "{}\u{1e}"), Ok(Some("{}".to_owned())), "what comes then is read for itself");
+    }
+
+    #[test]
+    fn who_could_not_begin_comes_back_if_only_the_moment_was_wrong() {
+        let fault = |code| Fault::from(Error::fault(code, "why"));
+        for (fault, comes_back) in [
+            (Error::Unreadable.into(), true),
+            (fault(ErrorCode::Busy), true),
+            (fault(ErrorCode::TooMany), true),
+            (Fault::no_conversation(), false),
+            (Fault::unauthorised(), false),
+        ] {
+            assert_eq!(last_words(&fault).contains("\"allowReconnect\":true"), comes_back, "{fault:?}");
+        }
     }
 }

@@ -12,12 +12,12 @@ pub use codec::{EventsCodec, Tag};
 use self::view::{Reach, View};
 use self::wire::END;
 use super::Hubster;
-use super::caller::{Caller, Power, is_active, shown};
+use super::caller::{Caller, Power, is_active, is_in_good_standing, shown};
 use super::error::{Code, Fault};
 use super::openapi::NegotiateRefused;
 use crate::dialect::origin::origin;
 use crate::dialect::{Socket, form};
-use crate::domain::{Actor, Millis};
+use crate::domain::{Actor, EVENTS_AHEAD, Millis};
 use crate::hub::Frame;
 use crate::identity::{Kept, Lease};
 use crate::session::{Admission, Admitted, Ask, Asked, Codec, Doorway, Greeting, MOST_IN_FRAME};
@@ -39,8 +39,8 @@ use tieline_protocol::ids::ClientId;
 use utoipa::ToSchema;
 
 /// How far in front of the last event a hub's replay begins. Times grow within a conversation, and one in which more is said than
-/// there are milliseconds is ahead of others by as much.
-const MARGIN: Millis = 1_000;
+/// there are milliseconds is ahead of others by so much at most.
+const MARGIN: Millis = EVENTS_AHEAD;
 /// Longest handshake that comes in parts.
 const LONGEST_HANDSHAKE: usize = 4 * 1024;
 
@@ -113,14 +113,20 @@ fn is_own_desk(caller: &Caller, integration: &Kept<Integration>) -> Result<(), F
 }
 
 impl Hubster {
-    /// Who asks by an address, counted.
-    fn comes(&self, wanted: &Wanted, headers: &HeaderMap, extensions: &Extensions) -> Result<(Caller, String), Fault> {
+    /// Who asks by an address.
+    fn comes(&self, wanted: &Wanted, headers: &HeaderMap) -> Result<(Caller, String), Fault> {
         let token = wanted.token(headers).ok_or_else(Fault::unauthorised)?;
         let (caller, _) = self.check(None, token)?;
-        if let Some(ConnectInfo(peer)) = extensions.get::<ConnectInfo<SocketAddr>>() {
-            self.count(&caller, peer.ip())?;
-        }
         Ok((caller, token.to_owned()))
+    }
+
+    /// Counts that a visitor connects. A program may have many connections, which all come back at once after a cut, and its stock
+    /// clients try but a few times: so its key's rate is for calls alone.
+    fn count_visitor(&self, caller: &Caller, extensions: &Extensions) -> Result<(), Fault> {
+        match (&caller.power, extensions.get::<ConnectInfo<SocketAddr>>()) {
+            (Power::Web { .. }, Some(ConnectInfo(peer))) => self.count(caller, peer.ip()),
+            _ => Ok(()),
+        }
     }
 
     /// What is wanted, if the caller may have it.
@@ -155,7 +161,7 @@ impl Hubster {
             return Err(Fault::no_conversation());
         }
         let details = &known.conversation.details;
-        self.is_in_good_standing(&known.customer())?;
+        is_in_good_standing(&self.gateway, &caller.account, &details.consumer)?;
         let from = match after {
             Some(after) => self.gateway.first_after(&known.conversation, after).await?,
             None => known.conversation.next[0],
@@ -191,21 +197,13 @@ impl Hubster {
         Ok((actor, Reach::Hub(only), begin))
     }
 
-    /// Whether a customer's connections may be: of one that is revoked none may.
-    fn is_in_good_standing(&self, actor: &Actor) -> Result<(), Fault> {
-        match actor {
-            Actor::Consumer { account, id, .. } if self.gateway.identity().is_revoked(account, id) => {
-                Err(Fault::new(Code::NotAllowed, "This customer is revoked."))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// How long a connection lives that was opened with a token. What let it in is looked at once more, for it may have ended since.
     fn lease(&self, token: &str, actor: &Actor) -> Result<Lease, Fault> {
-        self.is_in_good_standing(actor)?;
         let identity = self.gateway.identity();
         let (caller, remaining) = self.check(None, token)?;
+        if let Actor::Consumer { id, .. } = actor {
+            is_in_good_standing(&self.gateway, &caller.account, id)?;
+        }
         let lease = match &caller.power {
             Power::Engine(key) => identity.key_lease(key, token, remaining),
             Power::Web { .. } => identity.lease(token, remaining),
@@ -241,9 +239,11 @@ impl Socket for EventsSocket {
             let wanted = Wanted::of(&parts.uri);
             let hubster = &self.0;
             let admitted = async {
-                let (caller, token) = hubster.comes(&wanted, &parts.headers, &parts.extensions)?;
+                let (caller, token) = hubster.comes(&wanted, &parts.headers)?;
                 let origin = origin(&hubster.public_url, &parts.headers, &parts.extensions);
                 let seat = hubster.seat(&caller, &wanted, origin).await?;
+                // Last, for who is refused is looked at twice.
+                hubster.count_visitor(&caller, &parts.extensions)?;
                 Ok::<_, Fault>(EventsDoorway { hubster: hubster.clone(), token, seat: Some(seat), part: String::new() })
             };
             admitted.await.map(Admission::Unknown).map_err(|fault| Box::new(fault.into_response()))
@@ -291,7 +291,11 @@ impl Doorway for EventsDoorway {
         let mut codec = EventsCodec::new(view);
         let mut first = vec![Asked { tag: Tag::Begin, ask: begin }];
         // What was said in the same breath.
-        first.extend(rest.split_inclusive(END).take(MOST_IN_FRAME).map(|text| codec.decode(text)));
+        let said = || rest.split_inclusive(END);
+        if said().nth(MOST_IN_FRAME).is_some() {
+            return refused(&format!("A frame has at most {MOST_IN_FRAME} messages behind the handshake."), CloseCode::Policy);
+        }
+        first.extend(said().map(|text| codec.decode(text)));
         Greeting::Welcome(Frame::from_static(wire::WELCOME), Box::new(Admitted { actor, lease, codec, first }))
     }
 }
@@ -337,7 +341,8 @@ pub(super) async fn negotiate(
     extensions: Extensions,
 ) -> Result<Json<Negotiated>, Fault> {
     let wanted = Wanted::of(&uri);
-    let (caller, _) = hubster.comes(&wanted, &headers, &extensions)?;
+    let (caller, _) = hubster.comes(&wanted, &headers)?;
+    hubster.count_visitor(&caller, &extensions)?;
     let version = match wanted.version.as_deref().map_or(Ok(0), str::parse::<u32>) {
         Ok(version) => u8::from(version > 0),
         Err(_) => return Err(Fault::new(Code::BadFormat, "Query parameter 'negotiateVersion' must be 0 or 1.")),

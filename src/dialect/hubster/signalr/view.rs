@@ -103,8 +103,7 @@ impl View {
     /// Somebody who types, as all are told who are told.
     pub(super) fn typing(&self, typing: &Typing) -> Option<String> {
         let (account, _) = self.now()?;
-        let conversation = self.hubster.gateway.store().conversation_at_hand(&typing.audience.conversation)?;
-        let known = Known::of(&account, conversation)?;
+        let known = Known::of(&account, typing.conversation.clone())?;
         let activity = self.hubster.scene(&account, &self.origin).typing(&known, typing)?;
         Some(wire::pushed(&activity))
     }

@@ -143,6 +143,8 @@ CREATE TABLE conversations (
     wakes INTEGER,
     pending INTEGER NOT NULL,
     binding TEXT,
+    -- The application through which it was opened.
+    app TEXT,
     applied INTEGER NOT NULL,
     state TEXT NOT NULL
 ) WITHOUT ROWID;
@@ -164,6 +166,7 @@ CREATE TABLE changes (
 
 CREATE INDEX conversations_by_wake ON conversations (wakes) WHERE wakes IS NOT NULL;
 CREATE INDEX conversations_pending ON conversations (account) WHERE pending = 1;
+CREATE INDEX conversations_open_by_app ON conversations (account, app, updated) WHERE open = 1 AND app IS NOT NULL;
 CREATE INDEX conversations_by_binding ON conversations (account, consumer, binding) WHERE binding IS NOT NULL;
 
 -- Agents who take part, or to whom it is offered; busy are those of whose capacity it takes a part.
