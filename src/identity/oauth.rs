@@ -79,6 +79,13 @@ impl Scopes {
         }
         Some(if scopes.read || scopes.write { scopes } else { Self::ALL })
     }
+
+    /// Those of them that others lack, if any.
+    #[must_use]
+    pub fn without(self, others: Self) -> Option<Self> {
+        let left = Self { read: self.read && !others.read, write: self.write && !others.write };
+        (left.read || left.write).then_some(left)
+    }
 }
 
 impl fmt::Display for Scopes {

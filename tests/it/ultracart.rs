@@ -887,7 +887,14 @@ async fn a_token_is_for_its_scopes_its_program_and_whom_it_was_made_for() {
     }
     let given = oauth.tokens(&oauth.code(&[("scope", "conversation_write")]).await).await;
     let write = text(&given, "access_token");
-    assert_eq!((by_token(&api, "PUT", ALL, write).await, by_token(&api, "GET", ALL, write).await), (200, 400));
+    let own = of(&server, "ada-key").start(json!({})).await;
+    let join = format!("/conversations/{}/join", text(&own, "conversation_uuid"));
+    assert_eq!((by_token(&api, "PUT", &join, write).await, by_token(&api, "GET", "/upload_url/jpg", write).await), (200, 200));
+    // Whatever shows what was said is reading, whatever its method, and what opens the socket is both.
+    for (method, path) in [("GET", ALL), ("PUT", ALL), ("PUT", "/agent/auth")] {
+        assert_eq!(by_token(&api, method, path, write).await, 400, "{method} {path}");
+    }
+    assert_eq!(by_token(&api, "GET", "/upload_url/jpg", read).await, 400);
     // What was said with the request for a code must be shown with it, and nothing else.
     let code = oauth.code(&[("code_challenge", CHALLENGE), ("code_challenge_method", "S256")]).await;
     for wrong in [&[][..], &[("code_verifier", "x")]] {

@@ -12,9 +12,9 @@ use crate::gateway::{Gateway, Request as Wanted};
 use crate::identity::{Access, Account, Agent, KeyRefused, Scopes};
 use crate::store::Decided;
 use axum::body::{Bytes, to_bytes};
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request, State};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
@@ -24,6 +24,11 @@ use tieline_protocol::ids::{ConversationId, UserId};
 
 /// The header with a simple key.
 pub(super) const SIMPLE_KEY: &str = "x-ultracart-simple-key";
+
+/// The paths of calls that need other scopes than their methods say.
+const AUTH: &str = "/rest/v2/conversation/agent/auth";
+const CONVERSATIONS: &str = "/rest/v2/conversation/conversations";
+const UPLOAD_URL: &str = "/rest/v2/conversation/upload_url/{extension}";
 
 /// Who calls.
 #[derive(Debug, Clone)]
@@ -45,10 +50,9 @@ pub(super) async fn admit(State(ultracart): State<Arc<UltraCart>>, mut request: 
         Ok(who) => who,
         Err(fault) => return fault.into_response(),
     };
-    let reads = request.method().is_safe();
-    if !(if reads { scopes.read } else { scopes.write }) {
-        let scope = if reads { "conversation_read" } else { "conversation_write" };
-        return Fault::bad(format!("the access token is not for this: it lacks the scope {scope}")).into_response();
+    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    if let Some(lacking) = needed(request.method(), path).without(scopes) {
+        return Fault::bad(format!("the access token is not for this: it lacks the scope {lacking}")).into_response();
     }
     let origin = origin(&ultracart.public_url, request.headers(), request.extensions()).into();
     let (tenant, merchant) = (account.id.clone(), Merchant::of(&account));
@@ -56,6 +60,17 @@ pub(super) async fn admit(State(ultracart): State<Arc<UltraCart>>, mut request: 
     let mut response = next.run(request).await;
     response.extensions_mut().insert(Tenant(tenant));
     response
+}
+
+/// What a token must be for: reading or changing, as the method says. Two calls by PUT show whatever the agent may see, and one by GET
+/// has a file stored.
+fn needed(method: &Method, path: &str) -> Scopes {
+    match path {
+        AUTH => Scopes::ALL,
+        CONVERSATIONS if !method.is_safe() => Scopes::ALL,
+        UPLOAD_URL => Scopes { read: false, write: true },
+        _ => Scopes { read: method.is_safe(), write: !method.is_safe() },
+    }
 }
 
 /// A header's text, without blanks around it; none where nothing is left.
