@@ -5,7 +5,7 @@
 //! name the grant, and none holds longer than it.
 
 use super::directory::same;
-use super::pass::{Pass, PassKind};
+use super::pass::{Pass, PassKind, Warrant};
 use super::{Account, Denied, Identity, Session, millis};
 use crate::domain::Actor;
 use crate::identity::Lease;
@@ -128,6 +128,8 @@ pub struct Access {
     pub agent: UserId,
     /// What it may do.
     pub scopes: Scopes,
+    /// By what.
+    pub warrant: Warrant,
 }
 
 /// Why an access token is refused.
@@ -283,7 +285,8 @@ impl Identity {
         let agent = pass.account.agent(&pass.subject).filter(|_| is_known).ok_or(NoAccess::Gone)?;
         self.session(&bound.grant, &pass.account, agent).await?;
         let (actor, agent) = (agent.actor(&pass.account.id), agent.user.clone());
-        Ok(Access { actor, agent, scopes: bound.scopes, account: pass.account })
+        let warrant = Warrant::Grant { id: bound.grant, app: bound.app };
+        Ok(Access { actor, agent, scopes: bound.scopes, warrant, account: pass.account })
     }
 }
 

@@ -816,6 +816,15 @@ async fn by_token(api: &Api, method: &str, path: &str, token: &str) -> u16 {
     client.call_with(method, path, &[("authorization", &format!("Bearer {token}"))], "").await.status
 }
 
+/// The path of a socket that is asked for with an access token, and the socket.
+async fn socket_by_token(api: &Api, token: &str) -> (String, Ws) {
+    let client = Client { api: api.clone(), key: "" };
+    let told = client.call_with("PUT", "/agent/auth", &[("authorization", &format!("Bearer {token}"))], "").await.json();
+    let path = format!("{BASE}/ws?jwt={}", text(&told, "jwt"));
+    let socket = api.socket(&path, &[]).await.unwrap();
+    (path, socket)
+}
+
 #[tokio::test]
 async fn an_agent_lets_a_program_act_for_it() {
     let server = TestServer::with(&format!("{ULTRACART}{OAUTH}")).await;
@@ -869,9 +878,18 @@ async fn an_agent_lets_a_program_act_for_it() {
         assert_eq!(oauth.post("token", &refreshing(text(&given, "refresh_token"))).await.1["error"], "invalid_grant");
         assert_eq!(oauth.post("revoke", &[("client_id", "crm"), ("token", text(&given, name))]).await.0, 200);
     }
+    // A socket that was opened for a grant ends with it, and no other does.
     let given = oauth.tokens(&oauth.code(&[]).await).await;
+    let (address, mut own) = socket_by_token(&api, text(&given, "access_token")).await;
+    let other = oauth.tokens(&oauth.code(&[]).await).await;
+    let (_, mut others) = socket_by_token(&api, text(&other, "access_token")).await;
     oauth.post("revoke", &[("client_id", "crm"), ("token", text(&given, "access_token"))]).await;
+    assert_eq!(own.closed().await.0, 4401);
+    assert!(api.socket(&address, &[]).await.is_err());
+    others.send_text(r#"{"type":"ping"}"#).await;
+    others.first(|frame| frame["type"] == "ping" && frame["cursor"].is_null()).await;
     let server = server.restart().await;
+    assert!(server.api().socket(&address, &[]).await.is_err());
     assert_eq!(by_token(&server.api(), "GET", ALL, text(&given, "access_token")).await, 401);
 }
 
@@ -1017,7 +1035,9 @@ async fn what_is_taken_out_of_the_configuration_ends_tokens() {
     let given = oauth.tokens(&oauth.code(&[]).await).await;
     let (access, refresh) = (text(&given, "access_token"), text(&given, "refresh_token"));
     assert_eq!(by_token(&api, "GET", ALL, access).await, 200);
+    let (_, mut socket) = socket_by_token(&api, access).await;
     reload(CONFIG).await;
+    assert_eq!(socket.closed().await.0, 4401);
     assert_eq!((by_token(&api, "GET", ALL, access).await, oauth.post("token", &refreshing(refresh)).await.0), (410, 401));
     reload(&config).await;
     assert_eq!(by_token(&api, "GET", ALL, access).await, 200);
