@@ -38,6 +38,7 @@ use self::token::{AgentClaims, AppClaims, ConsumerClaims, SignUpClaims, SignedIn
 use crate::config::{Config, Dialect, Tokens};
 use crate::domain::{Actor, Millis};
 use crate::store::{Clock, Document, SessionRow, Store, StoreError};
+use crate::throttle::Throttle;
 use arc_swap::{ArcSwap, Guard};
 use dashmap::DashMap;
 use secrecy::ExposeSecret;
@@ -137,6 +138,8 @@ pub struct Identity {
     revoked: DashMap<(AccountId, ConsumerId), Revoked>,
     /// Held while one change of that is written.
     revoking: tokio::sync::Mutex<()>,
+    /// Calls of programs that agents let act for them.
+    program_calls: Throttle,
     /// Held while a code is looked at that holds once.
     redeeming: tokio::sync::Mutex<()>,
     /// API keys that were wrong.
@@ -304,6 +307,7 @@ impl Identity {
             leases: DashMap::new(),
             app_leases: DashMap::new(),
             key_leases: DashMap::new(),
+            program_calls: oauth::calls(),
             revoked: DashMap::new(),
             revoking: tokio::sync::Mutex::default(),
             redeeming: tokio::sync::Mutex::default(),
@@ -835,6 +839,7 @@ impl Identity {
     pub fn tidy(&self) {
         self.sessions.retain(|_, session| !session.lease.is_over());
         self.failures.tidy();
+        self.program_calls.tidy();
         self.directory().tidy();
     }
 

@@ -10,11 +10,13 @@ use super::{Account, Denied, Identity, Session, millis};
 use crate::domain::Actor;
 use crate::identity::Lease;
 use crate::store::SessionRow;
+use crate::throttle::{Throttle, Wait};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::ids::UserId;
@@ -25,6 +27,13 @@ const CODE_TIME: Duration = Duration::from_secs(60);
 pub const ACCESS_TIME: Duration = Duration::from_secs(3_600);
 /// How long a grant holds, and with it the refresh token.
 const GRANT_TIME: Duration = Duration::from_secs(30 * 86_400);
+/// Calls of a program in the name of one agent in a second, and at once: as many as an API key has where nothing is said.
+const CALLS: u32 = 10;
+
+/// How often a program may call in the name of an agent.
+pub(super) fn calls() -> Throttle {
+    Throttle::over(Duration::from_secs(1), CALLS)
+}
 
 /// A program that agents may let act for them.
 #[derive(Debug)]
@@ -141,6 +150,9 @@ pub enum NoAccess {
     /// Its program was disabled, or its agent is gone.
     #[error("the application was disabled, or its agent is gone")]
     Gone,
+    /// The program called too often in the agent's name.
+    #[error("too many requests; wait {} s", .0.0)]
+    TooMany(Wait),
 }
 
 /// What a pass of a grant is bound to.
@@ -274,7 +286,7 @@ impl Identity {
         Ok(())
     }
 
-    /// Who shows an access token.
+    /// Who shows an access token. It counts as a call of the program's in the agent's name, however many grants it has.
     ///
     /// # Errors
     /// [`NoAccess`].
@@ -285,6 +297,8 @@ impl Identity {
         let agent = pass.account.agent(&pass.subject).filter(|_| is_known).ok_or(NoAccess::Gone)?;
         self.session(&bound.grant, &pass.account, agent).await?;
         let (actor, agent) = (agent.actor(&pass.account.id), agent.user.clone());
+        let who = serde_json::to_string(&(&pass.account.id, &agent, &bound.app)).map_err(|_| Denied::Unavailable)?;
+        self.program_calls.check(&who, Ipv4Addr::UNSPECIFIED.into()).map_err(NoAccess::TooMany)?;
         let warrant = Warrant::Grant { id: bound.grant, app: bound.app };
         Ok(Access { actor, agent, scopes: bound.scopes, warrant, account: pass.account })
     }

@@ -913,6 +913,12 @@ async fn a_token_is_for_its_scopes_its_program_and_whom_it_was_made_for() {
         assert_eq!(by_token(&api, method, path, write).await, 400, "{method} {path}");
     }
     assert_eq!(by_token(&api, "GET", "/upload_url/jpg", read).await, 400);
+    // A program has the rate of a key, over all that one agent grants it.
+    let further = oauth.tokens(&oauth.code(&[]).await).await;
+    let calls = (0..40).map(|_| by_token(&api, "GET", "/agent/keepalive", text(&further, "access_token")));
+    let statuses: BTreeSet<u16> = futures::future::join_all(calls).await.into_iter().collect();
+    assert_eq!(statuses, BTreeSet::from([200, 429]));
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     // What was said with the request for a code must be shown with it, and nothing else.
     let code = oauth.code(&[("code_challenge", CHALLENGE), ("code_challenge_method", "S256")]).await;
     for wrong in [&[][..], &[("code_verifier", "x")]] {

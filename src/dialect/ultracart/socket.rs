@@ -114,6 +114,7 @@ impl AgentSocket {
                     why = Fault::denied("The token has ended or is not valid; ask for another by agent/auth.");
                 }
                 Err(NoAccess::Denied(Denied::Unavailable)) => return Err(refused(Error::Unreadable.into())),
+                Err(too_many @ NoAccess::TooMany(_)) => return Err(refused(too_many.into())),
                 Err(NoAccess::Gone) => {
                     let why = "The agent or the application of this token is gone or has changed; ask for another by agent/auth.";
                     return Err(refused(Fault::of(StatusCode::GONE, why)));
