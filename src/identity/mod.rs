@@ -26,7 +26,7 @@ pub use directory::{Account, Agent, App, Directory, Dropped};
 pub use external::Provider;
 pub use keys::{KeyError, KeyInfo, Purpose, list as list_keys, revoke as revoke_key, rotate as rotate_key};
 pub use lease::Lease;
-pub use oauth::{ACCESS_TIME, Access, Asked, NoAccess, OAuthApp, Scopes, Tokens as GrantTokens};
+pub use oauth::{Access, Asked, NoAccess, OAuthApp, Scopes, Tokens as GrantTokens};
 pub use pass::{AgentPass, Pass, PassKind, Warrant};
 pub use shelf::{Kept, Shelf, Shelved, Source, ThingError, Things};
 

@@ -24,7 +24,7 @@ use tieline_protocol::ids::UserId;
 /// How long a code holds.
 const CODE_TIME: Duration = Duration::from_secs(60);
 /// How long an access token holds.
-pub const ACCESS_TIME: Duration = Duration::from_secs(3_600);
+const ACCESS_TIME: Duration = Duration::from_secs(3_600);
 /// How long a grant holds, and with it the refresh token.
 const GRANT_TIME: Duration = Duration::from_secs(30 * 86_400);
 /// Calls of a program in the name of one agent in a second, and at once: as many as an API key has where nothing is said.
@@ -120,6 +120,8 @@ pub struct Asked {
 pub struct Tokens {
     /// For calls.
     pub access: String,
+    /// For how long that holds: no longer than the grant.
+    pub access_time: Duration,
     /// For further access tokens.
     pub refresh: String,
     /// What for.
@@ -230,9 +232,10 @@ impl Identity {
         let agent = UserId::from(pass.subject.as_str());
         let bound = Bound { once: None, ..bound.clone() };
         let left = u64::try_from(session.row.expires - self.now()).map_or(Duration::ZERO, Duration::from_millis);
-        let access = self.bound_pass(PassKind::UltraCartAccess, &pass.account, &agent, &bound, ACCESS_TIME.min(left))?;
+        let access_time = ACCESS_TIME.min(left);
+        let access = self.bound_pass(PassKind::UltraCartAccess, &pass.account, &agent, &bound, access_time)?;
         let refresh = self.bound_pass(PassKind::UltraCartRefresh, &pass.account, &agent, &bound, left)?;
-        Ok(Tokens { access, refresh, scopes: bound.scopes })
+        Ok(Tokens { access, access_time, refresh, scopes: bound.scopes })
     }
 
     /// The tokens for a code. One that is shown twice was stolen, before or now: then the grant ends.

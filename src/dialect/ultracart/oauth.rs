@@ -7,7 +7,7 @@ use super::arn::Merchant;
 use super::caller::read_body;
 use super::error::Fault;
 use crate::dialect::form;
-use crate::identity::{ACCESS_TIME, Account, Asked, Denied, GrantTokens, OAuthApp, Scopes};
+use crate::identity::{Account, Asked, Denied, GrantTokens, OAuthApp, Scopes};
 use crate::openapi::answers;
 use crate::throttle::Wait;
 use axum::Json;
@@ -168,11 +168,11 @@ async fn token(Extension(ultracart): Extension<Arc<UltraCart>>, request: Request
             return Err(Refused::of(StatusCode::BAD_REQUEST, "unsupported_grant_type", description));
         }
     };
-    let GrantTokens { access, refresh, scopes } = given.map_err(Refused::grant)?;
+    let GrantTokens { access, access_time, refresh, scopes } = given.map_err(Refused::grant)?;
     let tokens = TokenResponse {
         access_token: access,
         token_type: "bearer",
-        expires_in: ACCESS_TIME.as_secs().to_string(),
+        expires_in: access_time.as_secs().max(1).to_string(),
         refresh_token: refresh,
         scope: scopes.to_string(),
         merchant_id: Merchant::of(&account).as_str().to_owned(),
