@@ -729,7 +729,7 @@ name = "CRM <b>&"
 redirect_uris = ["https://crm.example/back?x=1", "http://127.0.0.1:9/back"]
 [[accounts.oauth_apps]]
 client_id = "safe"
-client_secret = "of the safe one"
+client_secret = "of+the/safe=one"
 redirect_uris = ["https://safe.example/"]
 "#;
 const BACK: &str = "https://crm.example/back?x=1";
@@ -870,7 +870,7 @@ async fn an_agent_lets_a_program_act_for_it() {
     for name in ["access_token", "refresh_token"] {
         let given = oauth.tokens(&oauth.code(&[]).await).await;
         let other =
-            oauth.post("revoke", &[("client_id", "safe"), ("client_secret", "of the safe one"), ("token", text(&given, name))]).await;
+            oauth.post("revoke", &[("client_id", "safe"), ("client_secret", "of+the/safe=one"), ("token", text(&given, name))]).await;
         assert_eq!((other.0, by_token(&api, "GET", ALL, text(&given, "access_token")).await), (200, 200), "another's is not touched");
         let revoked = oauth.post("revoke", &[("client_id", "crm"), ("token", text(&given, name))]).await;
         assert_eq!((revoked.0, &revoked.1["successful"]), (200, &json!(true)));
@@ -934,7 +934,7 @@ async fn a_token_is_for_its_scopes_its_program_and_whom_it_was_made_for() {
             &[
                 ("grant_type", "authorization_code"),
                 ("client_id", "safe"),
-                ("client_secret", "of the safe one"),
+                ("client_secret", "of+the/safe=one"),
                 ("code", &code),
                 ("redirect_uri", BACK),
             ],
@@ -960,7 +960,7 @@ async fn a_token_is_for_its_scopes_its_program_and_whom_it_was_made_for() {
     assert_eq!(oauth.post("token", &redeeming(&code)).await.0, 200, "what others tried with it changes nothing");
     assert_eq!(oauth.post("revoke", &[("client_id", "crm")]).await.1["error"], "invalid_request");
     // By a header, too.
-    let basic = oauth.http.post(format!("{}/token", oauth.base)).basic_auth("safe", Some("of the safe one"));
+    let basic = oauth.http.post(format!("{}/token", oauth.base)).basic_auth("safe", Some("of+the/safe=one"));
     let (status, text, _, _) = OAuth::send(basic.form(&[("grant_type", "refresh_token"), ("refresh_token", "x")])).await;
     assert!(status == 400 && text.contains("invalid_grant"), "{text}");
 }
