@@ -729,7 +729,7 @@ name = "CRM <b>&"
 redirect_uris = ["https://crm.example/back?x=1", "http://127.0.0.1:9/back"]
 [[accounts.oauth_apps]]
 client_id = "safe"
-client_secret = "of the safe one"
+client_secret = "of+the/safe=one"
 redirect_uris = ["https://safe.example/"]
 "#;
 const BACK: &str = "https://crm.example/back?x=1";
@@ -816,6 +816,15 @@ async fn by_token(api: &Api, method: &str, path: &str, token: &str) -> u16 {
     client.call_with(method, path, &[("authorization", &format!("Bearer {token}"))], "").await.status
 }
 
+/// The path of a socket that is asked for with an access token, and the socket.
+async fn socket_by_token(api: &Api, token: &str) -> (String, Ws) {
+    let client = Client { api: api.clone(), key: "" };
+    let told = client.call_with("PUT", "/agent/auth", &[("authorization", &format!("Bearer {token}"))], "").await.json();
+    let path = format!("{BASE}/ws?jwt={}", text(&told, "jwt"));
+    let socket = api.socket(&path, &[]).await.unwrap();
+    (path, socket)
+}
+
 #[tokio::test]
 async fn an_agent_lets_a_program_act_for_it() {
     let server = TestServer::with(&format!("{ULTRACART}{OAUTH}")).await;
@@ -861,7 +870,7 @@ async fn an_agent_lets_a_program_act_for_it() {
     for name in ["access_token", "refresh_token"] {
         let given = oauth.tokens(&oauth.code(&[]).await).await;
         let other =
-            oauth.post("revoke", &[("client_id", "safe"), ("client_secret", "of the safe one"), ("token", text(&given, name))]).await;
+            oauth.post("revoke", &[("client_id", "safe"), ("client_secret", "of+the/safe=one"), ("token", text(&given, name))]).await;
         assert_eq!((other.0, by_token(&api, "GET", ALL, text(&given, "access_token")).await), (200, 200), "another's is not touched");
         let revoked = oauth.post("revoke", &[("client_id", "crm"), ("token", text(&given, name))]).await;
         assert_eq!((revoked.0, &revoked.1["successful"]), (200, &json!(true)));
@@ -869,9 +878,18 @@ async fn an_agent_lets_a_program_act_for_it() {
         assert_eq!(oauth.post("token", &refreshing(text(&given, "refresh_token"))).await.1["error"], "invalid_grant");
         assert_eq!(oauth.post("revoke", &[("client_id", "crm"), ("token", text(&given, name))]).await.0, 200);
     }
+    // A socket that was opened for a grant ends with it, and no other does.
     let given = oauth.tokens(&oauth.code(&[]).await).await;
+    let (address, mut own) = socket_by_token(&api, text(&given, "access_token")).await;
+    let other = oauth.tokens(&oauth.code(&[]).await).await;
+    let (_, mut others) = socket_by_token(&api, text(&other, "access_token")).await;
     oauth.post("revoke", &[("client_id", "crm"), ("token", text(&given, "access_token"))]).await;
+    assert_eq!(own.closed().await.0, 4401);
+    assert!(api.socket(&address, &[]).await.is_err());
+    others.send_text(r#"{"type":"ping"}"#).await;
+    others.first(|frame| frame["type"] == "ping" && frame["cursor"].is_null()).await;
     let server = server.restart().await;
+    assert!(server.api().socket(&address, &[]).await.is_err());
     assert_eq!(by_token(&server.api(), "GET", ALL, text(&given, "access_token")).await, 401);
 }
 
@@ -887,7 +905,20 @@ async fn a_token_is_for_its_scopes_its_program_and_whom_it_was_made_for() {
     }
     let given = oauth.tokens(&oauth.code(&[("scope", "conversation_write")]).await).await;
     let write = text(&given, "access_token");
-    assert_eq!((by_token(&api, "PUT", ALL, write).await, by_token(&api, "GET", ALL, write).await), (200, 400));
+    let own = of(&server, "ada-key").start(json!({})).await;
+    let join = format!("/conversations/{}/join", text(&own, "conversation_uuid"));
+    assert_eq!((by_token(&api, "PUT", &join, write).await, by_token(&api, "GET", "/upload_url/jpg", write).await), (200, 200));
+    // Whatever shows what was said is reading, whatever its method, and what opens the socket is both.
+    for (method, path) in [("GET", ALL), ("PUT", ALL), ("PUT", "/agent/auth")] {
+        assert_eq!(by_token(&api, method, path, write).await, 400, "{method} {path}");
+    }
+    assert_eq!(by_token(&api, "GET", "/upload_url/jpg", read).await, 400);
+    // A program has the rate of a key, over all that one agent grants it.
+    let further = oauth.tokens(&oauth.code(&[]).await).await;
+    let calls = (0..40).map(|_| by_token(&api, "GET", "/agent/keepalive", text(&further, "access_token")));
+    let statuses: BTreeSet<u16> = futures::future::join_all(calls).await.into_iter().collect();
+    assert_eq!(statuses, BTreeSet::from([200, 429]));
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     // What was said with the request for a code must be shown with it, and nothing else.
     let code = oauth.code(&[("code_challenge", CHALLENGE), ("code_challenge_method", "S256")]).await;
     for wrong in [&[][..], &[("code_verifier", "x")]] {
@@ -903,7 +934,7 @@ async fn a_token_is_for_its_scopes_its_program_and_whom_it_was_made_for() {
             &[
                 ("grant_type", "authorization_code"),
                 ("client_id", "safe"),
-                ("client_secret", "of the safe one"),
+                ("client_secret", "of+the/safe=one"),
                 ("code", &code),
                 ("redirect_uri", BACK),
             ],
@@ -929,7 +960,7 @@ async fn a_token_is_for_its_scopes_its_program_and_whom_it_was_made_for() {
     assert_eq!(oauth.post("token", &redeeming(&code)).await.0, 200, "what others tried with it changes nothing");
     assert_eq!(oauth.post("revoke", &[("client_id", "crm")]).await.1["error"], "invalid_request");
     // By a header, too.
-    let basic = oauth.http.post(format!("{}/token", oauth.base)).basic_auth("safe", Some("of the safe one"));
+    let basic = oauth.http.post(format!("{}/token", oauth.base)).basic_auth("safe", Some("of+the/safe=one"));
     let (status, text, _, _) = OAuth::send(basic.form(&[("grant_type", "refresh_token"), ("refresh_token", "x")])).await;
     assert!(status == 400 && text.contains("invalid_grant"), "{text}");
 }
@@ -1010,7 +1041,9 @@ async fn what_is_taken_out_of_the_configuration_ends_tokens() {
     let given = oauth.tokens(&oauth.code(&[]).await).await;
     let (access, refresh) = (text(&given, "access_token"), text(&given, "refresh_token"));
     assert_eq!(by_token(&api, "GET", ALL, access).await, 200);
+    let (_, mut socket) = socket_by_token(&api, access).await;
     reload(CONFIG).await;
+    assert_eq!(socket.closed().await.0, 4401);
     assert_eq!((by_token(&api, "GET", ALL, access).await, oauth.post("token", &refreshing(refresh)).await.0), (410, 401));
     reload(&config).await;
     assert_eq!(by_token(&api, "GET", ALL, access).await, 200);

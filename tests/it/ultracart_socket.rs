@@ -310,6 +310,13 @@ async fn an_agent_that_is_removed_or_changed_by_a_reload_loses_its_socket_and_it
     grace.send(json!({"type": "ping"})).await;
     assert_eq!(grace.next().await["type"], "ping");
     Agent::come(&api, "ada").await;
+    // Nor does a token outlive the key that it was asked for with.
+    let without = usual.replace("key = \"grace-key\"", "key = \"another-key\"");
+    std::fs::write(dir.path().join("test.toml"), without).unwrap();
+    let said = api.call("POST", "/admin/v1/reload", &[("authorization", "Bearer the-admin-key")], "").await;
+    assert_eq!(said.status, 200, "{}", said.text);
+    assert_eq!(grace.ws.closed().await.0, 4401);
+    assert_eq!(status_of(api.socket(&format!("{SOCKET}?jwt={}", grace.jwt), &[]).await).await, 401);
 }
 
 #[tokio::test]
