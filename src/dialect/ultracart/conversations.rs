@@ -20,8 +20,10 @@ use uuid::Uuid;
 /// Conversations of a page, if nobody says, and at most.
 const USUAL: usize = 100;
 const MOST: usize = 200;
+/// Conversations that can be passed over.
+const FARTHEST: usize = 10_000;
 /// Conversations that are looked at for one page of a medium, and of those so many at a time.
-const LOOKED_AT: usize = 20_000;
+const LOOKED_AT: usize = 2_000;
 const SOME: usize = 500;
 /// Conversations of one customer among which one is resolved.
 const OF_ONE: usize = 1_000;
@@ -42,7 +44,7 @@ struct Paging {
     #[serde(rename = "_limit")]
     #[param(rename = "_limit")]
     limit: Option<String>,
-    /// How many are passed over.
+    /// How many are passed over, 10,000 at most; of all media, whichever is asked for.
     #[serde(rename = "_offset")]
     #[param(rename = "_offset")]
     offset: Option<String>,
@@ -66,9 +68,13 @@ impl Paging {
         let medium = self.medium.as_deref().filter(|medium| !medium.is_empty());
         let medium = medium.map(|name| Medium::parse(name).ok_or_else(|| Fault::bad("medium must be sms or websocket"))).transpose()?;
         let before = self.before.as_deref().filter(|before| !before.is_empty());
+        let offset = number("_offset", self.offset.as_deref(), 0)?.unwrap_or(0);
+        if offset > FARTHEST {
+            return Err(Fault::bad(format!("_offset must be at most {FARTHEST}; go on with before, the last_message_dts of the last one")));
+        }
         Ok(Page {
             limit: number("_limit", self.limit.as_deref(), 1)?.unwrap_or(USUAL).min(MOST),
-            offset: number("_offset", self.offset.as_deref(), 0)?.unwrap_or(0),
+            offset,
             medium,
             before: before.map(|text| time("before", text)).transpose()?,
         })
@@ -97,7 +103,7 @@ struct ResultSet {
     count: usize,
     limit: usize,
     offset: usize,
-    /// Whether there are more.
+    /// Whether there are more, or may be: those of a medium are looked for among the next 2,000 of all.
     more: bool,
     /// Where they begin.
     next_offset: Option<usize>,
@@ -124,12 +130,10 @@ struct Conversations {
     responses((status = 200, description = "A page of them.", body = Conversations), Any))]
 async fn list(caller: Caller, Query(paging): Query<Paging>) -> Result<Json<Conversations>, Fault> {
     let page = paging.read()?;
-    let mut found = match page.medium {
-        None => caller.gateway().by_word(caller.actor(), page.before, page.offset, page.limit + 1).await?,
+    let Listed { found, next_offset } = match page.medium {
+        None => listed(&caller, &page).await?,
         Some(medium) => of_medium(&caller, medium, &page).await?,
     };
-    let more = found.len() > page.limit;
-    found.truncate(page.limit);
     let mut conversations = Vec::with_capacity(found.len());
     let reader = caller.reader();
     for one in &found {
@@ -137,31 +141,45 @@ async fn list(caller: Caller, Query(paging): Query<Paging>) -> Result<Json<Conve
         let scene = caller.scene(reader.as_ref(), consumer.as_ref());
         conversations.push(scene.summary(one));
     }
-    let (count, offset) = (conversations.len(), page.offset);
-    let result_set = ResultSet { count, limit: page.limit, offset, more, next_offset: more.then(|| offset + count) };
+    let (count, more) = (conversations.len(), next_offset.is_some());
+    let result_set = ResultSet { count, limit: page.limit, offset: page.offset, more, next_offset };
     let metadata = Metadata { payload_name: "conversations", result_set: Some(result_set) };
     Ok(Json(Conversations { success: true, conversations, metadata }))
 }
 
-/// Those of one medium, and one more than the page holds if there are more.
-async fn of_medium(caller: &Caller, medium: Medium, page: &Page) -> Result<Vec<Known>, Fault> {
-    let (mut found, mut looked_at, mut passed) = (Vec::new(), 0, 0);
-    while found.len() <= page.limit && looked_at < LOOKED_AT {
-        let some = caller.gateway().by_word(caller.actor(), page.before, looked_at, SOME).await?;
+/// Conversations of a page, and where the next one begins, if there is one.
+struct Listed {
+    found: Vec<Known>,
+    next_offset: Option<usize>,
+}
+
+async fn listed(caller: &Caller, page: &Page) -> Result<Listed, Fault> {
+    let mut found = caller.gateway().by_word(caller.actor(), page.before, page.offset, page.limit + 1).await?;
+    let more = found.len() > page.limit;
+    found.truncate(page.limit);
+    Ok(Listed { found, next_offset: more.then_some(page.offset + page.limit) })
+}
+
+/// Those of one medium. It stands in no index: so many are looked at, of whichever medium, and the next page begins behind them.
+async fn of_medium(caller: &Caller, medium: Medium, page: &Page) -> Result<Listed, Fault> {
+    let (mut found, mut at) = (Vec::new(), page.offset);
+    while at < page.offset + LOOKED_AT {
+        let some = caller.gateway().by_word(caller.actor(), page.before, at, SOME).await?;
         let is_end = some.len() < SOME;
-        looked_at += some.len();
-        for one in some.into_iter().filter(|one| Medium::of(caller.account(), one) == medium) {
-            if passed < page.offset {
-                passed += 1;
-            } else if found.len() <= page.limit {
+        for one in some {
+            if found.len() == page.limit {
+                return Ok(Listed { found, next_offset: Some(at) });
+            }
+            at += 1;
+            if Medium::of(caller.account(), &one) == medium {
                 found.push(one);
             }
         }
         if is_end {
-            break;
+            return Ok(Listed { found, next_offset: None });
         }
     }
-    Ok(found)
+    Ok(Listed { found, next_offset: Some(at) })
 }
 
 /// How many messages of a conversation.
@@ -415,6 +433,7 @@ mod tests {
         for limit in ["0", "-1", "ten", "", "1.0", "99999999999999999999999"] {
             assert!(page(Some(limit), None, None, None).is_err(), "{limit}");
         }
+        assert!(page(None, Some("10000"), None, None).is_ok() && page(None, Some("10001"), None, None).is_err());
         assert!(page(None, Some("-1"), None, None).is_err() && page(None, None, Some("fax"), None).is_err());
         assert!(page(None, None, None, Some("yesterday")).is_err());
     }
