@@ -3,9 +3,10 @@
 use super::arn::Named;
 use super::caller::{Body, Caller};
 use super::error::{Absent, Any, Fault, Large, Nothing};
-use super::model::{Conversation, ConversationMessage, ConversationSummary, Medium, Receipts};
+use super::model::{Conversation, ConversationMessage, ConversationSummary, Medium, Receipts, is_shown};
 use super::part;
 use crate::domain::{Command, Conversation as Known, FieldChange, Millis, Outcome, Person, Role, Ttr};
+use crate::identity::Agent;
 use axum::Json;
 use axum::extract::{Path, Query};
 use serde::{Deserialize, Serialize};
@@ -215,7 +216,7 @@ async fn one(caller: Caller, Path(id): Path<String>, Query(most): Query<Most>) -
 
 /// A conversation as it is shown to a caller.
 async fn whole(caller: &Caller, known: &Known, limit: usize) -> Result<Conversation, Fault> {
-    let events = caller.gateway().messages(caller.actor(), &known.details.id).await?;
+    let events = caller.gateway().newest_messages(caller.actor(), known, (limit, is_shown)).await?;
     let changes = caller.gateway().changes(caller.actor(), &known.details.id).await?;
     let consumer = caller.gateway().consumer_of(caller.actor(), known).await?;
     let reader = caller.reader();
@@ -246,7 +247,7 @@ async fn since(caller: Caller, Path((id, since)): Path<(String, String)>, Query(
     let limit = number("limit", most.limit.as_deref(), 1)?.unwrap_or(MESSAGES).min(MOST_MESSAGES);
     let since = time("since", &since)?;
     let known = caller.conversation(&id).await?;
-    let events = caller.gateway().messages_since(caller.actor(), &known.details.id, since).await?;
+    let events = caller.gateway().messages_since(caller.actor(), &known, since, (limit, is_shown)).await?;
     let consumer = caller.gateway().consumer_of(caller.actor(), &known).await?;
     let reader = caller.reader();
     let scene = caller.scene(reader.as_ref(), consumer.as_ref());
