@@ -207,26 +207,28 @@ impl Gateway {
         let own = messages().filter(|message| message.class == EventClass::Receipt && message.from == person);
         let read: HashSet<u64> = own.flat_map(|receipt| read_numbers(&receipt.event)).collect();
         let is_unread = |message: &&Message| {
-            let is_said = message.class != EventClass::Receipt && !message.whisper && message.from != person;
+            let is_said = message.class != EventClass::Receipt && message.from != person;
             is_said && up_to.is_none_or(|last| message.sequence <= last) && !read.contains(&message.sequence)
         };
-        let unread: Vec<u64> = messages().filter(is_unread).map(|message| message.sequence).collect();
-        if unread.is_empty() {
-            return Ok(());
-        }
-        let event = to_raw_value(&json!({"type": "AcceptStatusEvent", "status": "READ", "sequenceList": unread}));
-        let receipt = Command::Publish {
-            conversation: conversation.clone(),
-            dialog,
-            class: EventClass::Receipt,
-            // What was just made of JSON values is JSON.
-            event: event.unwrap_or_default(),
-            metadata: None,
-            encoded_metadata: None,
-            client: None,
-            file: None,
-            whisper: false,
+        let receipt = |whisper: bool| {
+            let unread = messages().filter(|message| message.whisper == whisper).filter(is_unread);
+            let unread: Vec<u64> = unread.map(|message| message.sequence).collect();
+            let event = || to_raw_value(&json!({"type": "AcceptStatusEvent", "status": "READ", "sequenceList": unread}));
+            (!unread.is_empty()).then(|| Command::Publish {
+                conversation: conversation.clone(),
+                dialog: dialog.clone(),
+                class: EventClass::Receipt,
+                // What was just made of JSON values is JSON.
+                event: event().unwrap_or_default(),
+                metadata: None,
+                encoded_metadata: None,
+                client: None,
+                file: None,
+                whisper,
+            })
         };
+        // Any of them clears what is unread. Of whispers alone no more than a whisper may tell.
+        let Some(receipt) = receipt(false).or_else(|| receipt(true)) else { return Ok(()) };
         let request = Request { actor: actor.clone(), commands: vec![receipt], key: None, resend: None };
         self.submit(request).await.map(drop)
     }

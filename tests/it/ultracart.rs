@@ -534,6 +534,27 @@ async fn one_conversation_is_shown_with_who_took_part_and_what_was_said() {
     assert_eq!(since(&epochs[1].to_string()).await, bodies[2..]);
     assert_eq!(since(text(&messages[0], "message_dts")).await, bodies[1..]);
     assert_eq!(since(&epochs[3].to_string()).await, [""; 0]);
+    // What is whispered is unread until it is marked, which is whispered, too.
+    grace.good("PUT", &format!("{path}/join"), "").await;
+    let whisper = json!({"dialogId": id, "messageAudience": "AGENTS_AND_MANAGERS", "event": {"type": "ContentEvent", "message": "and?"}});
+    assert_eq!(watcher.ask(&request("w", "ms.PublishEvent", whisper)).await["code"], 200);
+    assert_eq!(ada.get(&path).await["unread_messages"], true);
+    for _ in 0..2 {
+        ada.good("PUT", &format!("{path}/markread"), "").await;
+    }
+    assert_eq!(ada.get(&path).await["unread_messages"], false);
+    assert_eq!(watcher.ask(&everything).await.to_string().matches("AcceptStatusEvent").count(), 2);
+    let mut consumer = ann.consumer_socket().await;
+    assert_eq!(consumer.ask(&everything).await.to_string().matches("AcceptStatusEvent").count(), 1);
+    // A card is a word as any other.
+    ann.say(&id, "and now?").await;
+    assert_eq!(text(&ada.get(&path).await, "last_conversation_message_body"), "and now?");
+    let card = json!({"type": "RichContentEvent", "content": {"type": "vertical", "elements": [{"type": "text", "text": "a card"}]}});
+    let card = socket.ask(&request("c", "ms.PublishEvent", json!({"dialogId": id, "event": card}))).await;
+    assert_eq!(card["code"], 200, "{card}");
+    let row = of(&server, NOBODY).get(ALL).await["conversations"][0].clone();
+    assert_eq!((&row["unread_messages"], text(&row, "last_conversation_message_body")), (&json!(false), "a card"));
+    assert!(text(&row, "last_conversation_participant_arn").ends_with("agent/1001"), "{row}");
     assert_eq!(since("0?limit=1").await, ["hello"], "the oldest, so that one goes on from it");
     assert_eq!(ada.refused("GET", "/conversations/nothing/messages/0", "", "does not exist").await, 404);
 }
