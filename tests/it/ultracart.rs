@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 const ADA: &str = "ada-key";
 const GRACE: &str = "grace-key";
 const NOBODY: &str = "account-key";
+const ADA_ARN: &str = "arn:gw:conversation:DEMO:agent/1001";
 
 const ULTRACART: &str = r#"
 [[accounts]]
@@ -409,6 +410,13 @@ async fn a_conversation_is_begun_found_and_taken() {
     let account = of(&server, NOBODY);
     let by_account = account.start(both).await;
     assert_eq!(participants(&by_account["conversation"]).len(), 3);
+    // Who is named twice still answers it: only of who answers is known since when.
+    let twice = json!({"add_conversation_participant_arns": [ADA_ARN, ADA_ARN]});
+    let twice = account.start(twice).await["conversation_uuid"].clone();
+    let rows = ada.get(ALL).await;
+    let row = rows["conversations"].as_array().unwrap().iter().find(|row| row["conversation_uuid"] == twice).unwrap().clone();
+    let named = row["participants"].as_array().unwrap().iter().find(|one| one["conversation_participant_arn"] == ADA_ARN).unwrap();
+    assert!(is_time(&named["joined_dts"]), "{row}");
     // One that is there.
     let arn = text(&begun, "conversation_arn").to_owned();
     let again = ada.start(json!({"conversation_arn": arn})).await;
