@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 const ADA: &str = "ada-key";
 const GRACE: &str = "grace-key";
 const NOBODY: &str = "account-key";
+const ADA_ARN: &str = "arn:gw:conversation:DEMO:agent/1001";
 
 const ULTRACART: &str = r#"
 [[accounts]]
@@ -409,6 +410,13 @@ async fn a_conversation_is_begun_found_and_taken() {
     let account = of(&server, NOBODY);
     let by_account = account.start(both).await;
     assert_eq!(participants(&by_account["conversation"]).len(), 3);
+    // Who is named twice still answers it: only of who answers is known since when.
+    let twice = json!({"add_conversation_participant_arns": [ADA_ARN, ADA_ARN]});
+    let twice = account.start(twice).await["conversation_uuid"].clone();
+    let rows = ada.get(ALL).await;
+    let row = rows["conversations"].as_array().unwrap().iter().find(|row| row["conversation_uuid"] == twice).unwrap().clone();
+    let named = row["participants"].as_array().unwrap().iter().find(|one| one["conversation_participant_arn"] == ADA_ARN).unwrap();
+    assert!(is_time(&named["joined_dts"]), "{row}");
     // One that is there.
     let arn = text(&begun, "conversation_arn").to_owned();
     let again = ada.start(json!({"conversation_arn": arn})).await;
@@ -534,6 +542,27 @@ async fn one_conversation_is_shown_with_who_took_part_and_what_was_said() {
     assert_eq!(since(&epochs[1].to_string()).await, bodies[2..]);
     assert_eq!(since(text(&messages[0], "message_dts")).await, bodies[1..]);
     assert_eq!(since(&epochs[3].to_string()).await, [""; 0]);
+    // What is whispered is unread until it is marked, which is whispered, too.
+    grace.good("PUT", &format!("{path}/join"), "").await;
+    let whisper = json!({"dialogId": id, "messageAudience": "AGENTS_AND_MANAGERS", "event": {"type": "ContentEvent", "message": "and?"}});
+    assert_eq!(watcher.ask(&request("w", "ms.PublishEvent", whisper)).await["code"], 200);
+    assert_eq!(ada.get(&path).await["unread_messages"], true);
+    for _ in 0..2 {
+        ada.good("PUT", &format!("{path}/markread"), "").await;
+    }
+    assert_eq!(ada.get(&path).await["unread_messages"], false);
+    assert_eq!(watcher.ask(&everything).await.to_string().matches("AcceptStatusEvent").count(), 2);
+    let mut consumer = ann.consumer_socket().await;
+    assert_eq!(consumer.ask(&everything).await.to_string().matches("AcceptStatusEvent").count(), 1);
+    // A card is a word as any other.
+    ann.say(&id, "and now?").await;
+    assert_eq!(text(&ada.get(&path).await, "last_conversation_message_body"), "and now?");
+    let card = json!({"type": "RichContentEvent", "content": {"type": "vertical", "elements": [{"type": "text", "text": "a card"}]}});
+    let card = socket.ask(&request("c", "ms.PublishEvent", json!({"dialogId": id, "event": card}))).await;
+    assert_eq!(card["code"], 200, "{card}");
+    let row = of(&server, NOBODY).get(ALL).await["conversations"][0].clone();
+    assert_eq!((&row["unread_messages"], text(&row, "last_conversation_message_body")), (&json!(false), "a card"));
+    assert!(text(&row, "last_conversation_participant_arn").ends_with("agent/1001"), "{row}");
     assert_eq!(since("0?limit=1").await, ["hello"], "the oldest, so that one goes on from it");
     assert_eq!(ada.refused("GET", "/conversations/nothing/messages/0", "", "does not exist").await, 404);
 }
@@ -908,6 +937,8 @@ async fn a_token_is_for_its_scopes_its_program_and_whom_it_was_made_for() {
     let own = of(&server, "ada-key").start(json!({})).await;
     let join = format!("/conversations/{}/join", text(&own, "conversation_uuid"));
     assert_eq!((by_token(&api, "PUT", &join, write).await, by_token(&api, "GET", "/upload_url/jpg", write).await), (200, 200));
+    // Of the calls of a program so many are in a second.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     // Whatever shows what was said is reading, whatever its method, and what opens the socket is both.
     for (method, path) in [("GET", ALL), ("PUT", ALL), ("PUT", "/agent/auth")] {
         assert_eq!(by_token(&api, method, path, write).await, 400, "{method} {path}");

@@ -624,6 +624,7 @@ async fn offers_names_erasures_and_queues_are_told_to_whom_they_concern() {
     while erased.len() < 3 {
         let frame = ada.next_of("updated message").await;
         assert_eq!(frame["event_updated_message"]["body"], "");
+        assert_eq!(frame["event_updated_message"]["transport_statuses"], json!([]), "who has read it is not taken back");
         erased.insert(text(&frame["event_updated_message"], "conversation_message_uuid").to_owned());
     }
     ada.say(&id, "too late", "late").await;

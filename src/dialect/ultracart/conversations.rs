@@ -3,9 +3,10 @@
 use super::arn::Named;
 use super::caller::{Body, Caller};
 use super::error::{Absent, Any, Fault, Large, Nothing};
-use super::model::{Conversation, ConversationMessage, ConversationSummary, Medium, Receipts};
+use super::model::{Conversation, ConversationMessage, ConversationSummary, Medium, Receipts, is_shown};
 use super::part;
 use crate::domain::{Command, Conversation as Known, FieldChange, Millis, Outcome, Person, Role, Ttr};
+use crate::identity::Agent;
 use axum::Json;
 use axum::extract::{Path, Query};
 use serde::{Deserialize, Serialize};
@@ -215,7 +216,7 @@ async fn one(caller: Caller, Path(id): Path<String>, Query(most): Query<Most>) -
 
 /// A conversation as it is shown to a caller.
 async fn whole(caller: &Caller, known: &Known, limit: usize) -> Result<Conversation, Fault> {
-    let events = caller.gateway().messages(caller.actor(), &known.details.id).await?;
+    let events = caller.gateway().newest_messages(caller.actor(), known, (limit, is_shown)).await?;
     let changes = caller.gateway().changes(caller.actor(), &known.details.id).await?;
     let consumer = caller.gateway().consumer_of(caller.actor(), known).await?;
     let reader = caller.reader();
@@ -246,7 +247,7 @@ async fn since(caller: Caller, Path((id, since)): Path<(String, String)>, Query(
     let limit = number("limit", most.limit.as_deref(), 1)?.unwrap_or(MESSAGES).min(MOST_MESSAGES);
     let since = time("since", &since)?;
     let known = caller.conversation(&id).await?;
-    let events = caller.gateway().messages_since(caller.actor(), &known.details.id, since).await?;
+    let events = caller.gateway().messages_since(caller.actor(), &known, since, (limit, is_shown)).await?;
     let consumer = caller.gateway().consumer_of(caller.actor(), &known).await?;
     let reader = caller.reader();
     let scene = caller.scene(reader.as_ref(), consumer.as_ref());
@@ -331,8 +332,9 @@ impl Company {
                 Some(Named::Customer(_)) => {
                     return Err(Fault::bad("a conversation has one customer; name one in add_conversation_participant_arns"));
                 }
-                Some(Named::Agent(user)) => match caller.account().agent(user.as_str()) {
-                    Some(agent) => agents.push(agent.person()),
+                Some(Named::Agent(user)) => match caller.account().agent(user.as_str()).map(Agent::person) {
+                    Some(agent) if agents.contains(&agent) => {}
+                    Some(agent) => agents.push(agent),
                     None => return Err(Fault::bad(format!("there is no agent {user}"))),
                 },
                 Some(Named::Conversation(_)) | None => {
@@ -343,10 +345,10 @@ impl Company {
         Ok(Self { customer, agents })
     }
 
-    /// What has agents join a conversation that somebody answers, or in which the first of them is to answer.
-    fn joins(&self, answerer: Option<&Person>) -> Vec<FieldChange> {
-        let mut has_answerer = answerer.is_some();
-        let others = self.agents.iter().filter(|agent| Some(*agent) != answerer);
+    /// What has those agents join a conversation who are not there: the first of them answers it, if nobody does.
+    fn joins(&self, has_answerer: bool, is_there: impl Fn(&Person) -> bool) -> Vec<FieldChange> {
+        let mut has_answerer = has_answerer;
+        let others = self.agents.iter().filter(|agent| !is_there(agent));
         let join = |person: &Person| {
             let role = if std::mem::replace(&mut has_answerer, true) { Role::Agent } else { Role::AssignedAgent };
             FieldChange::Join { person: person.clone(), role }
@@ -360,12 +362,8 @@ impl Company {
         if self.customer.as_ref().is_some_and(|customer| *customer != known.details.consumer) {
             return Err(Fault::bad("the conversation is with another customer"));
         }
-        let is_new = |change: &FieldChange| match change {
-            FieldChange::Join { person, .. } => known.details.participant(person).and_then(|one| one.active_role()).is_none(),
-            _ => true,
-        };
-        let answerer = known.details.assignee().map(|one| one.person.clone());
-        let joins: Vec<FieldChange> = self.joins(answerer.as_ref()).into_iter().filter(is_new).collect();
+        let is_there = |person: &Person| known.details.participant(person).and_then(|one| one.active_role()).is_some();
+        let joins = self.joins(known.details.assignee().is_some(), is_there);
         if !resolves && !joins.is_empty() {
             caller.change(&known, joins).await?;
         }
@@ -402,7 +400,8 @@ impl Company {
             binding: None,
             origin: None,
         };
-        let joins = self.joins(caller.reader().as_ref());
+        let opener = caller.reader();
+        let joins = self.joins(opener.is_some(), |agent| opener.as_ref() == Some(agent));
         let join = (!joins.is_empty()).then(|| Command::Update { conversation: conversation.clone(), changes: joins });
         let see = self.customer.is_none().then_some(see);
         // A customer or an agent that is not there is the body's fault.

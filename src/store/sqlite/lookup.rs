@@ -81,9 +81,12 @@ pub(super) fn by_word(
         (here, memory.dirty_ids(account))
     };
     // What has gone from memory since is on disk.
-    let state = |id: &ConversationId| {
+    let state = |id: &ConversationId| -> rusqlite::Result<Option<Conversation>> {
         let here = memory.read().dirty(id).map(|at| at.state.clone());
-        here.map_or_else(|| Ok(row::conversation(connection, id)?.map(|at| at.state)), |state| Ok(Some(state)))
+        if here.is_some() {
+            return Ok(here);
+        }
+        Ok(row::conversation(connection, id)?.map(|at| at.state))
     };
     let sql = "SELECT word, id FROM conversations WHERE account = ?1 AND word <= ?2 ORDER BY word DESC";
     let mut statement = connection.prepare_cached(sql)?;
