@@ -42,6 +42,9 @@ pub struct Conversation {
     pub heard: Option<Millis>,
     /// The last content that everybody may see.
     pub last_content: Option<LastContent>,
+    /// The last card that everybody may see, if no content came after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_card: Option<LastContent>,
     /// How many contents and cards everybody may see in the MAIN dialog.
     #[serde(default)]
     pub contents: u64,
@@ -419,6 +422,7 @@ impl Conversation {
             spoken: at,
             heard: None,
             last_content: None,
+            last_card: None,
             contents: 0,
             unread: Vec::new(),
             audience,
@@ -513,6 +517,12 @@ impl Conversation {
         Some(self.spoken.saturating_add(silence))
     }
 
+    /// What was said last, be it a content or a card.
+    #[must_use]
+    pub fn last_word(&self) -> Option<&LastContent> {
+        self.last_card.as_ref().or(self.last_content.as_ref())
+    }
+
     /// Whether a message that is to be added is the first that the consumer says in it.
     #[must_use]
     pub fn begins_with(&self, message: &Message) -> bool {
@@ -541,8 +551,11 @@ impl Conversation {
             return;
         }
         self.contents += 1;
+        let last = Some(LastContent { at, message: message.clone() });
         if message.class == EventClass::Content {
-            self.last_content = Some(LastContent { at, message: message.clone() });
+            (self.last_content, self.last_card) = (last, None);
+        } else {
+            self.last_card = last;
         }
         // A word of the gateway's own answers nobody.
         if message.role == Role::Controller {
@@ -619,6 +632,7 @@ impl Conversation {
             })
         };
         self.last_content.take_if(|last| is_erased(last));
+        self.last_card.take_if(|last| is_erased(last));
         self.next.resize(details.dialogs.len(), 0);
         if let Some(due) = details.manual_due {
             self.due = due;

@@ -129,7 +129,8 @@ impl Store {
         match self {
             Self::Disk(disk) => disk.old(kept, tell).await,
             #[cfg(feature = "s3")]
-            Self::S3(s3) => s3.old(kept, tell).await,
+            // What this gateway does not show, another may that has the same bucket, or a copy of this one's database.
+            Self::S3(_) => Ok(()),
         }
     }
 
@@ -347,7 +348,8 @@ impl Files {
         &self.going
     }
 
-    /// Tells of every file that was kept within a time, in no order. Whoever wants to hear of no more drops the receiver.
+    /// Tells of every file that was kept within a time, in no order; of none in a bucket, which may be others', too. Whoever wants to
+    /// hear of no more drops the receiver.
     ///
     /// # Errors
     /// [`Refused::Unavailable`] if the store does not say all; the log has the reason.

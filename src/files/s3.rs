@@ -8,13 +8,11 @@ use super::disk::Partial;
 use super::path::FilePath;
 use super::refused::{FilesError, Refused};
 use axum::body::Body;
-use futures::StreamExt;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, ClientOptions, Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, RetryConfig};
-use std::ops::Range;
-use std::time::{Duration, SystemTime};
-use tokio::sync::{Semaphore, mpsc};
+use std::time::Duration;
+use tokio::sync::Semaphore;
 use url::Url;
 
 /// Uploads that are in memory at one time.
@@ -107,23 +105,6 @@ impl S3 {
     pub(super) async fn read(&self, path: &FilePath) -> Result<(u64, Body), Refused> {
         let found = self.store.get(&self.place(path)).await.map_err(|error| failed("a file cannot be read", &error))?;
         Ok((found.meta.size, Body::from_stream(found.into_stream())))
-    }
-
-    pub(super) async fn old(&self, kept: Range<SystemTime>, tell: mpsc::Sender<FilePath>) -> Result<(), Refused> {
-        let prefix = Path::from(self.prefix.as_str());
-        let mut listed = self.store.list(Some(&prefix).filter(|prefix| !prefix.as_ref().is_empty()));
-        while let Some(found) = listed.next().await {
-            let found = found.map_err(|error| failed("the files cannot be listed", &error))?;
-            let Some(rest) = found.location.as_ref().strip_prefix(prefix.as_ref()) else { continue };
-            // What is not ours to the letter is none of our files.
-            let path = FilePath::parse(&format!("/files/{}", rest.trim_start_matches('/')));
-            if let Some(path) = path.filter(|_| kept.contains(&SystemTime::from(found.last_modified)))
-                && tell.send(path).await.is_err()
-            {
-                break;
-            }
-        }
-        Ok(())
     }
 
     pub(super) async fn delete(&self, path: &FilePath) -> Result<(), Refused> {

@@ -11,6 +11,8 @@ use tieline_protocol::ids::{ConsumerId, ConversationId};
 
 /// Messages of an erased conversation that are named one by one: the newest.
 const ERASED: usize = 500;
+/// So much of one batch is told of, entries and what they are about, before the rest is left to the next.
+const MOST: usize = 1_000;
 /// Open conversations of one consumer that are told of when it is called something else.
 const OF_ONE: usize = 100;
 
@@ -25,6 +27,13 @@ pub struct Fed {
     pub consumer: Option<Consumer>,
     /// For an agent: the messages that it is about. What a receipt says was read, the last of it; what is to be erased.
     pub about: Vec<Arc<Sight>>,
+}
+
+impl Fed {
+    /// How much there is to tell.
+    fn size(&self) -> usize {
+        1 + self.about.len()
+    }
 }
 
 /// What is known of the conversations of some entries, each looked up once.
@@ -67,6 +76,11 @@ impl Gateway {
         let mut fed = Vec::with_capacity(sights.len());
         let mut known = Known::default();
         for sight in sights {
+            // An entry may be about much: what is left comes with the next batch.
+            if fed.iter().map(Fed::size).sum::<usize>() >= MOST {
+                let last = fed.last().map_or(after, |last: &Fed| last.sight.position);
+                return Ok((fed, last));
+            }
             match (sight.entry.conversation(), &sight.entry) {
                 (Some(id), _) if has_states => {
                     let (conversation, consumer) = known.of(self, actor, id).await?;

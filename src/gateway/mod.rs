@@ -20,13 +20,14 @@ use crate::domain::{
     Actor, AgentState, Command, Consumer, Conversation, Draft, FieldChange, Outcome, Person, Policy, Refusal, Role, View, decide,
 };
 use crate::faults::Faults;
-use crate::files::Files;
+use crate::files::{FilePath, Files, Gone};
 use crate::hub::{Hub, Typing};
 use crate::identity::{Account, Identity, fingerprint};
-use crate::store::{AnswerTo, Committed, Decided, Decision, Fingerprint, Retry, Store, StoreError};
+use crate::store::{AnswerTo, Committed, Decided, Decision, Fingerprint, ReadError, Retry, Store, StoreError};
 use crate::throttle::Throttle;
 use futures::future::BoxFuture;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -254,6 +255,17 @@ impl Future for Pending {
     }
 }
 
+/// Files that nothing may begin to show.
+#[derive(Debug)]
+pub(crate) struct Leaving(HashMap<String, Gone>);
+
+impl Leaving {
+    /// Whether this file is among them.
+    pub(crate) fn contains(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+}
+
 impl Gateway {
     /// Puts the parts together. Whoever opened the store must have it tell [`announcer`] of each commit, with these notes.
     #[must_use]
@@ -446,6 +458,19 @@ impl Gateway {
     /// Whatever keeps the store from answering.
     pub(crate) async fn settled(&self, account: &AccountId) -> Result<(), Error> {
         self.ask_writer(account, None).await.map(drop)
+    }
+
+    /// Has files go: nothing begins to show them any more, and what was handed in before can be read. That is so until what this
+    /// returns is dropped.
+    ///
+    /// # Errors
+    /// [`ReadError`], if the store does not answer.
+    pub(crate) async fn go(&self, paths: &[String]) -> Result<Leaving, ReadError> {
+        let leaving = Leaving(paths.iter().map(|path| (path.clone(), self.files.going().enter(path))).collect());
+        if let Some(file) = paths.first().and_then(|path| FilePath::parse(path)) {
+            self.settled(file.account()).await.map_err(|_| ReadError)?;
+        }
+        Ok(leaving)
     }
 
     /// Hands in a decision that nothing comes of: what was decided before it under a key answers it, else it is refused.

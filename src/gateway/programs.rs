@@ -103,22 +103,57 @@ impl Gateway {
         self.store().consumer(details.account.clone(), details.consumer.clone()).await.map_err(|_| Error::Unreadable)
     }
 
-    /// What was said in a conversation's MAIN dialog after a time, receipts included, oldest first.
+    /// What was said in a conversation's MAIN dialog after a time, oldest first: at least so many events that count, if there are as
+    /// many. Receipts are among it, but far behind only those of the newest thousand events.
     ///
     /// # Errors
     /// As [`Gateway::conversation`].
-    pub async fn messages_since(&self, actor: &Actor, conversation: &ConversationId, since: Millis) -> Result<Vec<Arc<Sight>>, Error> {
-        let next = self.conversation(actor, conversation).await?.next[0];
-        let mut chunks = Vec::new();
-        let mut to = next.checked_sub(1);
-        while let Some(last) = to {
-            let range = Range::Backward { to: last, limit: SOME };
-            let some = self.store().events(conversation.main_dialog(), range).await.map_err(|_| Error::Unreadable)?;
-            let Some(first) = some.first() else { break };
-            to = first.message().and_then(|message| message.sequence.checked_sub(1)).filter(|_| first.at > since);
+    pub async fn messages_since(
+        &self,
+        actor: &Actor,
+        conversation: &Conversation,
+        since: Millis,
+        (limit, counts): (usize, fn(&Message) -> bool),
+    ) -> Result<Vec<Arc<Sight>>, Error> {
+        let (next, id) = (visible(actor, Some(conversation))?.next[0], &conversation.details.id);
+        let (mut all, mut from) = (Vec::new(), self.first_after(conversation, since).await?);
+        let mut counted = 0;
+        while from < next && counted < limit {
+            let some = self.main_events(id, Range::Forward { from, to: next - 1, limit: SOME }).await?;
+            let Some(last) = some.last().and_then(|sight| sight.message()) else { break };
+            from = last.sequence + 1;
+            counted += some.iter().filter_map(|sight| sight.message()).filter(|message| counts(message)).count();
+            all.extend(some);
+        }
+        if from < next {
+            let newest = self.main_events(id, Range::Backward { to: next - 1, limit: SOME }).await?;
+            all.extend(newest.into_iter().filter(|sight| sight.message().is_some_and(|message| message.sequence >= from)));
+        }
+        all.retain(|sight| may_see(actor, sight));
+        Ok(all)
+    }
+
+    /// The last of what was said in a conversation's MAIN dialog, receipts included, oldest first: at least so many events that
+    /// count, if there are as many.
+    ///
+    /// # Errors
+    /// As [`Gateway::conversation`].
+    pub async fn newest_messages(
+        &self,
+        actor: &Actor,
+        conversation: &Conversation,
+        (limit, counts): (usize, fn(&Message) -> bool),
+    ) -> Result<Vec<Arc<Sight>>, Error> {
+        let mut to = visible(actor, Some(conversation))?.next[0].checked_sub(1);
+        let (mut chunks, mut counted) = (Vec::new(), 0);
+        while let Some(last) = to.filter(|_| counted < limit) {
+            let some = self.main_events(&conversation.details.id, Range::Backward { to: last, limit: SOME }).await?;
+            let Some(first) = some.first().and_then(|sight| sight.message()) else { break };
+            to = first.sequence.checked_sub(1);
+            counted += some.iter().filter_map(|sight| sight.message()).filter(|message| counts(message)).count();
             chunks.push(some);
         }
-        let all = chunks.into_iter().rev().flatten().filter(|sight| sight.at > since);
+        let all = chunks.into_iter().rev().flatten();
         Ok(all.filter(|sight| may_see(actor, sight)).collect())
     }
 
@@ -174,26 +209,28 @@ impl Gateway {
         let own = messages().filter(|message| message.class == EventClass::Receipt && message.from == person);
         let read: HashSet<u64> = own.flat_map(|receipt| read_numbers(&receipt.event)).collect();
         let is_unread = |message: &&Message| {
-            let is_said = message.class != EventClass::Receipt && !message.whisper && message.from != person;
+            let is_said = message.class != EventClass::Receipt && message.from != person;
             is_said && up_to.is_none_or(|last| message.sequence <= last) && !read.contains(&message.sequence)
         };
-        let unread: Vec<u64> = messages().filter(is_unread).map(|message| message.sequence).collect();
-        if unread.is_empty() {
-            return Ok(());
-        }
-        let event = to_raw_value(&json!({"type": "AcceptStatusEvent", "status": "READ", "sequenceList": unread}));
-        let receipt = Command::Publish {
-            conversation: conversation.clone(),
-            dialog,
-            class: EventClass::Receipt,
-            // What was just made of JSON values is JSON.
-            event: event.unwrap_or_default(),
-            metadata: None,
-            encoded_metadata: None,
-            client: None,
-            file: None,
-            whisper: false,
+        let receipt = |whisper: bool| {
+            let unread = messages().filter(|message| message.whisper == whisper).filter(is_unread);
+            let unread: Vec<u64> = unread.map(|message| message.sequence).collect();
+            let event = || to_raw_value(&json!({"type": "AcceptStatusEvent", "status": "READ", "sequenceList": unread}));
+            (!unread.is_empty()).then(|| Command::Publish {
+                conversation: conversation.clone(),
+                dialog: dialog.clone(),
+                class: EventClass::Receipt,
+                // What was just made of JSON values is JSON.
+                event: event().unwrap_or_default(),
+                metadata: None,
+                encoded_metadata: None,
+                client: None,
+                file: None,
+                whisper,
+            })
         };
+        // Any of them clears what is unread. Of whispers alone no more than a whisper may tell.
+        let Some(receipt) = receipt(false).or_else(|| receipt(true)) else { return Ok(()) };
         let request = Request { actor: actor.clone(), commands: vec![receipt], key: None, resend: None };
         self.submit(request).await.map(drop)
     }

@@ -203,12 +203,9 @@ impl Gateway {
         let details = &conversation.details;
         let order = |one: &Conversation| (one.pending_since(), one.details.number);
         let position = if conversation.is_pending() {
-            let pending = self.store().pending().await.map_err(|_| Error::Unreadable)?;
-            let is_before = |other: &&Conversation| {
-                let same = other.details.account == details.account && other.details.queue == details.queue;
-                same && order(other) < order(&conversation)
-            };
-            Some(1 + pending.iter().filter(is_before).count())
+            let pending = self.store().pending_in(details.account.clone(), details.queue.clone()).await;
+            let pending = pending.map_err(|_| Error::Unreadable)?;
+            Some(1 + pending.iter().filter(|other| order(other) < order(&conversation)).count())
         } else {
             None
         };

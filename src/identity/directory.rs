@@ -209,6 +209,9 @@ impl Directory {
                 }
             }
             let has_left = |agent: &&Agent| now.agents.get(&agent.user).is_none_or(|now| now.made_with != agent.made_with);
+            let is_out = |app: &&Arc<OAuthApp>| now.oauth_app(&app.client_id).is_none();
+            let out = account.oauth_apps.iter().filter(is_out).map(|app| account.oauth_app_id(&app.client_id));
+            dropped.extend(out.map(Dropped::Key));
             dropped.extend(account.agents.values().filter(has_left).map(|agent| Dropped::Agent(id.clone(), agent.user.clone())));
         }
         self.addresses.set(config.limits.oncehub_per_address);
@@ -228,7 +231,7 @@ pub enum Dropped {
     App(AccountId, ClientId),
     /// An agent: it is gone, or has another login, password or role.
     Agent(AccountId, UserId),
-    /// The API key of an id: it is gone, or its bearer acts as somebody else.
+    /// The API key of an id: it is gone, or its bearer acts as somebody else. Or a program of that id that agents let act for them.
     Key(Uuid),
 }
 
@@ -281,6 +284,11 @@ impl Account {
     #[must_use]
     pub fn oauth_app(&self, client_id: &str) -> Option<&Arc<OAuthApp>> {
         self.oauth_apps.iter().find(|app| app.client_id == client_id)
+    }
+
+    /// The id of such a program.
+    pub(super) fn oauth_app_id(&self, client_id: &str) -> Uuid {
+        self.uuid_of("oauth app", client_id)
     }
 
     /// An application, if it is installed and enabled.

@@ -1,8 +1,8 @@
 //! How long a credential holds. All sockets of a credential share a lease, so that a refresh reaches each of them
 //! and so does the end.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -20,9 +20,24 @@ struct Inner {
     /// Nanoseconds after `began`: it is asked for with every message, and so has no lock.
     ends: AtomicU64,
     moved: Notify,
+    /// Those that are revoked with it.
+    within: Mutex<Vec<Weak<Inner>>>,
 }
 
 impl Inner {
+    fn lasting(time: Duration) -> Self {
+        let inner = Self { began: Instant::now(), ends: AtomicU64::new(0), moved: Notify::new(), within: Mutex::default() };
+        inner.ends.store(inner.after(time), Ordering::Release);
+        inner
+    }
+
+    fn revoke(&self) {
+        self.ends.store(0, Ordering::Release);
+        self.moved.notify_waiters();
+        let within = std::mem::take(&mut *self.within.lock().unwrap_or_else(PoisonError::into_inner));
+        within.iter().filter_map(Weak::upgrade).for_each(|one| one.revoke());
+    }
+
     /// A time from now, as it is kept.
     fn after(&self, time: Duration) -> u64 {
         let ends = self.began.elapsed().saturating_add(time.min(LONGEST));
@@ -38,9 +53,25 @@ impl Lease {
     /// A lease that ends after a time.
     #[must_use]
     pub fn lasting(time: Duration) -> Self {
-        let inner = Inner { began: Instant::now(), ends: AtomicU64::new(0), moved: Notify::new() };
-        inner.ends.store(inner.after(time), Ordering::Release);
-        Self(Arc::new(inner))
+        Self(Arc::new(Inner::lasting(time)))
+    }
+
+    /// A lease of its own that ends after a time, but no later than this one now does, and with this one when that is revoked.
+    #[must_use]
+    pub fn within(&self, time: Duration) -> Self {
+        let left = self.0.ends().saturating_sub(self.0.began.elapsed());
+        let one = Self::lasting(time.min(left));
+        let mut within = self.0.within.lock().unwrap_or_else(PoisonError::into_inner);
+        if within.len() == within.capacity() {
+            within.retain(|one| one.strong_count() > 0);
+        }
+        within.push(Arc::downgrade(&one.0));
+        drop(within);
+        // Whoever revoked it before that did not find this one.
+        if self.is_over() {
+            one.revoke();
+        }
+        one
     }
 
     /// Lets it end after a time from now instead, unless it has ended.
@@ -54,8 +85,7 @@ impl Lease {
 
     /// Ends it now, for ever.
     pub fn revoke(&self) {
-        self.0.ends.store(0, Ordering::Release);
-        self.0.moved.notify_waiters();
+        self.0.revoke();
     }
 
     /// Whether it has ended.
@@ -112,5 +142,22 @@ mod tests {
         ended.await.unwrap();
         lease.renew(Duration::from_secs(10));
         assert!(lease.is_over());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_within_another_ends_by_itself_and_with_it() {
+        let all = Lease::lasting(Duration::from_secs(100));
+        let (short, long) = (all.within(Duration::from_secs(10)), all.within(Duration::from_secs(1_000)));
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        assert!(short.is_over() && !long.is_over() && !all.is_over());
+        let ended = tokio::spawn(long.clone().ended());
+        tokio::task::yield_now().await;
+        all.revoke();
+        ended.await.unwrap();
+        assert!(long.is_over() && all.within(Duration::from_secs(10)).is_over());
+        let all = Lease::lasting(Duration::from_secs(100));
+        let long = all.within(Duration::from_secs(1_000));
+        tokio::time::sleep(Duration::from_secs(101)).await;
+        assert!(long.is_over());
     }
 }

@@ -26,8 +26,8 @@ pub use directory::{Account, Agent, App, Directory, Dropped};
 pub use external::Provider;
 pub use keys::{KeyError, KeyInfo, Purpose, list as list_keys, revoke as revoke_key, rotate as rotate_key};
 pub use lease::Lease;
-pub use oauth::{ACCESS_TIME, Access, Asked, NoAccess, OAuthApp, Scopes, Tokens as GrantTokens};
-pub use pass::{Pass, PassKind};
+pub use oauth::{Access, Asked, NoAccess, OAuthApp, Scopes, Tokens as GrantTokens};
+pub use pass::{AgentPass, Pass, PassKind, Warrant};
 pub use shelf::{Kept, Shelf, Shelved, Source, ThingError, Things};
 
 use self::api_keys::Failures;
@@ -38,6 +38,7 @@ use self::token::{AgentClaims, AppClaims, ConsumerClaims, SignUpClaims, SignedIn
 use crate::config::{Config, Dialect, Tokens};
 use crate::domain::{Actor, Millis};
 use crate::store::{Clock, Document, SessionRow, Store, StoreError};
+use crate::throttle::Throttle;
 use arc_swap::{ArcSwap, Guard};
 use dashmap::DashMap;
 use secrecy::ExposeSecret;
@@ -129,13 +130,16 @@ pub struct Identity {
     is_double: bool,
     expired: DashMap<[u8; 32], ()>,
     leases: DashMap<[u8; 32], Vec<Lease>>,
-    /// The leases of applications' sockets, which end with the application, and of sockets that are open by an API key's tokens.
+    /// The leases of applications' sockets, which end with the application, and of sockets that are open by the tokens of an API
+    /// key or of a program that agents let act for them, by its id.
     app_leases: DashMap<(AccountId, ClientId), Vec<Lease>>,
     key_leases: DashMap<uuid::Uuid, Vec<Lease>>,
     /// Consumers whose tokens are worthless, or were once.
     revoked: DashMap<(AccountId, ConsumerId), Revoked>,
     /// Held while one change of that is written.
     revoking: tokio::sync::Mutex<()>,
+    /// Calls of programs that agents let act for them.
+    program_calls: Throttle,
     /// Held while a code is looked at that holds once.
     redeeming: tokio::sync::Mutex<()>,
     /// API keys that were wrong.
@@ -303,6 +307,7 @@ impl Identity {
             leases: DashMap::new(),
             app_leases: DashMap::new(),
             key_leases: DashMap::new(),
+            program_calls: oauth::calls(),
             revoked: DashMap::new(),
             revoking: tokio::sync::Mutex::default(),
             redeeming: tokio::sync::Mutex::default(),
@@ -385,11 +390,16 @@ impl Identity {
     /// the key is there: one that is taken away ends only what it finds.
     pub fn key_lease(&self, key: &ApiKey, token: &str, time: Duration) -> Lease {
         let lease = self.lease(token, time);
-        keep_lease(&mut self.key_leases.entry(key.id).or_default(), &lease);
+        self.note_end(key.id, &lease);
         lease
     }
 
-    /// Ends every socket that is open by the tokens of an API key that was taken away; how many.
+    /// Has a lease end with an API key or a program.
+    fn note_end(&self, id: uuid::Uuid, lease: &Lease) {
+        keep_lease(&mut self.key_leases.entry(id).or_default(), lease);
+    }
+
+    /// Ends every socket that is open by the tokens of an API key, or of a program, that was taken away; how many.
     pub fn end_key(&self, key: uuid::Uuid) -> usize {
         let ended = self.key_leases.remove(&key).map(|(_, leases)| leases).unwrap_or_default();
         let open: Vec<_> = ended.iter().filter(|lease| !lease.is_over()).collect();
@@ -829,6 +839,7 @@ impl Identity {
     pub fn tidy(&self) {
         self.sessions.retain(|_, session| !session.lease.is_over());
         self.failures.tidy();
+        self.program_calls.tidy();
         self.directory().tidy();
     }
 

@@ -5,16 +5,18 @@
 //! name the grant, and none holds longer than it.
 
 use super::directory::same;
-use super::pass::{Pass, PassKind};
+use super::pass::{Pass, PassKind, Warrant};
 use super::{Account, Denied, Identity, Session, millis};
 use crate::domain::Actor;
 use crate::identity::Lease;
 use crate::store::SessionRow;
+use crate::throttle::{Throttle, Wait};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::ids::UserId;
@@ -22,9 +24,16 @@ use tieline_protocol::ids::UserId;
 /// How long a code holds.
 const CODE_TIME: Duration = Duration::from_secs(60);
 /// How long an access token holds.
-pub const ACCESS_TIME: Duration = Duration::from_secs(3_600);
+const ACCESS_TIME: Duration = Duration::from_secs(3_600);
 /// How long a grant holds, and with it the refresh token.
 const GRANT_TIME: Duration = Duration::from_secs(30 * 86_400);
+/// Calls of a program in the name of one agent in a second, and at once: as many as an API key has where nothing is said.
+const CALLS: u32 = 10;
+
+/// How often a program may call in the name of an agent.
+pub(super) fn calls() -> Throttle {
+    Throttle::over(Duration::from_secs(1), CALLS)
+}
 
 /// A program that agents may let act for them.
 #[derive(Debug)]
@@ -79,6 +88,13 @@ impl Scopes {
         }
         Some(if scopes.read || scopes.write { scopes } else { Self::ALL })
     }
+
+    /// Those of them that others lack, if any.
+    #[must_use]
+    pub fn without(self, others: Self) -> Option<Self> {
+        let left = Self { read: self.read && !others.read, write: self.write && !others.write };
+        (left.read || left.write).then_some(left)
+    }
 }
 
 impl fmt::Display for Scopes {
@@ -104,6 +120,8 @@ pub struct Asked {
 pub struct Tokens {
     /// For calls.
     pub access: String,
+    /// For how long that holds: no longer than the grant.
+    pub access_time: Duration,
     /// For further access tokens.
     pub refresh: String,
     /// What for.
@@ -121,6 +139,8 @@ pub struct Access {
     pub agent: UserId,
     /// What it may do.
     pub scopes: Scopes,
+    /// By what.
+    pub warrant: Warrant,
 }
 
 /// Why an access token is refused.
@@ -132,6 +152,9 @@ pub enum NoAccess {
     /// Its program was disabled, or its agent is gone.
     #[error("the application was disabled, or its agent is gone")]
     Gone,
+    /// The program called too often in the agent's name.
+    #[error("too many requests; wait {} s", .0.0)]
+    TooMany(Wait),
 }
 
 /// What a pass of a grant is bound to.
@@ -209,9 +232,10 @@ impl Identity {
         let agent = UserId::from(pass.subject.as_str());
         let bound = Bound { once: None, ..bound.clone() };
         let left = u64::try_from(session.row.expires - self.now()).map_or(Duration::ZERO, Duration::from_millis);
-        let access = self.bound_pass(PassKind::UltraCartAccess, &pass.account, &agent, &bound, ACCESS_TIME.min(left))?;
+        let access_time = ACCESS_TIME.min(left);
+        let access = self.bound_pass(PassKind::UltraCartAccess, &pass.account, &agent, &bound, access_time)?;
         let refresh = self.bound_pass(PassKind::UltraCartRefresh, &pass.account, &agent, &bound, left)?;
-        Ok(Tokens { access, refresh, scopes: bound.scopes })
+        Ok(Tokens { access, access_time, refresh, scopes: bound.scopes })
     }
 
     /// The tokens for a code. One that is shown twice was stolen, before or now: then the grant ends.
@@ -265,7 +289,7 @@ impl Identity {
         Ok(())
     }
 
-    /// Who shows an access token.
+    /// Who shows an access token. It counts as a call of the program's in the agent's name, however many grants it has.
     ///
     /// # Errors
     /// [`NoAccess`].
@@ -276,7 +300,10 @@ impl Identity {
         let agent = pass.account.agent(&pass.subject).filter(|_| is_known).ok_or(NoAccess::Gone)?;
         self.session(&bound.grant, &pass.account, agent).await?;
         let (actor, agent) = (agent.actor(&pass.account.id), agent.user.clone());
-        Ok(Access { actor, agent, scopes: bound.scopes, account: pass.account })
+        let who = serde_json::to_string(&(&pass.account.id, &agent, &bound.app)).map_err(|_| Denied::Unavailable)?;
+        self.program_calls.check(&who, Ipv4Addr::UNSPECIFIED.into()).map_err(NoAccess::TooMany)?;
+        let warrant = Warrant::Grant { id: bound.grant, app: bound.app };
+        Ok(Access { actor, agent, scopes: bound.scopes, warrant, account: pass.account })
     }
 }
 

@@ -5,11 +5,14 @@
 
 use super::checked::Checked;
 use super::keys::Purpose;
-use super::{Account, Agent, Denied, Identity, seconds};
+use super::oauth::NoAccess;
+use super::{Account, Agent, Denied, Identity, Lease, seconds};
+use crate::config::Dialect;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::ids::AccountId;
+use uuid::Uuid;
 
 /// What a pass is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +66,38 @@ pub struct Pass {
     pub remaining: Duration,
 }
 
+/// By what an agent's pass was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Warrant {
+    /// An API key, by its id.
+    Key(Uuid),
+    /// What the agent granted a program.
+    Grant {
+        /// Which grant.
+        id: String,
+        /// Which program.
+        app: String,
+    },
+}
+
+/// An agent's pass that is good.
+#[derive(Debug)]
+pub struct AgentPass {
+    /// The account, as it is now.
+    pub account: Arc<Account>,
+    /// The agent, as it is now.
+    pub agent: Agent,
+    /// How long what is opened with it may stay open: it ends with the pass, and with that by which the pass was asked for.
+    pub lease: Lease,
+}
+
+/// What an agent's pass is bound to.
+#[derive(Debug, Serialize, Deserialize)]
+struct AgentBound {
+    made_with: String,
+    warrant: Warrant,
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -93,23 +128,53 @@ impl Identity {
         self.issue(Purpose::Pass, claims, Checked::Pass)
     }
 
-    /// A pass for an agent, as [`Self::issue_pass`]. It is worth nothing any more when the agent gets another login, password or role.
+    /// A pass for an agent, as [`Self::issue_pass`]. It is worth nothing any more when the agent gets another login, password or role,
+    /// or when that ends by which it was asked for.
     ///
     /// # Errors
     /// As [`Self::issue_pass`].
-    pub fn issue_agent_pass(&self, kind: PassKind, account: &Account, agent: &Agent, time: Duration) -> Result<String, Denied> {
-        self.issue_pass(kind, account, agent.user.as_str(), Some(&hex(&agent.made_with)), time)
+    pub fn issue_agent_pass(
+        &self,
+        kind: PassKind,
+        account: &Account,
+        agent: &Agent,
+        warrant: &Warrant,
+        time: Duration,
+    ) -> Result<String, Denied> {
+        let bound = AgentBound { made_with: hex(&agent.made_with), warrant: warrant.clone() };
+        let bound = serde_json::to_string(&bound).map_err(|_| Denied::Unavailable)?;
+        self.issue_pass(kind, account, agent.user.as_str(), Some(&bound), time)
     }
 
-    /// Checks an agent's pass: it, and its agent, if that is still who it was.
+    /// Checks an agent's pass: whose it is, and how long what is opened with it may stay open.
     ///
     /// # Errors
-    /// As [`Self::check_pass`].
-    pub fn check_agent_pass(&self, kind: PassKind, token: &str) -> Result<(Pass, Option<Agent>), Denied> {
+    /// [`NoAccess::Denied`], also where that has ended by which it was asked for; [`NoAccess::Gone`], if its agent is gone or another
+    /// than it was, or its program is.
+    pub async fn check_agent_pass(&self, kind: PassKind, token: &str) -> Result<AgentPass, NoAccess> {
         let pass = self.check_pass(kind, token)?;
-        let is_same = |agent: &&Agent| pass.bound.as_deref() == Some(&*hex(&agent.made_with));
-        let agent = pass.account.agent(&pass.subject).filter(is_same).cloned();
-        Ok((pass, agent))
+        let bound: AgentBound = pass.bound.as_deref().and_then(|bound| serde_json::from_str(bound).ok()).ok_or(Denied::Invalid)?;
+        let is_same = |agent: &&Agent| bound.made_with == hex(&agent.made_with);
+        let agent = pass.account.agent(&pass.subject).filter(is_same).cloned().ok_or(NoAccess::Gone)?;
+        let lease = match &bound.warrant {
+            Warrant::Key(id) => {
+                let its_key = || {
+                    let key = self.directory().api_key_named(Dialect::UltraCart, *id);
+                    key.filter(|key| key.account.id == pass.account.id && key.agent.as_ref() == Some(&agent.user))
+                };
+                let lease = self.key_lease(&*its_key().ok_or(Denied::Invalid)?, token, pass.remaining);
+                // A key that was taken away meanwhile may not have found the lease.
+                its_key().map(|_| lease).ok_or(Denied::Invalid)?
+            }
+            Warrant::Grant { id, app } => {
+                let has_app = || self.directory().account(pass.account.id.as_str()).is_some_and(|account| account.oauth_app(app).is_some());
+                let lease = self.session(id, &pass.account, &agent).await?.lease.within(pass.remaining);
+                self.note_lease(token, &lease);
+                self.note_end(pass.account.oauth_app_id(app), &lease);
+                has_app().then_some(lease).ok_or(NoAccess::Gone)?
+            }
+        };
+        Ok(AgentPass { account: pass.account, agent, lease })
     }
 
     /// Checks a pass, which says itself whose account's it is.

@@ -361,3 +361,17 @@ async fn a_pass_is_good_for_what_it_says_as_long_as_it_says_and_its_account_is_t
     gate.later.store(60_000, Ordering::SeqCst);
     assert_eq!(gate.identity.check_pass(PassKind::HubsterEngine, &engine).unwrap_err(), Denied::Invalid);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_access_token_is_said_to_hold_no_longer_than_its_grant() {
+    let gate = Gate::start(AGENT).await;
+    let uri = "https://crm.example/".to_owned();
+    let app = OAuthApp { client_id: "crm".into(), name: String::new(), redirect_uris: vec![uri.clone()], secret: None };
+    let asked = Asked { redirect_uri: uri.clone(), challenge: None, scopes: Scopes::ALL };
+    let code = gate.identity.grant(&gate.account(), "ada", "x", &app, &asked).await.unwrap();
+    let given = gate.identity.redeem(&app, &code, &uri, None).await.unwrap();
+    assert_eq!(given.access_time, Duration::from_secs(3_600));
+    gate.later.store(30 * 86_400_000 - 600_000, Ordering::SeqCst);
+    let last = gate.identity.renew(&app, &given.refresh).await.unwrap().access_time;
+    assert!(last <= Duration::from_secs(600) && last > Duration::from_secs(590), "{last:?}");
+}

@@ -594,11 +594,12 @@ impl<C: Codec> Session<C> {
             }
         };
         match frame {
-            // Nothing was said, so nothing can be read together with it.
-            None if holds => self.flushed(),
-            None => {}
-            Some(_) if self.gateway.faults().drops_reply(self.actor.account()) => {}
-            Some(frame) => self.out.push(if holds { Out::Alone(frame) } else { Out::Frame(frame) }),
+            Some(frame) if !self.gateway.faults().drops_reply(self.actor.account()) => {
+                self.out.push(if holds { Out::Alone(frame) } else { Out::Frame(frame) });
+            }
+            // Nothing is said, so nothing can be read together with it.
+            _ if holds => self.flushed(),
+            _ => {}
         }
     }
 

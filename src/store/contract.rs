@@ -6,8 +6,10 @@ use super::{
 };
 use crate::domain::fixtures::{open, publish};
 use crate::domain::{
-    Actor, AgentRole, Command, ConversationFilter, FieldChange, OpenState, Outcome, Person, Policy, Refusal, Role, ScopeKey, decide,
+    Actor, AgentRole, Command, Conversation, ConversationFilter, FieldChange, OpenState, Outcome, Person, Policy, Refusal, Role, ScopeKey,
+    decide,
 };
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId};
@@ -620,6 +622,12 @@ pub(super) async fn conversations_are_found_by_who_was_written_to_last(open_stor
             assert_eq!((before, at), (wanted(place + 2, 3), wanted(place, 2)), "before the word at place {place}");
         }
         assert!(store.by_word("other".into(), None, 0, 9).await.unwrap().is_empty());
+        let ids = |found: Vec<Conversation>| found.into_iter().map(|found| found.details.id.to_string()).collect::<BTreeSet<_>>();
+        let queue = store.conversation("c0".into()).await.unwrap().unwrap().details.queue.clone();
+        let waiting = ids(store.pending_in(account(), queue.clone()).await.unwrap());
+        assert!(waiting.contains("c8") && waiting == ids(store.pending().await.unwrap()), "{waiting:?}");
+        assert!(store.pending_in("other".into(), queue).await.unwrap().is_empty());
+        assert!(store.pending_in(account(), "another".into()).await.unwrap().is_empty());
     };
     for place in [4, 0, 7, 7, 2, 8, 4] {
         say(&store, &mut order, &ids[place]).await;

@@ -29,7 +29,7 @@ use futures::future::BoxFuture;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tieline_protocol::code::ErrorCode;
-use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, UserId};
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, QueueId, UserId};
 use tokio::sync::{oneshot, watch};
 
 /// The pure part of a decision. It may run more than once; only the last run counts.
@@ -492,6 +492,9 @@ pub trait Store: Debts + Send + Sync + std::fmt::Debug {
 
     /// Conversations of all accounts for which an agent must be found.
     fn pending(&self) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
+
+    /// Those of one account in one queue.
+    fn pending_in(&self, account: AccountId, queue: QueueId) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>>;
 
     /// Closed conversations of all accounts that nothing has changed since a time, without those that [`Store::remove`] would
     /// leave because they are owed to a webhook or are the newest.

@@ -77,7 +77,10 @@ impl Eraser {
             from = next;
         }
         let mut is_done = true;
-        for path in store.shown_only_by(erasure.clone()).await.map_err(|_| StoreError::Busy)? {
+        // Nothing else may begin to show them from here on: what does by now is seen when it is asked again.
+        let shown = async || store.shown_only_by(erasure.clone()).await.map_err(|_| StoreError::Busy);
+        let going = self.gateway.go(&shown().await?).await.map_err(|_| StoreError::Busy)?;
+        for path in shown().await?.into_iter().filter(|path| going.contains(path)) {
             if let Err(error) = self.gateway.files().delete(&path).await {
                 tracing::warn!(%error, conversation = %erasure.conversation, "a file that is to be erased cannot be removed now");
                 is_done = false;

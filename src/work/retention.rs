@@ -97,7 +97,9 @@ impl Retention {
     async fn erase(&self, conversation: ConversationId) -> Result<(), ReadError> {
         let store = self.gateway.store();
         let mut is_done = true;
-        for path in store.shown_only_in(conversation.clone()).await? {
+        // Nothing else may begin to show them from here on: what does by now is seen when it is asked again.
+        let going = self.gateway.go(&store.shown_only_in(conversation.clone()).await?).await?;
+        for path in store.shown_only_in(conversation.clone()).await?.into_iter().filter(|path| going.contains(path)) {
             match self.gateway.files().delete(&path).await {
                 Ok(()) => metrics::counter!("tieline_retention_removed_total", "what" => "files").increment(1),
                 Err(error) => {

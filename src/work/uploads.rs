@@ -72,17 +72,22 @@ impl Sweeper {
         let files = self.gateway.files().clone();
         let walking = tokio::spawn(async move { files.old(kept, tell).await });
         let mut some = Vec::with_capacity(BATCH);
+        let mut kept_back = None;
         while told.recv_many(&mut some, BATCH).await > 0 {
             // While a copy is made nothing goes that it may be about to copy.
             let Some(held) = (self.hold)() else { return Err(Unfinished::Held) };
             for path in some.drain(..) {
-                self.look_at(&path).await.map_err(Unfinished::Failed)?;
+                // One that cannot go now keeps no other.
+                if let Err(error) = self.look_at(&path).await {
+                    kept_back = Some(Unfinished::Failed(error));
+                }
             }
             drop(held);
             tokio::time::sleep(REST).await;
         }
         let unlisted = |_| Unfinished::Failed(Error::Unreadable);
-        walking.await.map_err(|_| Unfinished::Failed(Error::Unreadable))?.map_err(unlisted)
+        walking.await.map_err(|_| Unfinished::Failed(Error::Unreadable))?.map_err(unlisted)?;
+        kept_back.map_or(Ok(()), Err)
     }
 
     /// Removes a file, if nothing shows it and nothing that was handed in will.

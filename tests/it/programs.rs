@@ -108,7 +108,7 @@ pub fn gateway(config: &str) -> (tokio::runtime::Runtime, TestServer) {
     (runtime, server)
 }
 
-const TLS: &str = "[server.tls]\nlisten = \"127.0.0.1:0\"\nself_signed = true\n";
+pub const TLS: &str = "[server.tls]\nlisten = \"127.0.0.1:0\"\nself_signed = true\n";
 
 /// Runs a program of `tests/clients` to its end, which must be good.
 pub fn run(name: &str, program: &Path, script: &str, server: &TestServer, more: &[(&str, &str)]) {

@@ -1,5 +1,6 @@
 //! One conversation on several surfaces: what is changed through one is told on the others at once, and looks the same on all.
 
+use crate::programs::{TLS, clients, gateway, is_ready, run};
 use crate::support::*;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -249,4 +250,47 @@ async fn of_many_who_take_a_conversation_through_two_surfaces_at_once_one_wins()
             assert_eq!(status, if pid == owner { 204 } else { 409 }, "round {round}: {pid} while {owner} has it");
         }
     }
+}
+
+/// An agent on UltraCart's socket, one on v2.1 and one in the console, and a customer of a Hubster integration.
+const DESKS: &str = r#"
+# app demo-connector
+[[accounts.api_keys]]
+dialect = "ultracart"
+key = "demo-ultracart-key"
+agent = "1001"
+per_second = 10000
+[[accounts.api_keys]]
+dialect = "hubster"
+key = "demo-hubster-secret"
+per_second = 10000
+[[accounts.hubs]]
+id = "support"
+name = "Support"
+[[accounts.integrations]]
+id = "shop-app"
+uuid = "00000000-0000-0000-0000-000000000023"
+name = "Shop app"
+hub = "support"
+queue = "88"
+[[accounts.integrations]]
+id = "ada"
+name = "Ada"
+hub = "support"
+kind = "agent"
+agent = "1001"
+"#;
+
+#[test]
+fn one_conversation_is_seen_and_answered_at_three_desks_in_one_order() {
+    let name = "three_desks (with @microsoft/signalr, node-agent-sdk and chromium)";
+    let has_chromium = std::process::Command::new("chromium").arg("--version").output().is_ok_and(|output| output.status.success());
+    let needs = ["@microsoft/signalr", "node-agent-sdk", "playwright-core"].map(|package| clients(&format!("node_modules/{package}")));
+    if !needs.iter().all(|needs| is_ready(name, needs, has_chromium)) {
+        return;
+    }
+    let (_runtime, server) = gateway(&format!("{TLS}{DESKS}"));
+    let account = server.gateway.identity().directory().account(ACCOUNT).unwrap();
+    let tenant = account.uuid().simple().to_string();
+    run("three_desks", std::path::Path::new("node"), "three_desks.mjs", &server, &[("TIELINE_TENANT", &tenant)]);
 }

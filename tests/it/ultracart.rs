@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 const ADA: &str = "ada-key";
 const GRACE: &str = "grace-key";
 const NOBODY: &str = "account-key";
+const ADA_ARN: &str = "arn:gw:conversation:DEMO:agent/1001";
 
 const ULTRACART: &str = r#"
 [[accounts]]
@@ -409,6 +410,13 @@ async fn a_conversation_is_begun_found_and_taken() {
     let account = of(&server, NOBODY);
     let by_account = account.start(both).await;
     assert_eq!(participants(&by_account["conversation"]).len(), 3);
+    // Who is named twice still answers it: only of who answers is known since when.
+    let twice = json!({"add_conversation_participant_arns": [ADA_ARN, ADA_ARN]});
+    let twice = account.start(twice).await["conversation_uuid"].clone();
+    let rows = ada.get(ALL).await;
+    let row = rows["conversations"].as_array().unwrap().iter().find(|row| row["conversation_uuid"] == twice).unwrap().clone();
+    let named = row["participants"].as_array().unwrap().iter().find(|one| one["conversation_participant_arn"] == ADA_ARN).unwrap();
+    assert!(is_time(&named["joined_dts"]), "{row}");
     // One that is there.
     let arn = text(&begun, "conversation_arn").to_owned();
     let again = ada.start(json!({"conversation_arn": arn})).await;
@@ -534,6 +542,27 @@ async fn one_conversation_is_shown_with_who_took_part_and_what_was_said() {
     assert_eq!(since(&epochs[1].to_string()).await, bodies[2..]);
     assert_eq!(since(text(&messages[0], "message_dts")).await, bodies[1..]);
     assert_eq!(since(&epochs[3].to_string()).await, [""; 0]);
+    // What is whispered is unread until it is marked, which is whispered, too.
+    grace.good("PUT", &format!("{path}/join"), "").await;
+    let whisper = json!({"dialogId": id, "messageAudience": "AGENTS_AND_MANAGERS", "event": {"type": "ContentEvent", "message": "and?"}});
+    assert_eq!(watcher.ask(&request("w", "ms.PublishEvent", whisper)).await["code"], 200);
+    assert_eq!(ada.get(&path).await["unread_messages"], true);
+    for _ in 0..2 {
+        ada.good("PUT", &format!("{path}/markread"), "").await;
+    }
+    assert_eq!(ada.get(&path).await["unread_messages"], false);
+    assert_eq!(watcher.ask(&everything).await.to_string().matches("AcceptStatusEvent").count(), 2);
+    let mut consumer = ann.consumer_socket().await;
+    assert_eq!(consumer.ask(&everything).await.to_string().matches("AcceptStatusEvent").count(), 1);
+    // A card is a word as any other.
+    ann.say(&id, "and now?").await;
+    assert_eq!(text(&ada.get(&path).await, "last_conversation_message_body"), "and now?");
+    let card = json!({"type": "RichContentEvent", "content": {"type": "vertical", "elements": [{"type": "text", "text": "a card"}]}});
+    let card = socket.ask(&request("c", "ms.PublishEvent", json!({"dialogId": id, "event": card}))).await;
+    assert_eq!(card["code"], 200, "{card}");
+    let row = of(&server, NOBODY).get(ALL).await["conversations"][0].clone();
+    assert_eq!((&row["unread_messages"], text(&row, "last_conversation_message_body")), (&json!(false), "a card"));
+    assert!(text(&row, "last_conversation_participant_arn").ends_with("agent/1001"), "{row}");
     assert_eq!(since("0?limit=1").await, ["hello"], "the oldest, so that one goes on from it");
     assert_eq!(ada.refused("GET", "/conversations/nothing/messages/0", "", "does not exist").await, 404);
 }
@@ -729,7 +758,7 @@ name = "CRM <b>&"
 redirect_uris = ["https://crm.example/back?x=1", "http://127.0.0.1:9/back"]
 [[accounts.oauth_apps]]
 client_id = "safe"
-client_secret = "of the safe one"
+client_secret = "of+the/safe=one"
 redirect_uris = ["https://safe.example/"]
 "#;
 const BACK: &str = "https://crm.example/back?x=1";
@@ -816,6 +845,15 @@ async fn by_token(api: &Api, method: &str, path: &str, token: &str) -> u16 {
     client.call_with(method, path, &[("authorization", &format!("Bearer {token}"))], "").await.status
 }
 
+/// The path of a socket that is asked for with an access token, and the socket.
+async fn socket_by_token(api: &Api, token: &str) -> (String, Ws) {
+    let client = Client { api: api.clone(), key: "" };
+    let told = client.call_with("PUT", "/agent/auth", &[("authorization", &format!("Bearer {token}"))], "").await.json();
+    let path = format!("{BASE}/ws?jwt={}", text(&told, "jwt"));
+    let socket = api.socket(&path, &[]).await.unwrap();
+    (path, socket)
+}
+
 #[tokio::test]
 async fn an_agent_lets_a_program_act_for_it() {
     let server = TestServer::with(&format!("{ULTRACART}{OAUTH}")).await;
@@ -861,7 +899,7 @@ async fn an_agent_lets_a_program_act_for_it() {
     for name in ["access_token", "refresh_token"] {
         let given = oauth.tokens(&oauth.code(&[]).await).await;
         let other =
-            oauth.post("revoke", &[("client_id", "safe"), ("client_secret", "of the safe one"), ("token", text(&given, name))]).await;
+            oauth.post("revoke", &[("client_id", "safe"), ("client_secret", "of+the/safe=one"), ("token", text(&given, name))]).await;
         assert_eq!((other.0, by_token(&api, "GET", ALL, text(&given, "access_token")).await), (200, 200), "another's is not touched");
         let revoked = oauth.post("revoke", &[("client_id", "crm"), ("token", text(&given, name))]).await;
         assert_eq!((revoked.0, &revoked.1["successful"]), (200, &json!(true)));
@@ -869,9 +907,18 @@ async fn an_agent_lets_a_program_act_for_it() {
         assert_eq!(oauth.post("token", &refreshing(text(&given, "refresh_token"))).await.1["error"], "invalid_grant");
         assert_eq!(oauth.post("revoke", &[("client_id", "crm"), ("token", text(&given, name))]).await.0, 200);
     }
+    // A socket that was opened for a grant ends with it, and no other does.
     let given = oauth.tokens(&oauth.code(&[]).await).await;
+    let (address, mut own) = socket_by_token(&api, text(&given, "access_token")).await;
+    let other = oauth.tokens(&oauth.code(&[]).await).await;
+    let (_, mut others) = socket_by_token(&api, text(&other, "access_token")).await;
     oauth.post("revoke", &[("client_id", "crm"), ("token", text(&given, "access_token"))]).await;
+    assert_eq!(own.closed().await.0, 4401);
+    assert!(api.socket(&address, &[]).await.is_err());
+    others.send_text(r#"{"type":"ping"}"#).await;
+    others.first(|frame| frame["type"] == "ping" && frame["cursor"].is_null()).await;
     let server = server.restart().await;
+    assert!(server.api().socket(&address, &[]).await.is_err());
     assert_eq!(by_token(&server.api(), "GET", ALL, text(&given, "access_token")).await, 401);
 }
 
@@ -887,7 +934,22 @@ async fn a_token_is_for_its_scopes_its_program_and_whom_it_was_made_for() {
     }
     let given = oauth.tokens(&oauth.code(&[("scope", "conversation_write")]).await).await;
     let write = text(&given, "access_token");
-    assert_eq!((by_token(&api, "PUT", ALL, write).await, by_token(&api, "GET", ALL, write).await), (200, 400));
+    let own = of(&server, "ada-key").start(json!({})).await;
+    let join = format!("/conversations/{}/join", text(&own, "conversation_uuid"));
+    assert_eq!((by_token(&api, "PUT", &join, write).await, by_token(&api, "GET", "/upload_url/jpg", write).await), (200, 200));
+    // Of the calls of a program so many are in a second.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    // Whatever shows what was said is reading, whatever its method, and what opens the socket is both.
+    for (method, path) in [("GET", ALL), ("PUT", ALL), ("PUT", "/agent/auth")] {
+        assert_eq!(by_token(&api, method, path, write).await, 400, "{method} {path}");
+    }
+    assert_eq!(by_token(&api, "GET", "/upload_url/jpg", read).await, 400);
+    // A program has the rate of a key, over all that one agent grants it.
+    let further = oauth.tokens(&oauth.code(&[]).await).await;
+    let calls = (0..40).map(|_| by_token(&api, "GET", "/agent/keepalive", text(&further, "access_token")));
+    let statuses: BTreeSet<u16> = futures::future::join_all(calls).await.into_iter().collect();
+    assert_eq!(statuses, BTreeSet::from([200, 429]));
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     // What was said with the request for a code must be shown with it, and nothing else.
     let code = oauth.code(&[("code_challenge", CHALLENGE), ("code_challenge_method", "S256")]).await;
     for wrong in [&[][..], &[("code_verifier", "x")]] {
@@ -903,7 +965,7 @@ async fn a_token_is_for_its_scopes_its_program_and_whom_it_was_made_for() {
             &[
                 ("grant_type", "authorization_code"),
                 ("client_id", "safe"),
-                ("client_secret", "of the safe one"),
+                ("client_secret", "of+the/safe=one"),
                 ("code", &code),
                 ("redirect_uri", BACK),
             ],
@@ -929,7 +991,7 @@ async fn a_token_is_for_its_scopes_its_program_and_whom_it_was_made_for() {
     assert_eq!(oauth.post("token", &redeeming(&code)).await.0, 200, "what others tried with it changes nothing");
     assert_eq!(oauth.post("revoke", &[("client_id", "crm")]).await.1["error"], "invalid_request");
     // By a header, too.
-    let basic = oauth.http.post(format!("{}/token", oauth.base)).basic_auth("safe", Some("of the safe one"));
+    let basic = oauth.http.post(format!("{}/token", oauth.base)).basic_auth("safe", Some("of+the/safe=one"));
     let (status, text, _, _) = OAuth::send(basic.form(&[("grant_type", "refresh_token"), ("refresh_token", "x")])).await;
     assert!(status == 400 && text.contains("invalid_grant"), "{text}");
 }
@@ -1010,7 +1072,9 @@ async fn what_is_taken_out_of_the_configuration_ends_tokens() {
     let given = oauth.tokens(&oauth.code(&[]).await).await;
     let (access, refresh) = (text(&given, "access_token"), text(&given, "refresh_token"));
     assert_eq!(by_token(&api, "GET", ALL, access).await, 200);
+    let (_, mut socket) = socket_by_token(&api, access).await;
     reload(CONFIG).await;
+    assert_eq!(socket.closed().await.0, 4401);
     assert_eq!((by_token(&api, "GET", ALL, access).await, oauth.post("token", &refreshing(refresh)).await.0), (410, 401));
     reload(&config).await;
     assert_eq!(by_token(&api, "GET", ALL, access).await, 200);

@@ -61,7 +61,8 @@ struct AgentAuthResponse {
 async fn auth(caller: Caller) -> Result<Json<AgentAuthResponse>, Fault> {
     let agent = caller.agent()?;
     let identity = caller.gateway().identity();
-    let jwt = identity.issue_agent_pass(PassKind::UltraCartSocket, caller.account(), agent, identity.app_token_time())?;
+    let time = identity.app_token_time();
+    let jwt = identity.issue_agent_pass(PassKind::UltraCartSocket, caller.account(), agent, caller.warrant(), time)?;
     let agent_auth = AgentAuth {
         conversation_participant_arn: caller.merchant().person(&agent.person()),
         conversation_participant_name: agent.name.clone(),

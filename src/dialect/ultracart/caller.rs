@@ -9,12 +9,12 @@ use crate::dialect::origin::origin;
 use crate::domain::{Actor, Command, Consumer, Conversation, FieldChange, Millis, Person};
 use crate::faults::Tenant;
 use crate::gateway::{Gateway, Request as Wanted};
-use crate::identity::{Access, Account, Agent, KeyRefused, Scopes};
+use crate::identity::{Access, Account, Agent, KeyRefused, Scopes, Warrant};
 use crate::store::Decided;
 use axum::body::{Bytes, to_bytes};
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request, State};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
@@ -25,6 +25,11 @@ use tieline_protocol::ids::{ConversationId, UserId};
 /// The header with a simple key.
 pub(super) const SIMPLE_KEY: &str = "x-ultracart-simple-key";
 
+/// The paths of calls that need other scopes than their methods say.
+const AUTH: &str = "/rest/v2/conversation/agent/auth";
+const CONVERSATIONS: &str = "/rest/v2/conversation/conversations";
+const UPLOAD_URL: &str = "/rest/v2/conversation/upload_url/{extension}";
+
 /// Who calls.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
@@ -33,6 +38,7 @@ pub(super) struct Caller {
     actor: Actor,
     /// The agent in whose name it acts; none for a key that acts for the account itself.
     agent: Option<UserId>,
+    warrant: Warrant,
     merchant: Merchant,
     /// Scheme and host under which the caller reaches us.
     origin: Arc<str>,
@@ -41,21 +47,31 @@ pub(super) struct Caller {
 /// Lets in who has a key and has not used it too often.
 pub(super) async fn admit(State(ultracart): State<Arc<UltraCart>>, mut request: Request, next: Next) -> Response {
     let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    let Who { account, actor, agent, scopes } = match who(&ultracart, request.headers(), address).await {
+    let Who { account, actor, agent, scopes, warrant } = match who(&ultracart, request.headers(), address).await {
         Ok(who) => who,
         Err(fault) => return fault.into_response(),
     };
-    let reads = request.method().is_safe();
-    if !(if reads { scopes.read } else { scopes.write }) {
-        let scope = if reads { "conversation_read" } else { "conversation_write" };
-        return Fault::bad(format!("the access token is not for this: it lacks the scope {scope}")).into_response();
+    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    if let Some(lacking) = needed(request.method(), path).without(scopes) {
+        return Fault::bad(format!("the access token is not for this: it lacks the scope {lacking}")).into_response();
     }
     let origin = origin(&ultracart.public_url, request.headers(), request.extensions()).into();
     let (tenant, merchant) = (account.id.clone(), Merchant::of(&account));
-    request.extensions_mut().insert(Caller { ultracart, account, actor, agent, merchant, origin });
+    request.extensions_mut().insert(Caller { ultracart, account, actor, agent, warrant, merchant, origin });
     let mut response = next.run(request).await;
     response.extensions_mut().insert(Tenant(tenant));
     response
+}
+
+/// What a token must be for: reading or changing, as the method says. Two calls by PUT show whatever the agent may see, and one by GET
+/// has a file stored.
+fn needed(method: &Method, path: &str) -> Scopes {
+    match path {
+        AUTH => Scopes::ALL,
+        CONVERSATIONS if !method.is_safe() => Scopes::ALL,
+        UPLOAD_URL => Scopes { read: false, write: true },
+        _ => Scopes { read: method.is_safe(), write: !method.is_safe() },
+    }
 }
 
 /// A header's text, without blanks around it; none where nothing is left.
@@ -76,13 +92,15 @@ struct Who {
     actor: Actor,
     agent: Option<UserId>,
     scopes: Scopes,
+    /// What was shown.
+    warrant: Warrant,
 }
 
 async fn who(ultracart: &UltraCart, headers: &HeaderMap, address: Option<IpAddr>) -> Result<Who, Fault> {
     let given = text(headers, SIMPLE_KEY);
     if let (None, Some(token)) = (given, bearer(headers)) {
-        let Access { account, actor, agent, scopes } = ultracart.gateway.identity().check_access(token).await?;
-        return Ok(Who { account, actor, agent: Some(agent), scopes });
+        let Access { account, actor, agent, scopes, warrant } = ultracart.gateway.identity().check_access(token).await?;
+        return Ok(Who { account, actor, agent: Some(agent), scopes, warrant });
     }
     let address = address.ok_or(KeyRefused::Unknown)?;
     let checked = ultracart.gateway.identity().check_key(Dialect::UltraCart, given, address);
@@ -90,7 +108,8 @@ async fn who(ultracart: &UltraCart, headers: &HeaderMap, address: Option<IpAddr>
         KeyRefused::Unknown if given.is_none() => Fault::denied("Send a simple key in the header x-ultracart-simple-key."),
         refused => refused.into(),
     })?;
-    Ok(Who { account: key.account.clone(), actor: key.actor.clone(), agent: key.agent.clone(), scopes: Scopes::ALL })
+    let (account, actor, agent) = (key.account.clone(), key.actor.clone(), key.agent.clone());
+    Ok(Who { account, actor, agent, scopes: Scopes::ALL, warrant: Warrant::Key(key.id) })
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
@@ -113,6 +132,11 @@ impl Caller {
 
     pub(super) fn account(&self) -> &Account {
         &self.account
+    }
+
+    /// By what it was let in.
+    pub(super) fn warrant(&self) -> &Warrant {
+        &self.warrant
     }
 
     pub(super) fn merchant(&self) -> &Merchant {

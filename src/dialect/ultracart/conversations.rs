@@ -3,9 +3,10 @@
 use super::arn::Named;
 use super::caller::{Body, Caller};
 use super::error::{Absent, Any, Fault, Large, Nothing};
-use super::model::{Conversation, ConversationMessage, ConversationSummary, Medium, Receipts};
+use super::model::{Conversation, ConversationMessage, ConversationSummary, Medium, Receipts, is_shown};
 use super::part;
 use crate::domain::{Command, Conversation as Known, FieldChange, Millis, Outcome, Person, Role, Ttr};
+use crate::identity::Agent;
 use axum::Json;
 use axum::extract::{Path, Query};
 use serde::{Deserialize, Serialize};
@@ -20,8 +21,10 @@ use uuid::Uuid;
 /// Conversations of a page, if nobody says, and at most.
 const USUAL: usize = 100;
 const MOST: usize = 200;
+/// Conversations that can be passed over.
+const FARTHEST: usize = 10_000;
 /// Conversations that are looked at for one page of a medium, and of those so many at a time.
-const LOOKED_AT: usize = 20_000;
+const LOOKED_AT: usize = 2_000;
 const SOME: usize = 500;
 /// Conversations of one customer among which one is resolved.
 const OF_ONE: usize = 1_000;
@@ -42,7 +45,7 @@ struct Paging {
     #[serde(rename = "_limit")]
     #[param(rename = "_limit")]
     limit: Option<String>,
-    /// How many are passed over.
+    /// How many are passed over, 10,000 at most; of all media, whichever is asked for.
     #[serde(rename = "_offset")]
     #[param(rename = "_offset")]
     offset: Option<String>,
@@ -66,9 +69,13 @@ impl Paging {
         let medium = self.medium.as_deref().filter(|medium| !medium.is_empty());
         let medium = medium.map(|name| Medium::parse(name).ok_or_else(|| Fault::bad("medium must be sms or websocket"))).transpose()?;
         let before = self.before.as_deref().filter(|before| !before.is_empty());
+        let offset = number("_offset", self.offset.as_deref(), 0)?.unwrap_or(0);
+        if offset > FARTHEST {
+            return Err(Fault::bad(format!("_offset must be at most {FARTHEST}; go on with before, the last_message_dts of the last one")));
+        }
         Ok(Page {
             limit: number("_limit", self.limit.as_deref(), 1)?.unwrap_or(USUAL).min(MOST),
-            offset: number("_offset", self.offset.as_deref(), 0)?.unwrap_or(0),
+            offset,
             medium,
             before: before.map(|text| time("before", text)).transpose()?,
         })
@@ -97,7 +104,7 @@ struct ResultSet {
     count: usize,
     limit: usize,
     offset: usize,
-    /// Whether there are more.
+    /// Whether there are more, or may be: those of a medium are looked for among the next 2,000 of all.
     more: bool,
     /// Where they begin.
     next_offset: Option<usize>,
@@ -124,12 +131,10 @@ struct Conversations {
     responses((status = 200, description = "A page of them.", body = Conversations), Any))]
 async fn list(caller: Caller, Query(paging): Query<Paging>) -> Result<Json<Conversations>, Fault> {
     let page = paging.read()?;
-    let mut found = match page.medium {
-        None => caller.gateway().by_word(caller.actor(), page.before, page.offset, page.limit + 1).await?,
+    let Listed { found, next_offset } = match page.medium {
+        None => listed(&caller, &page).await?,
         Some(medium) => of_medium(&caller, medium, &page).await?,
     };
-    let more = found.len() > page.limit;
-    found.truncate(page.limit);
     let mut conversations = Vec::with_capacity(found.len());
     let reader = caller.reader();
     for one in &found {
@@ -137,31 +142,45 @@ async fn list(caller: Caller, Query(paging): Query<Paging>) -> Result<Json<Conve
         let scene = caller.scene(reader.as_ref(), consumer.as_ref());
         conversations.push(scene.summary(one));
     }
-    let (count, offset) = (conversations.len(), page.offset);
-    let result_set = ResultSet { count, limit: page.limit, offset, more, next_offset: more.then(|| offset + count) };
+    let (count, more) = (conversations.len(), next_offset.is_some());
+    let result_set = ResultSet { count, limit: page.limit, offset: page.offset, more, next_offset };
     let metadata = Metadata { payload_name: "conversations", result_set: Some(result_set) };
     Ok(Json(Conversations { success: true, conversations, metadata }))
 }
 
-/// Those of one medium, and one more than the page holds if there are more.
-async fn of_medium(caller: &Caller, medium: Medium, page: &Page) -> Result<Vec<Known>, Fault> {
-    let (mut found, mut looked_at, mut passed) = (Vec::new(), 0, 0);
-    while found.len() <= page.limit && looked_at < LOOKED_AT {
-        let some = caller.gateway().by_word(caller.actor(), page.before, looked_at, SOME).await?;
+/// Conversations of a page, and where the next one begins, if there is one.
+struct Listed {
+    found: Vec<Known>,
+    next_offset: Option<usize>,
+}
+
+async fn listed(caller: &Caller, page: &Page) -> Result<Listed, Fault> {
+    let mut found = caller.gateway().by_word(caller.actor(), page.before, page.offset, page.limit + 1).await?;
+    let more = found.len() > page.limit;
+    found.truncate(page.limit);
+    Ok(Listed { found, next_offset: more.then_some(page.offset + page.limit) })
+}
+
+/// Those of one medium. It stands in no index: so many are looked at, of whichever medium, and the next page begins behind them.
+async fn of_medium(caller: &Caller, medium: Medium, page: &Page) -> Result<Listed, Fault> {
+    let (mut found, mut at) = (Vec::new(), page.offset);
+    while at < page.offset + LOOKED_AT {
+        let some = caller.gateway().by_word(caller.actor(), page.before, at, SOME).await?;
         let is_end = some.len() < SOME;
-        looked_at += some.len();
-        for one in some.into_iter().filter(|one| Medium::of(caller.account(), one) == medium) {
-            if passed < page.offset {
-                passed += 1;
-            } else if found.len() <= page.limit {
+        for one in some {
+            if found.len() == page.limit {
+                return Ok(Listed { found, next_offset: Some(at) });
+            }
+            at += 1;
+            if Medium::of(caller.account(), &one) == medium {
                 found.push(one);
             }
         }
         if is_end {
-            break;
+            return Ok(Listed { found, next_offset: None });
         }
     }
-    Ok(found)
+    Ok(Listed { found, next_offset: Some(at) })
 }
 
 /// How many messages of a conversation.
@@ -197,7 +216,7 @@ async fn one(caller: Caller, Path(id): Path<String>, Query(most): Query<Most>) -
 
 /// A conversation as it is shown to a caller.
 async fn whole(caller: &Caller, known: &Known, limit: usize) -> Result<Conversation, Fault> {
-    let events = caller.gateway().messages(caller.actor(), &known.details.id).await?;
+    let events = caller.gateway().newest_messages(caller.actor(), known, (limit, is_shown)).await?;
     let changes = caller.gateway().changes(caller.actor(), &known.details.id).await?;
     let consumer = caller.gateway().consumer_of(caller.actor(), known).await?;
     let reader = caller.reader();
@@ -228,7 +247,7 @@ async fn since(caller: Caller, Path((id, since)): Path<(String, String)>, Query(
     let limit = number("limit", most.limit.as_deref(), 1)?.unwrap_or(MESSAGES).min(MOST_MESSAGES);
     let since = time("since", &since)?;
     let known = caller.conversation(&id).await?;
-    let events = caller.gateway().messages_since(caller.actor(), &known.details.id, since).await?;
+    let events = caller.gateway().messages_since(caller.actor(), &known, since, (limit, is_shown)).await?;
     let consumer = caller.gateway().consumer_of(caller.actor(), &known).await?;
     let reader = caller.reader();
     let scene = caller.scene(reader.as_ref(), consumer.as_ref());
@@ -313,8 +332,9 @@ impl Company {
                 Some(Named::Customer(_)) => {
                     return Err(Fault::bad("a conversation has one customer; name one in add_conversation_participant_arns"));
                 }
-                Some(Named::Agent(user)) => match caller.account().agent(user.as_str()) {
-                    Some(agent) => agents.push(agent.person()),
+                Some(Named::Agent(user)) => match caller.account().agent(user.as_str()).map(Agent::person) {
+                    Some(agent) if agents.contains(&agent) => {}
+                    Some(agent) => agents.push(agent),
                     None => return Err(Fault::bad(format!("there is no agent {user}"))),
                 },
                 Some(Named::Conversation(_)) | None => {
@@ -325,10 +345,10 @@ impl Company {
         Ok(Self { customer, agents })
     }
 
-    /// What has agents join a conversation that somebody answers, or in which the first of them is to answer.
-    fn joins(&self, answerer: Option<&Person>) -> Vec<FieldChange> {
-        let mut has_answerer = answerer.is_some();
-        let others = self.agents.iter().filter(|agent| Some(*agent) != answerer);
+    /// What has those agents join a conversation who are not there: the first of them answers it, if nobody does.
+    fn joins(&self, has_answerer: bool, is_there: impl Fn(&Person) -> bool) -> Vec<FieldChange> {
+        let mut has_answerer = has_answerer;
+        let others = self.agents.iter().filter(|agent| !is_there(agent));
         let join = |person: &Person| {
             let role = if std::mem::replace(&mut has_answerer, true) { Role::Agent } else { Role::AssignedAgent };
             FieldChange::Join { person: person.clone(), role }
@@ -342,12 +362,8 @@ impl Company {
         if self.customer.as_ref().is_some_and(|customer| *customer != known.details.consumer) {
             return Err(Fault::bad("the conversation is with another customer"));
         }
-        let is_new = |change: &FieldChange| match change {
-            FieldChange::Join { person, .. } => known.details.participant(person).and_then(|one| one.active_role()).is_none(),
-            _ => true,
-        };
-        let answerer = known.details.assignee().map(|one| one.person.clone());
-        let joins: Vec<FieldChange> = self.joins(answerer.as_ref()).into_iter().filter(is_new).collect();
+        let is_there = |person: &Person| known.details.participant(person).and_then(|one| one.active_role()).is_some();
+        let joins = self.joins(known.details.assignee().is_some(), is_there);
         if !resolves && !joins.is_empty() {
             caller.change(&known, joins).await?;
         }
@@ -384,7 +400,8 @@ impl Company {
             binding: None,
             origin: None,
         };
-        let joins = self.joins(caller.reader().as_ref());
+        let opener = caller.reader();
+        let joins = self.joins(opener.is_some(), |agent| opener.as_ref() == Some(agent));
         let join = (!joins.is_empty()).then(|| Command::Update { conversation: conversation.clone(), changes: joins });
         let see = self.customer.is_none().then_some(see);
         // A customer or an agent that is not there is the body's fault.
@@ -415,6 +432,7 @@ mod tests {
         for limit in ["0", "-1", "ten", "", "1.0", "99999999999999999999999"] {
             assert!(page(Some(limit), None, None, None).is_err(), "{limit}");
         }
+        assert!(page(None, Some("10000"), None, None).is_ok() && page(None, Some("10001"), None, None).is_err());
         assert!(page(None, Some("-1"), None, None).is_err() && page(None, None, Some("fax"), None).is_err());
         assert!(page(None, None, None, Some("yesterday")).is_err());
     }

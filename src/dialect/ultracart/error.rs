@@ -119,6 +119,7 @@ impl From<NoAccess> for Fault {
     fn from(refused: NoAccess) -> Self {
         match refused {
             NoAccess::Denied(denied) => denied.into(),
+            NoAccess::TooMany(wait) => KeyRefused::TooMany(wait).into(),
             NoAccess::Gone => Self::of(StatusCode::GONE, "The application was disabled, or its agent is gone."),
         }
     }

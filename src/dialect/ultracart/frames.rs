@@ -461,7 +461,9 @@ impl<'o> One<'o> {
     /// What is left of a message that is to be erased, be it that it is not erased yet.
     fn left_of<'f>(&self, sight: &Sight) -> Option<Whole<'f>> {
         let message = sight.message().filter(|message| message.class != EventClass::Receipt && (!message.whisper || self.takes_part))?;
-        let event_updated_message = self.told(sight, &message.without_words());
+        let mut event_updated_message = self.told(sight, &message.without_words());
+        // Who has read it is not looked for here, and an empty list takes nothing back.
+        event_updated_message.message.transport_statuses.clear();
         Some(Whole::event(Event::UpdatedMessage { event_updated_message }))
     }
 }

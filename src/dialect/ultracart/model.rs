@@ -158,7 +158,7 @@ pub(super) struct ConversationMessage {
     message_dts: String,
     /// When it was written down, in milliseconds; no other message of the conversation has the same.
     message_epoch: i64,
-    transport_statuses: Vec<TransportStatus>,
+    pub(super) transport_statuses: Vec<TransportStatus>,
     /// Its writer's own name for it.
     client_message_id: Option<String>,
 }
@@ -242,7 +242,7 @@ impl Scene<'_> {
 
     fn summed(&self, conversation: &Known) -> Summed {
         let details = &conversation.details;
-        let last = conversation.last_content.as_ref();
+        let last = conversation.last_word();
         let takes_part = self.reader.filter(|reader| details.participant(reader).is_some_and(|one| one.active_role().is_some()));
         let unread_messages = match takes_part {
             Some(reader) => unread(conversation, reader) > 0,

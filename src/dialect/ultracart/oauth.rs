@@ -7,7 +7,7 @@ use super::arn::Merchant;
 use super::caller::read_body;
 use super::error::Fault;
 use crate::dialect::form;
-use crate::identity::{ACCESS_TIME, Account, Asked, Denied, GrantTokens, OAuthApp, Scopes};
+use crate::identity::{Account, Asked, Denied, GrantTokens, OAuthApp, Scopes};
 use crate::openapi::answers;
 use crate::throttle::Wait;
 use axum::Json;
@@ -168,11 +168,11 @@ async fn token(Extension(ultracart): Extension<Arc<UltraCart>>, request: Request
             return Err(Refused::of(StatusCode::BAD_REQUEST, "unsupported_grant_type", description));
         }
     };
-    let GrantTokens { access, refresh, scopes } = given.map_err(Refused::grant)?;
+    let GrantTokens { access, access_time, refresh, scopes } = given.map_err(Refused::grant)?;
     let tokens = TokenResponse {
         access_token: access,
         token_type: "bearer",
-        expires_in: ACCESS_TIME.as_secs().to_string(),
+        expires_in: access_time.as_secs().max(1).to_string(),
         refresh_token: refresh,
         scope: scopes.to_string(),
         merchant_id: Merchant::of(&account).as_str().to_owned(),
@@ -219,28 +219,33 @@ async fn program(ultracart: &UltraCart, request: Request) -> Result<(Members, Ar
     }
     let bytes = read_body(&limits, body).await?;
     let mut members: Members = form::members(&String::from_utf8_lossy(&bytes)).into_iter().collect();
-    members.extend(basic(&parts.headers));
+    let directory = ultracart.gateway.identity().directory();
+    let is_good = |(id, secret): &(String, String)| directory.oauth_app(id).is_some_and(|(_, app)| app.shows(Some(secret)));
+    let shown = basic(&parts.headers);
+    // If none is good, the last of them is refused.
+    if let Some((id, secret)) = shown.iter().find(|pair| is_good(pair)).or(shown.last()).cloned() {
+        members.extend([("client_id".to_owned(), id), ("client_secret".to_owned(), secret)]);
+    }
     let unknown = || Refused::of(StatusCode::UNAUTHORIZED, "invalid_client", "the program is not known, or has another secret");
     let id = get(&members, "client_id").ok_or_else(|| Refused::request("client_id is missing"))?;
-    let (account, app) = ultracart.gateway.identity().directory().oauth_app(id).ok_or_else(unknown)?;
+    let (account, app) = directory.oauth_app(id).ok_or_else(unknown)?;
     if !app.shows(get(&members, "client_secret")) {
         return Err(unknown());
     }
     Ok((members, account, app))
 }
 
-/// What a program says of itself in a header.
+/// What a program says of itself in a header: its id and its secret, as they are, and as they are meant if they are written as in a
+/// form. They should be; many are not.
 fn basic(headers: &HeaderMap) -> Vec<(String, String)> {
-    let pair = || {
+    let pairs = || {
         let (word, text) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
         let text = STANDARD.decode(text.trim()).ok().filter(|_| word.eq_ignore_ascii_case("basic"))?;
         let (id, secret) = std::str::from_utf8(&text).ok()?.split_once(':')?;
-        let pair = form::members(&format!("client_id={id}&client_secret={secret}"));
-        // It should be written as in a form; many write it as it is.
-        let as_it_is = || vec![("client_id".to_owned(), id.to_owned()), ("client_secret".to_owned(), secret.to_owned())];
-        Some(if pair.len() == 2 { pair } else { as_it_is() })
+        let read = |text: &str| form::members(&format!("x={}", text.replace('&', "%26"))).pop().map(|(_, value)| value);
+        Some([Some((id.to_owned(), secret.to_owned())), read(id).zip(read(secret))].into_iter().flatten().collect())
     };
-    pair().unwrap_or_default()
+    pairs().unwrap_or_default()
 }
 
 /// What a program asks an agent for.
@@ -502,9 +507,9 @@ mod tests {
             let value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(text))).unwrap();
             basic(&HeaderMap::from_iter([(header::AUTHORIZATION, value)]))
         };
-        let pair = |id: &str, secret: &str| vec![("client_id".to_owned(), id.to_owned()), ("client_secret".to_owned(), secret.to_owned())];
-        assert_eq!(of("app:s%3Acret"), pair("app", "s:cret"));
-        assert_eq!(of("app:a secret & more"), pair("app", "a secret & more"));
+        let pair = |id: &str, secret: &str| (id.to_owned(), secret.to_owned());
+        assert_eq!(of("app:s%3Acret"), [pair("app", "s%3Acret"), pair("app", "s:cret")]);
+        assert_eq!(of("app:a+b/c=&d"), [pair("app", "a+b/c=&d"), pair("app", "a b/c=&d")]);
         assert_eq!(of("nonsense"), []);
     }
 }

@@ -12,7 +12,7 @@ use crate::dialect::origin::origin;
 use crate::domain::{Actor, AgentState, Command, Conversation, FieldChange, Millis, Outcome, Person, Refusal, Ring};
 use crate::gateway::{Error, Fed, Found, IdempotencyKey, Query as Question, Request};
 use crate::hub::{EventEncoder, Frame, Slot, Typing};
-use crate::identity::{Account, Denied, Lease, PassKind};
+use crate::identity::{Account, AgentPass, Denied, Lease, NoAccess, PassKind};
 use crate::session::{Admission, Admitted, Answer, Ask, Asked, BatchEncoder, ChangeKind, Codec, Course, Doorway, Greeting};
 use axum::extract::Query;
 use axum::http::request::Parts;
@@ -85,7 +85,7 @@ impl Socket for AgentSocket {
     }
 
     fn admit<'p>(&'p self, parts: &'p Parts) -> BoxFuture<'p, Result<Admission<Nobody>, Box<Response>>> {
-        Box::pin(std::future::ready(self.admitted(parts)))
+        Box::pin(self.admitted(parts))
     }
 }
 
@@ -94,7 +94,7 @@ fn refused(fault: Fault) -> Box<Response> {
 }
 
 impl AgentSocket {
-    fn admitted(&self, parts: &Parts) -> Result<Admission<Nobody>, Box<Response>> {
+    async fn admitted(&self, parts: &Parts) -> Result<Admission<Nobody>, Box<Response>> {
         let Query(address) = Query::<Address>::try_from_uri(&parts.uri)
             .map_err(|error| refused(Fault::bad(format!("the address is not understood: {}", error.body_text()))))?;
         let gateway = &self.0.gateway;
@@ -105,22 +105,23 @@ impl AgentSocket {
         let mut why = Fault::denied("Open this socket with the jwt of PUT /rest/v2/conversation/agent/auth, as ?jwt= or as a bearer.");
         let mut checked = None;
         for token in tokens {
-            match identity.check_agent_pass(PassKind::UltraCartSocket, token) {
-                Ok((pass, agent)) => {
-                    checked = Some((pass, agent, token));
+            match identity.check_agent_pass(PassKind::UltraCartSocket, token).await {
+                Ok(pass) => {
+                    checked = Some(pass);
                     break;
                 }
-                Err(Denied::Invalid) => why = Fault::denied("The token has ended or is not valid; ask for another by agent/auth."),
-                Err(Denied::Unavailable) => return Err(refused(Error::Unreadable.into())),
+                Err(NoAccess::Denied(Denied::Invalid)) => {
+                    why = Fault::denied("The token has ended or is not valid; ask for another by agent/auth.");
+                }
+                Err(NoAccess::Denied(Denied::Unavailable)) => return Err(refused(Error::Unreadable.into())),
+                Err(too_many @ NoAccess::TooMany(_)) => return Err(refused(too_many.into())),
+                Err(NoAccess::Gone) => {
+                    let why = "The agent or the application of this token is gone or has changed; ask for another by agent/auth.";
+                    return Err(refused(Fault::of(StatusCode::GONE, why)));
+                }
             }
         }
-        let Some((pass, agent, token)) = checked else { return Err(refused(why)) };
-        let Some(agent) = agent else {
-            return Err(refused(Fault::of(
-                StatusCode::GONE,
-                "The agent of this token is gone or has changed; ask for another by agent/auth.",
-            )));
-        };
+        let Some(AgentPass { account, agent, lease }) = checked else { return Err(refused(why)) };
         let no_cursor = || refused(Fault::bad("after is no cursor; give that of the last frame that you have, or leave it out"));
         let after = address.after.as_deref().filter(|after| !after.is_empty());
         let known = after.map(|after| Cursor::read(after).ok_or_else(no_cursor)).transpose()?;
@@ -135,12 +136,11 @@ impl AgentSocket {
             );
             return Ok(Admission::Turned(CloseCode::OtherLog, Some(frames::notice(None, None, error))));
         }
-        let lease = identity.lease(token, pass.remaining);
         let origin = origin(&self.0.public_url, &parts.headers, &parts.extensions).into();
-        let actor = agent.actor(&pass.account.id);
+        let actor = agent.actor(&account.id);
         let codec = AgentCodec {
             ultracart: self.0.clone(),
-            account: pass.account.id.clone(),
+            account: account.id.clone(),
             agent: agent.person(),
             actor,
             origin,

@@ -73,49 +73,52 @@ pub(super) fn by_word(
     (offset, limit): (usize, usize),
 ) -> rusqlite::Result<Vec<Conversation>> {
     let is_before = |state: &Conversation| before.is_none_or(|before| state.spoken < before);
-    let (here, newer): (Vec<Conversation>, Set<ConversationId>) = {
+    let (mut here, newer) = {
         let memory = memory.read();
-        let all = memory.dirty_all().map(|(_, state)| state).filter(|state| state.details.account == *account);
-        (all.filter(|state| is_before(state)).cloned().collect(), memory.dirty_ids(account))
+        let mut here: BTreeMap<Reverse<Millis>, Vec<ConversationId>> = BTreeMap::new();
+        let all = memory.dirty_all().filter(|(_, state)| state.details.account == *account && is_before(state));
+        all.for_each(|(id, state)| here.entry(Reverse(word(state.spoken))).or_default().push(id.clone()));
+        (here, memory.dirty_ids(account))
     };
-    let mut periods: BTreeMap<Reverse<Millis>, (Vec<Conversation>, Vec<String>)> = BTreeMap::new();
-    for state in here {
-        periods.entry(Reverse(word(state.spoken))).or_default().0.push(state);
-    }
+    // What has gone from memory since is on disk.
+    let state = |id: &ConversationId| -> rusqlite::Result<Option<Conversation>> {
+        let here = memory.read().dirty(id).map(|at| at.state.clone());
+        if here.is_some() {
+            return Ok(here);
+        }
+        Ok(row::conversation(connection, id)?.map(|at| at.state))
+    };
     let sql = "SELECT word, id FROM conversations WHERE account = ?1 AND word <= ?2 ORDER BY word DESC";
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query((account.as_str(), before.map_or(Millis::MAX, word)))?;
-    let (mut on_disk, mut last) = (0, None);
-    while let Some(row) = rows.next()? {
-        let (period, id): (Millis, String) = (row.get(0)?, row.get(1)?);
-        // Those in front of the last period count; in the first some may be too new.
-        if on_disk >= offset.saturating_add(limit) && last != Some(period) {
-            break;
-        }
-        if !newer.contains(id.as_str()) {
-            on_disk += usize::from(before.is_none_or(|before| period < word(before)));
-            last = Some(period);
-            periods.entry(Reverse(period)).or_default().1.push(id);
-        }
-    }
+    let mut rows = statement.query_map((account.as_str(), before.map_or(Millis::MAX, word)), |row| {
+        Ok((row.get::<_, Millis>(0)?, ConversationId::from(row.get_ref(1)?.as_str()?)))
+    })?;
+    let mut next = rows.next().transpose()?;
     let (mut passed, mut found) = (0, Vec::new());
-    for (period, (here, ids)) in periods {
-        let is_cut = before.is_some_and(|before| word(before) == period.0);
-        if !is_cut && passed + here.len() + ids.len() <= offset {
-            passed += here.len() + ids.len();
+    while found.len() < limit {
+        let newest = here.first_key_value().map(|(period, _)| period.0);
+        let Some(period) = newest.max(next.as_ref().map(|(period, _)| *period)) else { break };
+        let mut ids = here.remove(&Reverse(period)).unwrap_or_default();
+        while let Some((_, id)) = next.take_if(|(of, _)| *of == period) {
+            if !newer.contains(&id) {
+                ids.push(id);
+            }
+            next = rows.next().transpose()?;
+        }
+        // Of the first some may be too new.
+        let is_cut = before.is_some_and(|before| word(before) == period);
+        if !is_cut && passed + ids.len() <= offset {
+            passed += ids.len();
             continue;
         }
-        let mut all = here;
-        for id in ids {
-            all.extend(row::conversation(connection, &id.into())?.map(|at| at.state).filter(|state| is_before(state)));
+        let mut all = Vec::with_capacity(ids.len());
+        for id in &ids {
+            all.extend(state(id)?.filter(is_before));
         }
         all.sort_by_key(|state| Reverse((state.spoken, state.details.number)));
         let skipped = offset.saturating_sub(passed).min(all.len());
         passed += skipped;
         found.extend(all.into_iter().skip(skipped).take(limit - found.len()));
-        if found.len() == limit {
-            break;
-        }
     }
     Ok(found)
 }
@@ -213,8 +216,9 @@ pub(super) fn account_feed_at_hand(memory: &Inner, account: &AccountId, after: u
     // Where something was removed memory has an entry that says nothing.
     let is_empty = |sight: &Arc<Sight>| matches!(sight.entry, Entry::Removed { number: 0, .. });
     let is_theirs = |sight: &&Arc<Sight>| sight.account == *account && !is_empty(sight);
-    let found: Vec<_> = memory.after(after).into_iter().flatten().filter(is_theirs).take(limit).cloned().collect();
-    let reached = if found.len() < limit { memory.head().max(after) } else { found.last().map_or(after, |last| last.position) };
+    let theirs = memory.after(after).into_iter().flatten().filter(is_theirs).cloned().map(Ok);
+    let (found, is_cut) = reader::within(theirs, limit).unwrap_or_default();
+    let reached = if found.len() < limit && !is_cut { memory.head().max(after) } else { found.last().map_or(after, |last| last.position) };
     Some((found, reached))
 }
 

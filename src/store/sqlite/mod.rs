@@ -35,7 +35,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, UserId};
+use tieline_protocol::ids::{AccountId, ClientId, ConsumerId, ConversationId, DialogId, QueueId, UserId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Decisions that may wait for the writer. When it is full, callers are refused with [`StoreError::Busy`] at once.
@@ -331,6 +331,15 @@ impl Store for SqliteStore {
 
     fn pending(&self) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>> {
         self.read(|connection, memory| reader::all_where(connection, memory, row::pending, Conversation::is_pending))
+    }
+
+    fn pending_in(&self, account: AccountId, queue: QueueId) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>> {
+        self.read(move |connection, memory| {
+            let is_there = |state: &Conversation| state.details.account == account && state.details.queue == queue && state.is_pending();
+            let mut all = reader::all_where(connection, memory, |connection| row::pending_of(connection, &account), is_there)?;
+            all.retain(is_there);
+            Ok(all)
+        })
     }
 
     fn assigned(&self) -> BoxFuture<'static, Result<Vec<Conversation>, ReadError>> {

@@ -51,8 +51,9 @@ pub(super) const PROBE: usize = 64 * 1024;
 
 /// A write that changes nothing anybody reads: as small as can be, or as large as is to be known.
 pub(super) fn probe(connection: &Connection, at: i64, was_full: bool) -> rusqlite::Result<()> {
-    let padding = if was_full { PROBE } else { 0 };
-    set_meta(connection, "probe", &format!("{at}{:padding$}", ""))
+    // Not by a width, which has to be less than 64 Ki.
+    let padding = " ".repeat(if was_full { PROBE } else { 0 });
+    set_meta(connection, "probe", &format!("{at}{padding}"))
 }
 
 /// How far the projections on disk have come.

@@ -93,7 +93,10 @@ fn sequence(sight: &Arc<Sight>) -> u64 {
 }
 
 /// Takes entries up to a number and up to the budget, but at least one. Whether the budget ended it.
-fn within(entries: impl Iterator<Item = rusqlite::Result<Arc<Sight>>>, limit: usize) -> rusqlite::Result<(Vec<Arc<Sight>>, bool)> {
+pub(super) fn within(
+    entries: impl Iterator<Item = rusqlite::Result<Arc<Sight>>>,
+    limit: usize,
+) -> rusqlite::Result<(Vec<Arc<Sight>>, bool)> {
     let mut found = Vec::new();
     let mut bytes = 0;
     for entry in entries.take(limit) {

@@ -152,6 +152,13 @@ pub(super) fn pending(connection: &Connection) -> rusqlite::Result<Vec<Conversat
     found.collect()
 }
 
+/// The same of one account.
+pub(super) fn pending_of(connection: &Connection, account: &AccountId) -> rusqlite::Result<Vec<Conversation>> {
+    let mut statement = connection.prepare_cached("SELECT state, applied FROM conversations WHERE pending = 1 AND account = ?1")?;
+    let found = statement.query_map([account.as_str()], |row| Ok(conversation_at(row)?.state))?;
+    found.collect()
+}
+
 /// Open conversations that take a part of an agent's capacity.
 pub(super) fn busy(connection: &Connection) -> rusqlite::Result<Vec<Conversation>> {
     let sql =

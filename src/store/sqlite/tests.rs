@@ -106,6 +106,13 @@ impl ByHand {
         Ok(())
     }
 
+    /// Whether it writes.
+    fn probe(&mut self) -> Result<(), StoreError> {
+        let (tell, mut probed) = oneshot::channel();
+        self.writer.step(vec![Job::Probe(tell)]);
+        probed.try_recv().expect("it is answered in the step")
+    }
+
     /// Takes a conversation away; whether it was there, and old.
     fn remove(&mut self, id: &str) -> Result<bool, StoreError> {
         let (tell, mut taken) = oneshot::channel();
@@ -159,8 +166,11 @@ fn nothing_is_seen_before_its_commit_and_a_full_disk_refuses_whole_batches() {
     assert_eq!(*store.health.borrow(), Health::DiskFull);
     let id = tieline_protocol::ids::ConversationId::from("a");
     assert_eq!(store.memory.read().conversation(&id).unwrap().next, [acked], "nothing of the failed batch is seen");
-    // Room again: writes work without a restart, and numbers go on without a hole.
+    // Whether there is room is asked by a write as large as a message, which ends nothing.
+    assert_eq!((store.probe(), *store.health.borrow()), (Err(StoreError::DiskFull), Health::DiskFull));
+    // Room again: it is noticed, writes work without a restart, and numbers go on without a hole.
     store.writer.set_room(u64::MAX);
+    assert_eq!((store.probe(), *store.health.borrow()), (Ok(()), Health::Writing));
     assert_eq!(store.step(vec![vec![publish("a", "z")]]), [Ok(vec![Outcome::Published { sequence: acked, resends: 0 }])]);
     assert_eq!(*store.health.borrow(), Health::Writing);
 }

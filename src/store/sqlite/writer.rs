@@ -176,6 +176,8 @@ struct Staged {
     /// By how much the batch has changed the number of an agent's conversations.
     loads: Map<(AccountId, UserId), i64>,
     names: Map<Name, ConversationId>,
+    /// What writers call messages of the batch.
+    named: Set<(ConversationId, String)>,
     /// The first position of each decision that wrote something, and when it was handed in.
     decisions: Vec<(u64, Millis)>,
 }
@@ -231,11 +233,8 @@ impl View for Scope<'_> {
         self.names.get(&(account.clone(), consumer.clone(), name.to_owned())).cloned()
     }
     fn has_message(&self, conversation: &ConversationId, name: &str) -> bool {
-        let is_it = |sight: &Arc<Sight>| {
-            let message = sight.message();
-            message.is_some_and(|message| message.external.as_deref() == Some(name) && message.conversation == *conversation)
-        };
-        self.named.contains(&(conversation.clone(), name.to_owned())) || self.staged.sights.iter().any(is_it)
+        let named = (conversation.clone(), name.to_owned());
+        self.named.contains(&named) || self.staged.named.contains(&named)
     }
 }
 
@@ -698,6 +697,9 @@ impl Writer {
             staged.before.entry(id).or_insert(state);
         }
         staged.numbers.extend(numbers);
+        let names =
+            sights.iter().filter_map(Sight::message).filter_map(|message| Some((message.conversation.clone(), message.external.clone()?)));
+        staged.named.extend(names);
         staged.sights.extend(sights.into_iter().map(Arc::new));
         Ok(Ok(Decided { outcomes, replayed: false }))
     }
