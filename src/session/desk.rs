@@ -165,9 +165,9 @@ impl<C: Codec> Asker for Desk<C> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::codec::{Ask, Asked as Read, BatchEncoder, ChangeKind};
+    use super::super::codec::{Ask, Asked as Read, BatchEncoder};
     use super::*;
-    use crate::domain::{AgentState, Conversation, Millis, Ring};
+    use crate::domain::Millis;
     use crate::gateway::Fed;
     use crate::hub::{EventEncoder, Line, Sent, Slot, Typing};
     use crate::store::AnswerTo;
@@ -207,18 +207,6 @@ mod tests {
             Arc::new(|_, _| Vec::new())
         }
         fn typing(&self, _: &Typing) -> Frame {
-            Frame::default()
-        }
-        fn conversation(&self, _: &Conversation) -> Frame {
-            Frame::default()
-        }
-        fn conversations(&self, _: &str, _: Millis, _: &[(ChangeKind, Frame)]) -> Frame {
-            Frame::default()
-        }
-        fn offers(&self, _: &str, _: &[(&Conversation, &Ring)]) -> Frame {
-            Frame::default()
-        }
-        fn agents(&self, _: &str, _: &[AgentState]) -> Frame {
             Frame::default()
         }
         fn feed(&self, _: &str, _: Millis, _: &[Fed]) -> Vec<Frame> {

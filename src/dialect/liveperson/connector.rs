@@ -6,7 +6,7 @@ use super::request::{Caller, Client, identity_of, key_in_envelope, kind_of, succ
 use super::socket::{bare, conversations_frame, found_body, name_of, typing_frame};
 use super::{Native, error, render};
 use crate::config::ReplySequence;
-use crate::domain::{Actor, AgentState, Command, Conversation, Millis, Outcome, Ring, Sight};
+use crate::domain::{Actor, Command, Conversation, Millis, Outcome, Sight};
 use crate::gateway::{Error, Fed, IdempotencyKey, Request};
 use crate::hub::{EventEncoder, Frame, Frame as Text, Slot, Typing};
 use crate::identity::{Account, AppIdentity};
@@ -589,15 +589,6 @@ impl Codec for ConnectorCodec {
 
     fn conversations(&self, subscription: &str, now: Millis, changes: &[(ChangeKind, Frame)]) -> Frame {
         conversations_frame(Version::V3, Some(subscription), None, now, changes)
-    }
-
-    fn offers(&self, _: &str, _: &[(&Conversation, &Ring)]) -> Frame {
-        // An application is refused when it asks for offers or for agents' states.
-        Frame::default()
-    }
-
-    fn agents(&self, _: &str, _: &[AgentState]) -> Frame {
-        Frame::default()
     }
 
     fn feed(&self, epoch: &str, now: Millis, entries: &[Fed]) -> Vec<Frame> {

@@ -9,11 +9,11 @@ use super::{SOCKET, UltraCart};
 use crate::dialect::Socket;
 use crate::dialect::ids::event_of_uuid;
 use crate::dialect::origin::origin;
-use crate::domain::{Actor, AgentState, Command, Conversation, FieldChange, Millis, Outcome, Person, Refusal, Ring};
+use crate::domain::{Actor, Command, FieldChange, Millis, Outcome, Person, Refusal};
 use crate::gateway::{Error, Fed, Found, IdempotencyKey, Query as Question, Request};
 use crate::hub::{EventEncoder, Frame, Slot, Typing};
 use crate::identity::{Account, AgentPass, Denied, Lease, NoAccess, PassKind};
-use crate::session::{Admission, Admitted, Answer, Ask, Asked, BatchEncoder, ChangeKind, Codec, Course, Doorway, Greeting};
+use crate::session::{Admission, Admitted, Answer, Ask, Asked, BatchEncoder, Codec, Course, Doorway, Greeting};
 use axum::extract::Query;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -395,23 +395,6 @@ impl Codec for AgentCodec {
         let account = self.account();
         let name = typing.from.user().and_then(|user| Some(account.as_ref()?.agent(user.as_str())?.name.clone()));
         frames::typing(&self.merchant(), typing, name)
-    }
-
-    fn conversation(&self, _: &Conversation) -> Frame {
-        // It subscribes to nothing but its feed.
-        Frame::default()
-    }
-
-    fn conversations(&self, _: &str, _: Millis, _: &[(ChangeKind, Frame)]) -> Frame {
-        Frame::default()
-    }
-
-    fn offers(&self, _: &str, _: &[(&Conversation, &Ring)]) -> Frame {
-        Frame::default()
-    }
-
-    fn agents(&self, _: &str, _: &[AgentState]) -> Frame {
-        Frame::default()
     }
 
     fn feed(&self, epoch: &str, now: Millis, entries: &[Fed]) -> Vec<Frame> {

@@ -3,10 +3,10 @@
 use super::super::error::{Code, Fault};
 use super::view::{Reach, View};
 use super::wire::{self, END, PING, Said};
-use crate::domain::{AgentState, Conversation, Millis, Ring};
+use crate::domain::Millis;
 use crate::gateway::{Error, Fed};
 use crate::hub::{EventEncoder, Frame, Slot, Typing};
-use crate::session::{Answer, Ask, Asked, BatchEncoder, ChangeKind, Codec};
+use crate::session::{Answer, Ask, Asked, BatchEncoder, Codec};
 use std::sync::Arc;
 use std::time::Duration;
 use tieline_protocol::code::{Advice, CloseCode};
@@ -171,23 +171,6 @@ impl Codec for EventsCodec {
     fn typing(&self, typing: &Typing) -> Frame {
         // It was there a moment ago; if it is not any more, a sign of life does no harm.
         self.view.typing(typing).map_or(Frame::from_static(PING), Frame::from)
-    }
-
-    fn conversation(&self, _: &Conversation) -> Frame {
-        // There is no way to ask for conversations, offers or agents' states here.
-        Frame::default()
-    }
-
-    fn conversations(&self, _: &str, _: Millis, _: &[(ChangeKind, Frame)]) -> Frame {
-        Frame::default()
-    }
-
-    fn offers(&self, _: &str, _: &[(&Conversation, &Ring)]) -> Frame {
-        Frame::default()
-    }
-
-    fn agents(&self, _: &str, _: &[AgentState]) -> Frame {
-        Frame::default()
     }
 
     fn feed(&self, _: &str, _: Millis, entries: &[Fed]) -> Vec<Frame> {
